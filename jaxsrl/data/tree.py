@@ -1,0 +1,114 @@
+"""Token segments to a tree: the demonstration as trunk, completions as leaves."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jaxsrl.data import chat
+from jaxsrl.data.chat import Template, Tokenizer
+from jaxsrl.types import BranchPoint, Demonstration, Form, Node, Rollouts, Tree
+
+
+def build(
+    demonstration: Demonstration,
+    points: Sequence[BranchPoint],
+    trunk: Sequence[Form],
+    template: Template,
+    tokenizer: Tokenizer,
+) -> Tree:
+    """The tree of one demonstration: a root for each form in use, actions as far as they are needed.
+
+    In `solve` form a trained demonstration is one chain of target nodes, thoughts in line where it shows them. In
+    `step` form the chain is context, and each action hangs off it once more as the completion that was asked for.
+
+    Raises: ValueError if a branch point lies beyond the demonstration's actions.
+    """
+    nodes: list[Node] = []
+    branch: dict[tuple[Form, int], int] = {}
+    for form in dict.fromkeys([*trunk, *(point.form for point in points)]):
+        wanted = sorted({point.after for point in points if point.form == form})
+        if wanted and wanted[-1] > len(demonstration.actions):
+            raise ValueError(
+                f"{demonstration.source or demonstration.problem_id}: branch point after {wanted[-1]} actions, "
+                f"but there are {len(demonstration.actions)}"
+            )
+        _add_form(nodes, branch, demonstration, form, form in trunk, wanted, template, tokenizer)
+    return Tree(nodes=tuple(nodes), branch=branch)
+
+
+def _add_form(nodes, branch, demonstration, form, trained, wanted, template, tokenizer):
+    def add(tokens: list[int], parent: int, target: bool = False) -> int:
+        nodes.append(Node(token=np.asarray(tokens, np.int32), parent=parent, target=target))
+        return len(nodes) - 1
+
+    count = len(demonstration.actions)
+    thoughts = demonstration.thoughts or (None,) * count
+    titles = demonstration.titles or (None,) * count
+    at = add(chat.head(template, tokenizer, form, demonstration.problem), -1)
+    if form == "solve" and template.trunk_in == "user":
+        at = add(chat.tail(template, tokenizer), at)
+    trained_depth = count if form == "solve" else count - 1
+    depth = max([*wanted, trained_depth if trained else 0])
+    for k in range(depth + 1):
+        completes = trained and form == "step" and k < count
+        if k in wanted or completes:
+            tail = chat.tail(template, tokenizer, titles[k] if k < count else None) if form == "step" else []
+            start = add(tail, at) if tail else at
+            if k in wanted:
+                given = chat.prefill(template, tokenizer)
+                branch[form, k] = add(given, start) if given else start
+            if completes:
+                add(chat.completion(template, tokenizer, thoughts[k], demonstration.actions[k]), start, target=True)
+        if k == depth:
+            break
+        if form == "step":
+            at = add(chat.action(template, tokenizer, demonstration.actions[k]), at)
+        else:
+            last = trained and k == count - 1
+            tokens = chat.completion(template, tokenizer, thoughts[k], demonstration.actions[k], last=last)
+            at = add(tokens, at, target=trained)
+
+
+def path(tree: Tree, node: int) -> list[int]:
+    """Node indices from the root to `node`."""
+    out = []
+    while node >= 0:
+        out.append(node)
+        node = tree.nodes[node].parent
+    return out[::-1]
+
+
+def path_tokens(tree: Tree, node: int) -> np.ndarray:
+    """Tokens from the root to the end of `node`, int32."""
+    return np.concatenate([tree.nodes[i].token for i in path(tree, node)])
+
+
+def prune(tree: Tree, needed: Iterable[int]) -> tuple[Tree, dict[int, int]]:
+    """The tree of the needed nodes and their ancestors, and where each kept node went."""
+    keep = sorted({i for node in needed for i in path(tree, node)})
+    place = {old: new for new, old in enumerate(keep)}
+    nodes = tuple(
+        replace(tree.nodes[i], parent=place[tree.nodes[i].parent] if tree.nodes[i].parent >= 0 else -1) for i in keep
+    )
+    branch = {key: place[node] for key, node in tree.branch.items() if node in place}
+    return Tree(nodes=nodes, branch=branch), place
+
+
+def attach(tree: Tree, rollouts: Rollouts, which: Iterable[int]) -> Tree:
+    """The tree with the given rollouts as leaves."""
+    leaves = tuple(
+        Node(
+            token=rollouts.token[p][rollouts.mask[p]],
+            parent=tree.branch[rollouts.form[p], int(rollouts.branch[p])],
+            rollout=int(p),
+        )
+        for p in which
+    )
+    return replace(tree, nodes=tree.nodes + leaves)
+
+
+def target_mask(trees: Sequence[Tree]) -> np.ndarray:
+    """[M, E] bool: the target tokens of each demonstration, as objectives weigh them."""
+    counts = [sum(len(node.token) for node in tree.nodes if node.target) for tree in trees]
+    return np.arange(max(counts, default=0)) < np.asarray(counts, int)[:, None]
