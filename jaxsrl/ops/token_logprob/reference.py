@@ -1,0 +1,17 @@
+"""Log-prob of a target token, plainly: all logits, a softmax, a pick."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def token_logprob(
+    hidden: Float[Array, "M D"], head: Float[Array, "D V"], target: Int[Array, "M"], scored: Bool[Array, "M"] | None
+) -> Float[Array, "M"]:
+    """See the public function."""
+    wide = jnp.promote_types(hidden.dtype, jnp.float32)
+    if scored is not None:
+        hidden = jnp.where(scored[:, None], hidden, 0)
+    logp = jax.nn.log_softmax(hidden.astype(wide) @ head.astype(wide), axis=-1)
+    chosen = jnp.take_along_axis(logp, target[:, None], axis=-1)[:, 0]
+    return chosen if scored is None else jnp.where(scored, chosen, 0)
