@@ -1,0 +1,113 @@
+"""Group-relative policy optimisation: what RLVR and SRL share, every choice a named setting."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxsrl.objectives.advantage import Baseline, Scale, group_advantage, group_std
+from jaxsrl.objectives.kl import Estimator, kl_estimate
+from jaxsrl.objectives.surrogate import clipped_surrogate
+from jaxsrl.objectives.weights import Aggregation, aggregate
+from jaxsrl.types import Batch, Metrics, Rollouts, TokenWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPO:
+    """Advantages within groups and a clipped surrogate on every token of a completion, thoughts included.
+
+    Args:
+      baseline, std, ddof, epsilon: of the advantage; see `group_advantage`.
+      clip_low, clip_high, dual_clip: of the surrogate.
+      aggregation: how a step's tokens are averaged; `fixed_length` divides by `length` tokens.
+      kl, kl_coef: estimator and weight of KL(policy, reference), averaged like the surrogate.
+      filter_std: drops groups whose rewards' population deviation is not above this; None keeps all.
+      mask_truncated: leaves completions without an end token out of the loss, its average and the group's statistics.
+    Source: arXiv:2402.03300; filter arXiv:2510.25992 and, at 0, arXiv:2503.14476.
+    """
+
+    baseline: Baseline = "mean"
+    std: Scale = "group"
+    ddof: int = 0
+    epsilon: float = 1e-6
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
+    aggregation: Aggregation = "token_mean"
+    length: int = 1024
+    kl: Estimator = "k3"
+    kl_coef: float = 0.0
+    filter_std: float | None = None
+    mask_truncated: bool = False
+
+    def __post_init__(self):
+        choices = {
+            "baseline": ("mean", "leave_one_out", "none"),
+            "std": ("group", "none"),
+            "ddof": (0, 1),
+            "aggregation": ("token_mean", "sequence_mean", "group_mean", "fixed_length"),
+            "kl": ("k1", "k2", "k3"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("epsilon", "clip_low", "clip_high", "kl_coef"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if self.clip_low > 1:
+            raise ValueError(f"clip_low must be <= 1, a ratio is never negative, got {self.clip_low}")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            raise ValueError(f"dual_clip must be above 1, got {self.dual_clip}")
+        if self.length < 1:
+            raise ValueError(f"length must be >= 1, got {self.length}")
+        if self.filter_std is not None and self.filter_std < 0:
+            raise ValueError(f"filter_std must be >= 0, got {self.filter_std}")
+
+    def weigh(
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"]
+    ) -> tuple[TokenWeights, TokenWeights]:
+        """Advantages on every token of their own rollout; weights of the kept rollouts, averaged over those alone."""
+        include = ~rollouts.truncated if self.mask_truncated else np.ones(len(reward), bool)
+        advantage = group_advantage(
+            reward, rollouts.group, baseline=self.baseline, std=self.std, ddof=self.ddof, epsilon=self.epsilon,
+            include=include,
+        )  # fmt: skip
+        kept = include.copy()
+        if self.filter_std is not None and include.any():
+            kept[include] = group_std(reward[include], rollouts.group[include]) > self.filter_std
+        pg = aggregate(rollouts.mask & kept[:, None], self.aggregation, group=rollouts.group, length=self.length)
+        zero = np.zeros(target.shape)
+        trunk = TokenWeights(nll=zero, pg=zero, advantage=zero)
+        return trunk, TokenWeights(nll=np.zeros(pg.shape), pg=pg, advantage=advantage[:, None] * rollouts.mask)
+
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """sum pg_weight * (surrogate + kl_coef * kl).
+
+        Metrics are sums with the same weights, so like the loss they add up over the batches of a step.
+        """
+        weighed = batch.pg_weight != 0
+        # `where` before any arithmetic: places without weight may hold anything.
+        difference = jnp.where(weighed, logp - jnp.where(weighed, batch.behavior_logp, 0.0), 0.0)
+        ratio = jnp.exp(difference)
+        surrogate = clipped_surrogate(
+            ratio, jnp.where(weighed, batch.advantage, 0.0), clip_low=self.clip_low, clip_high=self.clip_high,
+            dual_clip=self.dual_clip,
+        )  # fmt: skip
+        loss = jnp.sum(batch.pg_weight * surrogate)
+        still = jax.lax.stop_gradient(ratio)
+        outside = (still < 1 - self.clip_low) | (still > 1 + self.clip_high)
+        metrics = {
+            "pg/loss": loss,
+            "pg/ratio_mean": jnp.sum(batch.pg_weight * still),
+            "pg/outside_clip_share": jnp.sum(batch.pg_weight * outside),
+            "pg/behavior_kl": jnp.sum(batch.pg_weight * jnp.where(weighed, still - 1 - jnp.log(still), 0.0)),
+            "pg/weight": jnp.sum(batch.pg_weight),
+        }
+        if self.kl_coef:
+            reference = jnp.where(weighed, batch.ref_logp, 0.0)
+            kl = jnp.sum(batch.pg_weight * kl_estimate(jnp.where(weighed, logp, 0.0), reference, self.kl))
+            loss = loss + self.kl_coef * kl
+            metrics[f"kl/{self.kl}"] = kl
+        return loss, metrics
