@@ -1,0 +1,155 @@
+"""From batches to an optimizer step: pure functions that the loop compiles once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.transformer import forward, head_matrix
+from jaxsrl.ops.token_logprob import token_logprob
+from jaxsrl.types import Batch, Metrics, Objective, Params, TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """AdamW behind a global-norm clip.
+
+    Args:
+      lr: peak learning rate.
+      schedule: after the warm-up: `constant`, or down to `final_share * lr` by a `cosine` or in a `linear` way.
+      warmup_steps: optimizer steps of linear rise from 0.
+      clip_norm: bound on the global gradient norm; 0 switches it off.
+    """
+
+    lr: float = 1e-3
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: int = 0
+    final_share: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+    def __post_init__(self):
+        if self.lr < 0 or self.warmup_steps < 0 or self.clip_norm < 0:
+            raise ValueError(
+                f"lr, warmup_steps and clip_norm must be >= 0, got lr={self.lr} warmup_steps={self.warmup_steps} "
+                f"clip_norm={self.clip_norm}"
+            )
+        if self.schedule not in ("constant", "cosine", "linear"):
+            raise ValueError(f"schedule must be constant, cosine or linear, got {self.schedule!r}")
+
+
+def learning_rate(settings: AdamW, steps: int) -> optax.Schedule:
+    """Optimizer step -> learning rate, for a run of `steps` optimizer steps."""
+    decay = max(steps - settings.warmup_steps, 1)
+    floor = settings.final_share * settings.lr
+    after = {
+        "constant": lambda: optax.constant_schedule(settings.lr),
+        "cosine": lambda: optax.cosine_decay_schedule(settings.lr, decay, alpha=settings.final_share),
+        "linear": lambda: optax.linear_schedule(settings.lr, floor, decay),
+    }[settings.schedule]()
+    if not settings.warmup_steps:
+        return after
+    # The first step moves already: a rise that starts at 0 would spend a step on nothing.
+    rise = lambda count: settings.lr * (count + 1) / settings.warmup_steps
+    return optax.join_schedules([rise, after], [settings.warmup_steps])
+
+
+def optimizer(settings: AdamW, steps: int) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW; decay acts on matrices only, not on norms and biases."""
+    vector = lambda path: path[-1].key.endswith(("_norm", "_bias"))
+    matrices = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: not vector(path), params)
+    adamw = optax.adamw(
+        learning_rate(settings, steps), settings.b1, settings.b2, settings.epsilon,
+        weight_decay=settings.weight_decay, mask=matrices,
+    )  # fmt: skip
+    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw) if settings.clip_norm else adamw
+
+
+def batch_logp(config: ModelConfig, params: Params, batch: Batch, temperature: float) -> Float[Array, "R T"]:
+    """Log-prob of every token that carries weight, nats; 0 elsewhere.
+
+    logp[t] is read from hidden[parent[t]], so all first tokens of a branch point are scored from the same logits.
+    Rollouts are scored at the temperature they were sampled with, demonstrations at 1.
+    """
+    hidden = forward(config, params, batch.token, batch.position, batch.enter, batch.leave)
+    before = jnp.take_along_axis(hidden, batch.parent[:, :, None], axis=1)
+    cooled = jnp.where(batch.rollout >= 0, 1.0 / temperature, 1.0)[:, :, None]
+    before = before * cooled.astype(before.dtype)
+    scored = (batch.nll_weight != 0) | (batch.pg_weight != 0)
+    flat = token_logprob(
+        before.reshape(-1, before.shape[-1]), head_matrix(config, params), batch.token.reshape(-1),
+        scored=scored.reshape(-1),
+    )  # fmt: skip
+    return flat.reshape(batch.token.shape)
+
+
+def make_loss(config: ModelConfig, objective: Objective, temperature: float):
+    """Returns loss(params, batch) -> (loss, metrics). Both add up over the batches of an optimizer step."""
+
+    def loss(params: Params, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        return objective.token_loss(batch_logp(config, params, batch, temperature), batch)
+
+    return loss
+
+
+TrainStep = Callable[[TrainState, Sequence[Batch]], tuple[TrainState, Metrics]]
+
+
+def make_train_step(loss, tx: optax.GradientTransformation) -> TrainStep:
+    """Returns train_step(state, batches) -> (state, metrics): one optimizer step over any number of batches.
+
+    Two programs, compiled once each: one adds a batch's gradient, one applies the sum. Gradients only add, because
+    weights were divided before the split, so the number of batches changes nothing but memory. An update that is
+    not finite is left out and counted; the step counts all the same.
+    """
+
+    @jax.jit
+    def first(params, batch):
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch)
+        return grads, metrics | {"loss": value}
+
+    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
+
+    @jax.jit
+    def apply(state: TrainState, grads):
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(norm)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        moved = replace(
+            state, step=state.step + 1, skipped=state.skipped + ~finite,
+            params=keep(params, state.params), opt_state=keep(opt_state, state.opt_state),
+        )  # fmt: skip
+        return moved, {"grad/norm": norm, "update/skipped": moved.skipped}
+
+    def train_step(state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
+        total = None
+        for batch in batches:
+            one = first(state.params, batch)
+            total = one if total is None else add(total, one)
+        if total is None:
+            raise ValueError("a step without batches: nothing carries weight")
+        grads, metrics = total
+        state, more = apply(state, grads)
+        return state, metrics | more
+
+    return train_step
+
+
+def make_scorer(config: ModelConfig, temperature: float):
+    """Returns score(params, batch) -> log-probs [R T], for a frozen reference or to recompute `behavior_logp`."""
+    return jax.jit(lambda params, batch: batch_logp(config, params, batch, temperature))
+
+
+def init_state(params: Params, tx: optax.GradientTransformation, key) -> TrainState:
+    """The state before the first step."""
+    return TrainState(step=jnp.int32(0), skipped=jnp.int32(0), params=params, opt_state=tx.init(params), key=key)
