@@ -1,0 +1,172 @@
+"""The command line: `jaxsrl train CONFIG --set stages.srl.steps=100`."""
+
+import os
+import sys
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    config: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function config() -> Config."""
+    set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
+    """A setting to change, as stages.srl.steps=100; may be given several times."""
+    data_dir: str | None = None
+    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
+    runs: str | None = None
+    """Folder of all runs."""
+
+    def load(self):
+        from jaxsrl.config.overrides import load, override
+
+        made = override(load(self.config), self.set)
+        if self.data_dir is not None:
+            made = replace(made, data_dir=self.data_dir)
+        return made if self.runs is None else replace(made, runs=self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Runs a config, or resumes it where its folder already exists."""
+
+    def __call__(self) -> None:
+        config = self.load()
+        from jaxsrl.train import train
+
+        train(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Common):
+    """Evaluates a policy of a run on held-out problems, in every mode its stage names.
+
+    Args:
+      policy: STAGE-last or STAGE-best-STEP; default is the newest stage's last.
+      problems: how many, from the start of the split.
+    """
+
+    policy: str | None = None
+    split: Literal["validation", "test"] = "test"
+    problems: int = 100
+
+    def __call__(self) -> None:
+        config = self.load()
+        from jaxsrl.commands.evaluate import evaluate_policy
+        from jaxsrl.commands.policy import load_policy
+
+        print(evaluate_policy(config, load_policy(config, self.policy), self.split, self.problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Common):
+    """Shows how demonstrations are cut into actions, and the tree that one of them becomes.
+
+    Args:
+      stage: whose data and objective; default is the last one's.
+      rows: how many demonstrations, drawn with `seed` from the training split.
+    """
+
+    stage: str | None = None
+    rows: int = 1
+    seed: int = 0
+
+    def __call__(self) -> None:
+        config = self.load()
+        from jaxsrl.commands.data import show
+
+        print(show(config, self.stage, self.rows, self.seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Common):
+    """Prints completions of one problem.
+
+    Args:
+      policy: STAGE-last or STAGE-best-STEP; default is the newest stage's last.
+      index: which problem of the test split.
+      problem: a problem of your own instead.
+      form: `step` asks for the next action, `solve` for the whole solution.
+      after: expert actions given before.
+    """
+
+    policy: str | None = None
+    index: int = 0
+    problem: str | None = None
+    form: Literal["step", "solve"] = "step"
+    after: int = 0
+    samples: int = 4
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __call__(self) -> None:
+        config = self.load()
+        from jaxsrl.commands.policy import load_policy
+        from jaxsrl.commands.sample import choose, sample_text
+
+        policy = load_policy(config, self.policy)
+        demonstration = choose(policy, self.index, self.problem, self.after)
+        print(sample_text(
+            config, policy, demonstration, form=self.form, after=self.after, samples=self.samples,
+            temperature=self.temperature, seed=self.seed,
+        ))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Writes the page of a run folder."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+
+    def __call__(self) -> None:
+        from jaxsrl.report.page import write_report
+
+        print(write_report(self.run))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Versions, devices and flags of this machine; with a run folder, where the run stands and its state's hash."""
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+
+    def __call__(self) -> None:
+        from jaxsrl.commands.doctor import machine, run_state
+
+        print(machine() if self.run is None else run_state(self.run))
+
+
+COMMANDS = {"train": Train, "eval": Eval, "data": Data, "sample": Sample, "report": Report, "doctor": Doctor}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command. Exit codes: 0 done; 2 wrong key, value, file or combination; 1 anything else; 130 interrupted."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, args=arguments, prog="jaxsrl", description="Trains language models from expert demonstrations."
+    )
+    try:
+        command()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError) as error:
+        return _failed(error, 2)
+    except (OSError, RuntimeError) as error:
+        return _failed(error, 1)
+    return 0
+
+
+def _failed(error: Exception, code: int) -> int:
+    """Prints what is wrong; with JAXSRL_TRACEBACK set, where it was raised too."""
+    if os.environ.get("JAXSRL_TRACEBACK"):
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What this machine offers and where a run stands."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxsrl.checkpoint import array_hash
+from jaxsrl.metrics import read
+from jaxsrl.runs import RunError, environment, read_json
+
+
+def machine() -> str:
+    """Versions, devices and flags, one line each."""
+    return json.dumps(environment(), indent=1)
+
+
+def run_state(folder: Path) -> str:
+    """Stage, step and the hash of the state a run would resume from.
+
+    Raises: RunError naming what is missing.
+    """
+    config = read_json(folder / "config.json")
+    root = (folder / "checkpoints" / "resume").absolute()
+    if not root.is_dir():
+        raise RunError(f"{root} is missing: the run has saved nothing yet")
+    with ocp.CheckpointManager(root) as manager:
+        count = manager.latest_step()
+        if count is None:
+            raise RunError(f"{root} holds no complete checkpoint: the run has saved nothing yet")
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
+        saved = manager.restore(count, args=args)
+    record = saved["record"]
+    attempts = len(list((folder / "logs").glob("attempt_*")))
+    lines = {
+        "run": config.get("name"),
+        "stage": record["stage"],
+        "step": record["step"],
+        "done": record["done"],
+        "attempts": attempts,
+        "metrics lines": len(read(folder / "metrics.jsonl")),
+        "parameters": sum(np.size(x) for x in _leaves(saved["state"]["params"])),
+        "state": array_hash(saved["state"]),
+    }
+    return "\n".join(f"{name}: {value}" for name, value in lines.items())
+
+
+def _leaves(tree) -> list:
+    return [leaf for value in tree.values() for leaf in _leaves(value)] if isinstance(tree, dict) else [tree]

@@ -1,0 +1,49 @@
+"""Completions of one problem, printed."""
+
+from dataclasses import replace
+
+import jax
+
+from jaxsrl.collect import complete
+from jaxsrl.commands.policy import Policy
+from jaxsrl.config.run import Config
+from jaxsrl.data.tree import build
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.types import BranchPoint, Demonstration, Form
+
+
+def choose(policy: Policy, index: int, problem: str | None, after: int) -> Demonstration:
+    """A problem of the test split, or one's own, which no expert has solved.
+
+    Raises: ValueError naming what there is.
+    """
+    if problem is not None:
+        if after:
+            raise ValueError(f"after={after}, but a problem of your own has no expert actions; leave it out")
+        return Demonstration(problem_id="own", problem=problem, actions=())
+    test = policy.splits.test
+    if not 0 <= index < len(test):
+        raise ValueError(f"index={index}, but the test split has problems 0..{len(test) - 1}")
+    if not 0 <= after <= len(test[index].actions):
+        raise ValueError(f"after={after}, but problem {index} has {len(test[index].actions)} actions")
+    return test[index]
+
+
+def sample_text(
+    config: Config, policy: Policy, demonstration: Demonstration, *, form: Form, after: int, samples: int,
+    temperature: float, seed: int,
+) -> str:  # fmt: skip
+    """The prompt after `after` expert actions, and what the policy writes there."""
+    cap = policy.stage.solve_tokens if form == "solve" else policy.stage.step_tokens
+    actor = policy.programs.actor(Sampling(max_new_tokens=cap), policy.stage.rows or config.rows)
+    point = BranchPoint(after=after, samples=samples, form=form)
+    tree = build(demonstration, [point], (), actor.template, actor.tokenizer)
+    rollouts = complete(actor, policy.params, jax.random.key(seed), temperature, [tree], [[point]])
+    shown = replace(demonstration, actions=demonstration.actions[:after], titles=None, thoughts=None)
+    lines = [f"policy {policy.name} of {config.name}", "problem: " + shown.problem]
+    lines += [f"given:   {action}" for action in shown.actions]
+    if after < len(demonstration.actions):
+        lines.append(f"expert:  {demonstration.actions[after]}")
+    for text, cut in zip(rollouts.text, rollouts.truncated, strict=True):
+        lines.append(f"── {text}" + (" … (cut at the cap)" if cut else ""))
+    return "\n".join(lines)

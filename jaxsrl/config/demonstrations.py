@@ -1,0 +1,187 @@
+"""Where a stage's demonstrations come from: files of the data folder, or a task that makes its own."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from jaxsrl.config.run import Config, Splits
+from jaxsrl.data import datasets
+from jaxsrl.data.actions import Splitter, first_action
+from jaxsrl.data.demonstrations import Fields, Loaded, read, split_by_problem
+from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.tasks.arithmetic import Arithmetic, generate, verify_answer
+from jaxsrl.types import Demonstration
+
+
+def data_folder(data_dir: str | None) -> str | None:
+    """The folder given, else the variable JAXSRL_DATA."""
+    return data_dir or os.environ.get("JAXSRL_DATA") or None
+
+
+def tokenizer_path(config: Config) -> str:
+    """Where the config's tokenizer is: built in, absolute, or in the data folder."""
+    if config.tokenizer == "bytes" or Path(config.tokenizer).exists():
+        return config.tokenizer
+    return str(datasets.find(data_folder(config.data_dir), config.tokenizer))
+
+
+def _finished_by(mark: str) -> Callable[[str, Demonstration], bool]:
+    def finished(action: str, demonstration: Demonstration) -> bool:
+        return mark in action
+
+    return finished
+
+
+def _shorter(demonstrations: tuple[Demonstration, ...], max_characters: int | None) -> tuple[Demonstration, ...]:
+    if max_characters is None:
+        return demonstrations
+    return tuple(d for d in demonstrations if len(d.problem) + sum(map(len, d.actions)) <= max_characters)
+
+
+def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, grader, mark: str) -> Splits:
+    """Train, validation and test by problem; counts say what was left out and why."""
+    kept = _shorter(loaded.demonstrations, settings.max_characters)
+    train, away = split_by_problem(kept, held_out=settings.held_out, seed=settings.split_seed)
+    if test is None:
+        half = len({d.problem_id for d in away}) // 2
+        validation, tested = split_by_problem(away, held_out=half, seed=settings.split_seed + 1)
+    else:
+        validation, tested = away, _shorter(test.demonstrations, settings.max_characters)
+        seen = {d.problem_id for d in tested}
+        train = tuple(d for d in train if d.problem_id not in seen)
+    counts = dict(loaded.counts) | {"too_long": len(loaded.demonstrations) - len(kept)}
+    return Splits(
+        train=train, validation=validation, test=tested, grader=grader, finished=_finished_by(mark),
+        first_action=partial(first_action, splitter=splitter), counts=counts,
+        quarantine=tuple(str(bad) for part in (loaded, test) if part for bad in part.quarantine),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gsm8k:
+    """Grade-school problems; calculator annotations are dropped, kept, or become the thought of their action.
+
+    Args:
+      held_out: problems of the train file kept for validation.
+      max_characters: leaves out longer problem-and-solution texts; counted as `too_long`.
+    """
+
+    annotations: Literal["keep", "drop", "thought"] = "drop"
+    held_out: int = 200
+    max_characters: int | None = None
+    max_bad_share: float = 0.01
+    split_seed: int = 0
+
+    def load(self, data_dir: str | None) -> Splits:
+        folder = data_folder(data_dir)
+        part = partial(datasets.gsm8k, folder, annotations=self.annotations, max_bad_share=self.max_bad_share)
+        splitter = Splitter(style="lines", annotations=self.annotations)
+        return _splits(part(part="train"), part(part="test"), self, splitter, FinalAnswer(extract="hash"), "####")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numina:
+    """AMC and AIME problems with numbered, titled solutions. Held-out problems serve validation and test in halves."""
+
+    preamble: Literal["join", "drop"] = "join"
+    held_out: int = 200
+    max_characters: int | None = None
+    max_bad_share: float = 0.01
+    split_seed: int = 0
+
+    def load(self, data_dir: str | None) -> Splits:
+        loaded = datasets.numina(data_folder(data_dir), preamble=self.preamble, max_bad_share=self.max_bad_share)
+        splitter = Splitter(style="numbered", preamble=self.preamble)
+        return _splits(loaded, None, self, splitter, FinalAnswer(extract="boxed"), "\\boxed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Any JSONL files with a field map.
+
+    Args:
+      paths: relative to the data folder, or absolute.
+      answer: how the final answer is read from a solution; `finish_mark` in an action ends a chained solution.
+    """
+
+    paths: tuple[str, ...]
+    fields: Fields = field(default_factory=Fields)
+    splitter: Splitter = field(default_factory=Splitter)
+    answer: Literal["boxed", "hash", "last_number"] = "boxed"
+    finish_mark: str = "\\boxed"
+    held_out: int = 200
+    max_characters: int | None = None
+    max_bad_share: float = 0.01
+    split_seed: int = 0
+
+    def load(self, data_dir: str | None) -> Splits:
+        folder = data_folder(data_dir)
+        paths = [path if os.path.isabs(path) else str(datasets.find(folder, path)) for path in self.paths]
+        loaded = read(paths, self.fields, self.splitter, max_bad_share=self.max_bad_share)
+        return _splits(loaded, None, self, self.splitter, FinalAnswer(extract=self.answer), self.finish_mark)
+
+
+def arithmetic_answer(text: str, demonstration: Demonstration) -> bool:
+    """Whether the last line of a solution is the expert's; its digits are too many to guess."""
+    return verify_answer(text, demonstration, chain=False)
+
+
+def arithmetic_chain(text: str, demonstration: Demonstration) -> bool:
+    """Whether every line of a solution is the expert's."""
+    return verify_answer(text, demonstration, chain=True)
+
+
+def _reached_stop(action: str, demonstration: Demonstration) -> bool:
+    return action.partition("=")[0].strip() == demonstration.problem.partition(":")[0]
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.split("\n") if line.strip()), "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArithmeticTask:
+    """Generated arithmetic; splits share no problem.
+
+    Args:
+      settings: of the problems; `held_out` are those of validation and test where they differ.
+      train, validation, test: how many problems.
+      shuffle_experts: control in which every problem's expert actions carry the digits of another problem's, under
+        its own labels: a reward that is not about the problem can teach the format only.
+    """
+
+    settings: Arithmetic = field(default_factory=Arithmetic)
+    held_out: Arithmetic | None = None
+    train: int = 2048
+    validation: int = 64
+    test: int = 200
+    shuffle_experts: bool = False
+
+    def load(self, data_dir: str | None) -> Splits:
+        away = self.held_out or self.settings
+        train = generate(self.settings, self.train, "train")
+        if self.shuffle_experts:
+            train = _others_actions(train)
+        return Splits(
+            train=tuple(train),
+            validation=tuple(generate(away, self.validation, "validation")),
+            test=tuple(generate(away, self.test, "test")),
+            grader=FinalAnswer(verify=arithmetic_answer),
+            finished=_reached_stop,
+            first_action=_first_line,
+        )
+
+
+def _others_actions(demonstrations: list[Demonstration]) -> list[Demonstration]:
+    """Each demonstration with the digits of the next one's actions under its own labels."""
+    turned = demonstrations[1:] + demonstrations[:1]
+    out = []
+    for own, other in zip(demonstrations, turned, strict=True):
+        digits = [action.partition("=")[2] for action in other.actions]
+        labels = [action.partition("=")[0] for action in own.actions]
+        mixed = tuple(f"{label}={digits[i % len(digits)]}" for i, label in enumerate(labels))
+        out.append(replace(own, actions=mixed, thoughts=None))
+    return out

@@ -1,0 +1,164 @@
+"""A run as one value: stages composed of the settings each room defines."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from jaxsrl.collect import Collect, Rows
+from jaxsrl.data.chat import Template
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.types import Demonstration, Objective, Reward
+from jaxsrl.update import AdamW
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Demonstrations of a stage, split by problem, and how its problems are judged.
+
+    Args:
+      grader: whether the final answer is right; used by evaluation in both modes.
+      finished: whether an action ends a chained solution.
+      first_action: the first action of a text that may run on into several.
+      quarantine: printable reasons of rows set aside.
+    """
+
+    train: tuple[Demonstration, ...]
+    validation: tuple[Demonstration, ...]
+    test: tuple[Demonstration, ...]
+    grader: Reward
+    finished: Callable[[str, Demonstration], bool]
+    first_action: Callable[[str], str]
+    quarantine: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class Data(Protocol):
+    """Settings that know how to make a stage's demonstrations."""
+
+    def load(self, data_dir: str | None) -> Splits: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validate:
+    """Evaluation while a stage runs, and the choice of its best checkpoint.
+
+    Args:
+      every: optimizer steps between evaluations; 0 evaluates at the end only.
+      problems: of the validation split, the first ones in its order.
+      metric: name of the evaluation metric that names the best checkpoint; higher is better.
+    """
+
+    every: int = 0
+    problems: int = 32
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    metric: str = "steps/exact"
+
+    def __post_init__(self):
+        if self.every < 0 or self.problems < 1:
+            raise ValueError(f"every must be >= 0 and problems >= 1, got every={self.every} problems={self.problems}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One objective, trained for a number of optimizer steps.
+
+    Args:
+      start_from: `STAGE` or `STAGE:best` of an earlier stage; None starts from random parameters.
+      updates_per_rollout: optimizer steps on the same rollouts (the mu of GRPO).
+      behavior_logp: log-probs of the rollouts as the sampler gave them, or recomputed by the learner.
+      test: evaluation on the test split after the last step; None leaves it out.
+      rows: shapes of this stage's programs; None takes the run's.
+      step_tokens, solve_tokens: caps on completions in evaluation, of one action and of a whole solution.
+    """
+
+    name: str
+    objective: Objective
+    data: Data
+    steps: int
+    optimizer: AdamW = field(default_factory=AdamW)
+    collect: Collect = field(default_factory=Collect)
+    sampling: Sampling = field(default_factory=Sampling)
+    start_from: str | None = None
+    updates_per_rollout: int = 1
+    behavior_logp: Literal["sampler", "recompute"] = "sampler"
+    validate: Validate = field(default_factory=Validate)
+    test: Evaluation | None = None
+    test_problems: int = 100
+    rows: Rows | None = None
+    step_tokens: int = 64
+    solve_tokens: int = 256
+
+    def __post_init__(self):
+        if not self.name or not all(c.isalnum() or c in "_-" for c in self.name):
+            raise ValueError(f"stage name must be letters, digits, _ or -, got {self.name!r}")
+        if self.steps < 0 or self.updates_per_rollout < 1 or self.test_problems < 1:
+            raise ValueError(
+                f"stage {self.name}: steps must be >= 0, updates_per_rollout and test_problems >= 1, got "
+                f"steps={self.steps} updates_per_rollout={self.updates_per_rollout} test_problems={self.test_problems}"
+            )
+        if self.steps % self.updates_per_rollout:
+            raise ValueError(
+                f"stage {self.name}: steps={self.steps} must be a multiple of updates_per_rollout="
+                f"{self.updates_per_rollout}, so that no rollout is used in part"
+            )
+        if self.behavior_logp not in ("sampler", "recompute"):
+            raise ValueError(
+                f"stage {self.name}: behavior_logp must be sampler or recompute, got {self.behavior_logp!r}"
+            )
+        self.sampling.check_trainable()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run.
+
+    Args:
+      tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
+      used_ids_only: keeps only the tokens that occur in the stages' data, for small models with a large tokenizer.
+      checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
+      runs: folder of all runs.
+      data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
+    """
+
+    name: str
+    model: ModelConfig
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    tokenizer: str = "bytes"
+    used_ids_only: bool = False
+    template: Template = field(default_factory=Template)
+    rows: Rows = field(default_factory=Rows)
+    checkpoint_every: int = 50
+    log_every: int = 1
+    runs: str = "runs"
+    data_dir: str | None = None
+
+    def __post_init__(self):
+        if self.checkpoint_every < 1 or self.log_every < 1:
+            raise ValueError(
+                f"checkpoint_every and log_every must be >= 1, got checkpoint_every={self.checkpoint_every} "
+                f"log_every={self.log_every}"
+            )
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in 0..2**31-1, got {self.seed}")
+        if not self.stages:
+            raise ValueError("a run needs at least one stage")
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.name in seen:
+                raise ValueError(f"two stages are named {stage.name!r}")
+            source = (stage.start_from or "").partition(":")
+            if source[0] and source[0] not in seen or source[2] not in ("", "best"):
+                raise ValueError(
+                    f"stage {stage.name}: start_from={stage.start_from!r} must be an earlier stage "
+                    f"({', '.join(seen) or 'there is none'}), `:best` may follow"
+                )
+            tokens = (stage.rows or self.rows).tokens
+            if stage.sampling.max_new_tokens >= tokens:
+                raise ValueError(
+                    f"stage {stage.name}: sampling.max_new_tokens={stage.sampling.max_new_tokens} leaves no room for a "
+                    f"prompt in rows.tokens={tokens}"
+                )
+            seen.append(stage.name)

@@ -1,0 +1,124 @@
+"""A solution action by action: think, act, drop the thought, append the action, and again."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from jaxsrl.collect import Actor
+from jaxsrl.evals.chains import Chain, Link, Rules, link_chains
+from jaxsrl.evals.direct import answer_columns, answers_at_k, is_correct
+from jaxsrl.evals.records import Record, record
+from jaxsrl.evals.summary import Column, Decoding, completion_columns, summarise
+from jaxsrl.types import Demonstration, Grades, Metrics, Params, Reward, Rollouts
+
+
+def solve_in_chains(
+    actor: Actor,
+    params: Params,
+    key: jax.Array,
+    demonstrations: Sequence[Demonstration],
+    decoding: Decoding,
+    rules: Rules,
+    grader: Reward,
+) -> tuple[Metrics, list[Record]]:
+    """Lets each problem be solved in `decoding.samples` chains and grades what they wrote, actions joined.
+
+    Args:
+      demonstrations: one per problem.
+      grader: is shown a chain that did not finish as a completion that was cut off.
+    """
+    chains, links, rollouts = link_chains(actor, params, key, demonstrations, decoding, rules)
+    grades = grader(_joined(chains, actor.template.separator), demonstrations)
+    problem = [demonstrations[chain.demonstration].problem_id for chain in chains]
+    metrics: Metrics = {} if decoding.temperature else {"count": len(chains), "problems": len(demonstrations)}
+    of_chains = _chain_columns(chains, links, rollouts, demonstrations, grades)
+    metrics |= summarise(problem, decoding.label(of_chains, "answer"))
+    of_links = _link_columns(links, rollouts)
+    metrics |= summarise([problem[link.chain] for link in links], decoding.label(of_links, "answer"))
+    if decoding.temperature:
+        metrics |= summarise(problem[:: decoding.samples], answers_at_k(grades, decoding.samples))
+    return metrics, _records(chains, links, rollouts, demonstrations, grades)
+
+
+def _joined(chains: Sequence[Chain], separator: str) -> Rollouts:
+    """Chains as whole solutions for the grader, which reads their text."""
+    count = len(chains)
+    index = np.array([chain.demonstration for chain in chains], int)
+    return Rollouts(
+        token=np.zeros((count, 1), np.int32),
+        mask=np.zeros((count, 1), bool),
+        behavior_logp=np.zeros((count, 1), np.float32),
+        demonstration=index,
+        form=("solve",) * count,
+        branch=np.zeros(count, int),
+        sample=np.array([chain.sample for chain in chains], int),
+        group=index,
+        truncated=np.array([chain.end != "finished" for chain in chains], bool),
+        text=tuple(separator.join(chain.actions) for chain in chains),
+    )
+
+
+def _chain_columns(
+    chains: Sequence[Chain], links: Sequence[Link], rollouts: Rollouts, demonstrations, grades: Grades
+) -> dict[str, Column]:
+    """One row per chain."""
+    expert = [[a.strip() for a in demonstrations[chain.demonstration].actions] for chain in chains]
+    leading = np.array([_leading(chain.actions, e) for chain, e in zip(chains, expert, strict=True)], float)
+    whole = [list(chain.actions) == e for chain, e in zip(chains, expert, strict=True)]
+    written = completion_columns(rollouts)
+    owner = np.array([link.chain for link in links], int)
+    answer = answer_columns(grades)
+    return {
+        "answer": answer["answer"],
+        "no_answer": answer["malformed"],
+        "whole": Column(value=np.array(whole, float), share=True),
+        "leading_mean": Column(value=leading),
+        "leading_share": Column(value=leading / np.array([max(len(e), 1) for e in expert], float)),
+        "actions_mean": Column(value=np.array([len(chain.actions) for chain in chains], float)),
+        "unfinished": Column(value=np.array([chain.end != "finished" for chain in chains], float), share=True),
+        "capped": Column(value=np.array([chain.end == "capped" for chain in chains], float), share=True),
+        "outgrown": Column(value=np.array([chain.end == "outgrown" for chain in chains], float), share=True),
+        "tokens_mean": Column(value=np.bincount(owner, written["tokens_mean"].value, len(chains))),
+        "words_mean": Column(value=np.bincount(owner, written["words_mean"].value, len(chains))),
+    }
+
+
+def _leading(actions: Sequence[str], expert: Sequence[str]) -> int:
+    """How many actions equal the expert's before the first that does not."""
+    count = 0
+    for action, wanted in zip(actions, expert, strict=False):
+        if action != wanted:
+            break
+        count += 1
+    return count
+
+
+def _link_columns(links: Sequence[Link], rollouts: Rollouts) -> dict[str, Column]:
+    """One row per completion."""
+    columns = completion_columns(rollouts)
+    return {
+        "malformed": Column(value=np.array([link.action is None for link in links], float), share=True),
+        "ran_on": Column(value=np.array([link.ran_on for link in links], float), share=True),
+        "thinks": columns["thinks"],
+        "truncated": columns["truncated"],
+        "completion_tokens_mean": columns["tokens_mean"],
+    }
+
+
+def _records(chains, links, rollouts: Rollouts, demonstrations, grades: Grades) -> list[Record]:
+    """One per completion, chain by chain; what is known of the whole chain stands in its last one."""
+    correct = is_correct(grades)
+    last = {link.chain: row for row, link in enumerate(links)}
+    records = []
+    for row in sorted(range(len(links)), key=lambda r: (links[r].chain, links[r].after)):
+        link = links[row]
+        chain, ends = chains[link.chain], last[link.chain] == row
+        demonstration = demonstrations[chain.demonstration]
+        expert = demonstration.actions[link.after].strip() if link.after < len(demonstration.actions) else None
+        found = record(
+            rollouts, row, problem=demonstration.problem_id, branch=link.after, sample=chain.sample,
+            action=link.action, expert_action=expert, correct=bool(correct[link.chain]) if ends else None,
+        )  # fmt: skip
+        records.append(found | {"end": chain.end if ends else None})
+    return records

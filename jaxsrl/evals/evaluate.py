@@ -1,0 +1,86 @@
+"""Every mode, every variant, greedy and sampled: the one call that evaluates a policy."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+
+from jaxsrl.collect import Actor
+from jaxsrl.evals.chained import solve_in_chains
+from jaxsrl.evals.chains import Finished, FirstAction, Rules
+from jaxsrl.evals.direct import solve_directly
+from jaxsrl.evals.records import Record
+from jaxsrl.evals.settings import MODES, Evaluation, Mode
+from jaxsrl.evals.steps import probe_steps
+from jaxsrl.evals.summary import Decoding
+from jaxsrl.types import Demonstration, Metrics, Params, Reward
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+def evaluate(
+    actor: Actor,
+    params: Params,
+    key: jax.Array,
+    demonstrations: Sequence[Demonstration],
+    settings: Evaluation,
+    *,
+    grader: Reward,
+    finished: Finished,
+    first_action: FirstAction,
+) -> tuple[Metrics, list[Record]]:
+    """Evaluates a policy on demonstrations it was not trained on.
+
+    Numbers do not depend on the order of the demonstrations, and a completion does not depend on what else is
+    evaluated; only which problems the shuffled baseline draws from does.
+
+    Args:
+      key: an evaluation key of its own, never the one training draws with: nothing here gives it back or shares its
+        noise. Greedy metrics do not use it.
+      demonstrations: `steps` uses all, `direct` and `chained` the first of each problem.
+      grader: whether the final answer is right, see `direct.CORRECT_FROM`; `finished`, `first_action`: see
+        `chains.Rules`.
+    Returns: metrics as README.md lists them, `MODE/NAME` and `forced_MODE/NAME`; one record per completion.
+    Raises: ValueError without demonstrations, or if a prompt does not fit a row of the actor.
+    """
+    demonstrations = list(demonstrations)[: settings.problems]
+    if not demonstrations:
+        raise ValueError("there are no demonstrations to evaluate on")
+    if True in settings.forced_think and actor.template.prefill_think:
+        raise ValueError("forced_think=True is the template's own way here (prefill_think=True): leave it out")
+    rules = Rules(finished=finished, first_action=first_action, think=settings.think, action_cap=settings.action_cap)
+    metrics: Metrics = {}
+    records: list[Record] = []
+    for forced in settings.forced_think:
+        variant = replace(actor, template=replace(actor.template, prefill_think=True)) if forced else actor
+        for mode in settings.modes:
+            name = f"forced_{mode}" if forced else mode
+            for decoding in settings.decodings:
+                # Modes must not share noise: the first prompts of `steps` and `chained` are the same.
+                own = jax.random.fold_in(key, MODES.index(mode))
+                found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, grader)
+                metrics |= {f"{name}/{part}": value for part, value in found.items()}
+                records += [{"mode": name, "decoding": decoding.name} | row for row in rows]
+    return metrics, records
+
+
+def _run(
+    mode: Mode,
+    actor: Actor,
+    params: Params,
+    key: jax.Array,
+    demonstrations: Sequence[Demonstration],
+    decoding: Decoding,
+    settings: Evaluation,
+    rules: Rules,
+    grader: Reward,
+) -> tuple[Metrics, list[Record]]:
+    if mode == "steps":
+        return probe_steps(actor, params, key, demonstrations, decoding, settings)
+    first: dict[str, Demonstration] = {}
+    for demonstration in demonstrations:  # two solutions of a problem are one prompt, and one answer
+        first.setdefault(demonstration.problem_id, demonstration)
+    problems = list(first.values())
+    if mode == "direct":
+        return solve_directly(actor, params, key, problems, decoding, grader)
+    return solve_in_chains(actor, params, key, problems, decoding, rules, grader)

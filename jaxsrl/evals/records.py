@@ -1,0 +1,35 @@
+"""What is kept of every completion of an evaluation: enough to look at it and to count again."""
+
+from typing import Any
+
+from jaxsrl.types import Rollouts
+
+Record = dict[str, Any]
+
+
+def record(
+    rollouts: Rollouts,
+    row: int,
+    *,
+    problem: str,
+    branch: int,
+    sample: int,
+    action: str | None,
+    expert_action: str | None,
+    correct: bool | None,
+    similarity: float | None = None,
+) -> Record:
+    """A line of `evals/STAGE.jsonl`.
+
+    Args:
+      branch: actions in the prompt.
+      action: found in the completion; None if malformed. In `direct`, the final answer as the grader found it.
+      expert_action: what it is compared with, None where the expert has no such action.
+      correct: None where it is not this completion that decides.
+      similarity: None where there is nothing to compare.
+    """
+    return {
+        "problem": problem, "branch": int(branch), "sample": int(sample), "completion": rollouts.text[row],
+        "tokens": int(rollouts.mask[row].sum()), "truncated": bool(rollouts.truncated[row]), "action": action,
+        "expert_action": expert_action, "similarity": similarity, "correct": correct,
+    }  # fmt: skip

@@ -1,0 +1,113 @@
+"""Columns of an evaluation to metrics with intervals over problems."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxsrl.data.chat import THINK_CLOSE, THINK_OPEN
+from jaxsrl.evals.statistics import Interval, bootstrap, majority_at_k, pass_at_k, pass_hat_k, resample, wilson
+from jaxsrl.types import Metrics, Rollouts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One number per row of an evaluation; the metric is its mean over the rows of `among`, None meaning all."""
+
+    value: Float[np.ndarray, "P"]
+    among: Bool[np.ndarray, "P"] | None = None
+    share: bool = False  # values are 0 or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How completions of a pass are drawn: the most likely token each time, or `samples` of them at a temperature."""
+
+    temperature: float = 0.0
+    samples: int = 1
+
+    @property
+    def name(self) -> str:
+        return "sampled" if self.temperature else "greedy"
+
+    def label(self, columns: Mapping[str, Column], headline: str) -> dict[str, Column]:
+        """Names that say how the completions were drawn; greedy ones are plain, the sampled headline is avg@k."""
+        if not self.temperature:
+            return dict(columns)
+        return {f"avg@{self.samples}" if n == headline else f"sampled_{n}": c for n, c in columns.items()}
+
+
+def summarise(problem: Sequence[str], columns: Mapping[str, Column]) -> Metrics:
+    """Mean of every column, with 95 % bounds as NAME_low and NAME_high. The order of rows is of no consequence.
+
+    Problems are what is drawn at random, so rows of one problem are kept together. A share with at most one row per
+    problem has Wilson's interval, everything else a bootstrap over problems; where all rows agree on 0 or on 1 a
+    bootstrap would claim certainty, and Wilson's interval of so many problems stands in.
+
+    Args:
+      problem: the id of each row's problem.
+    Returns: None for the mean of no rows; bounds are left out where there are fewer than two problems to draw from.
+    """
+    ids, owner = np.unique(np.asarray(problem, dtype=object).astype(str), return_inverse=True)
+    draws = resample(len(ids)) if len(ids) else None
+    metrics: Metrics = {}
+    for name, column in columns.items():
+        estimate = _estimate(column, owner, len(ids), draws)
+        metrics[name] = estimate.value
+        if estimate.low is not None:
+            metrics |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return metrics
+
+
+def _estimate(column: Column, owner: np.ndarray, problems: int, draws) -> Interval:
+    value = np.asarray(column.value, np.float64)
+    among = np.ones(len(value), bool) if column.among is None else column.among
+    value, owner = value[among], owner[among]
+    order = np.lexsort((value, owner))  # sums must not depend on the order in which rows came
+    value, owner = value[order], owner[order]
+    total, count = np.bincount(owner, value, problems), np.bincount(owner, minlength=problems).astype(np.float64)
+    trials = int((count > 0).sum())
+    if not trials:
+        return Interval(None)
+    if column.share and count.max() <= 1:
+        return wilson(float(total.sum()), trials)
+    if column.share and total.sum() in (0, count.sum()):
+        return wilson(trials if total.sum() else 0, trials)
+    return bootstrap(total, count, draws)
+
+
+def at_k(
+    correct: Bool[np.ndarray, "P K"], votes: Sequence[Sequence[Hashable | None]] | None = None
+) -> dict[str, Column]:
+    """pass@k for k = 2, 4, … and K, pass^K, and maj@K where there are votes; one row per group of K samples."""
+    samples = correct.shape[1]
+    right = correct.sum(axis=1)
+    powers = {2**i for i in range(1, samples.bit_length()) if 2**i <= samples}
+    columns = {f"pass@{k}": Column(value=pass_at_k(right, samples, k)) for k in sorted(powers | {samples})}
+    columns[f"pass^{samples}"] = Column(value=pass_hat_k(right, samples, samples), share=True)
+    if votes is not None:
+        won = [majority_at_k(*group) for group in zip(votes, correct, strict=True)]
+        columns[f"maj@{samples}"] = Column(value=np.array(won, float), share=True)
+    return columns
+
+
+def completion_columns(rollouts: Rollouts) -> dict[str, Column]:
+    """What a completion looks like, whatever it says; one row each."""
+    return {
+        "thinks": Column(value=np.array([has_thought(text) for text in rollouts.text], float), share=True),
+        "truncated": Column(value=rollouts.truncated.astype(float), share=True),
+        "tokens_mean": Column(value=rollouts.mask.sum(axis=1).astype(float)),
+        "words_mean": Column(value=np.array([words(text) for text in rollouts.text], float)),
+    }
+
+
+def has_thought(text: str) -> bool:
+    """Whether there is a closed think block with something in it."""
+    blocks = (rest.partition(THINK_CLOSE) for rest in text.split(THINK_OPEN)[1:])
+    return any(closed and thought.strip() for thought, closed, _ in blocks)
+
+
+def words(text: str) -> int:
+    """Runs between white space, thoughts included, think marks not."""
+    return len(text.replace(THINK_OPEN, " ").replace(THINK_CLOSE, " ").split())

@@ -1,0 +1,112 @@
+"""Lines of a run on disk: names with units, JSON lines, offsets to cut them back to."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+# What a metric's name does not say by itself: unit, and how it comes about. The report prints these.
+UNITS = {
+    "loss": "weighted sum over the step's tokens",
+    "lr": "learning rate of the update",
+    "grad/norm": "global norm before clipping",
+    "update/skipped": "updates left out so far because a gradient was not finite",
+    "collect/groups": "branch points sampled, refills included",
+    "collect/kept_share": "share of groups that carry weight, before surplus is left out",
+    "collect/rounds": "sampling rounds of the step",
+    "collect/short": "1 where the refill bound was met first",
+    "completion/tokens_mean": "tokens, the end token included",
+    "completion/truncated_share": "share that ran to the cap",
+    "completion/entropy": "nats per token: mean of -log-prob of the sampled tokens",
+    "pack/tokens": "tokens of the step's trees",
+    "pack/dense_tokens": "tokens if every completion were a row with its own prompt",
+    "pack/slots": "token places computed, padding included",
+    "pack/cut_trees": "trees cut over several rows",
+}
+
+
+def scalar(value: Any) -> Any:
+    """A JSON value of a metric: arrays of one element as numbers, what is not finite as null."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def encode(line: Mapping[str, Any]) -> str:
+    """One line of JSON, keys in the order given; the same values give the same bytes."""
+    plain = {name: scalar(value) for name, value in line.items()}
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8", "replace"
+    ).decode() + "\n"  # fmt: skip
+
+
+class Journal:
+    """The JSON-lines files of a run folder.
+
+    Lines are buffered by the system until `offsets` is called, which makes them durable: a checkpoint stores the
+    offsets and commits after them, and a resume cuts every file back to what its checkpoint knew.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._files: dict[str, Any] = {}
+
+    def write(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Appends lines to `folder/name`.
+
+        Raises: OSError naming the file where the disk is full or not writable.
+        """
+        if name not in self._files:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._files[name] = path.open("a", encoding="utf-8")
+        self._files[name].writelines(encode(line) for line in lines)
+        self._files[name].flush()
+
+    def offsets(self) -> dict[str, int]:
+        """Makes everything written durable and returns each file's length in bytes."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        return {name: file.tell() for name, file in sorted(self._files.items())}
+
+    def cut(self, offsets: Mapping[str, int], pattern: str) -> None:
+        """Cuts the files that match `pattern` back to the offsets; those a checkpoint did not know become empty.
+
+        Raises: ValueError if a file is shorter than its offset: it was changed from outside.
+        """
+        self.close()
+        for path in sorted(self.folder.glob(pattern)):
+            name = path.relative_to(self.folder).as_posix()
+            length = offsets.get(name, 0)
+            if path.stat().st_size < length:
+                raise ValueError(
+                    f"{path} has {path.stat().st_size} bytes, its checkpoint knows {length}: the file was cut or "
+                    "replaced. Put it back, or start a run under a new name"
+                )
+            os.truncate(path, length)
+        for name in offsets:
+            self.write(name, [])
+
+    def close(self) -> None:
+        """Closes all files; a later write opens them again."""
+        for file in self._files.values():
+            file.close()
+        self._files = {}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a JSON-lines file; a last line cut by a kill is left out."""
+    if not Path(path).exists():
+        return []
+    text = Path(path).read_bytes()
+    return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines() if line.strip()]
+
+
+def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of several sources as one dict of JSON scalars."""
+    return {name: scalar(value) for part in parts for name, value in part.items()}

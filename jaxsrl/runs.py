@@ -1,0 +1,142 @@
+"""A run's folder: who holds it, what it was started with, on what machine, and how often it was taken up again."""
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.metrics import Journal
+from jaxsrl.progress import Progress
+
+DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl")  # functions of the state: cut on resume
+PACKAGES = ("jaxsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class RunError(RuntimeError):
+    """The run folder cannot be used; the message names it and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """An open run folder. `count` and `record` are those of the checkpoint the attempt starts from."""
+
+    folder: Path
+    attempt: int
+    journal: Journal
+    checkpoints: Checkpoints
+    progress: Progress
+    count: int | None
+    record: dict[str, Any] | None
+
+    def timing(self, line: Mapping[str, Any]) -> None:
+        """A line of clock readings; these differ from attempt to attempt and are never cut."""
+        with (self.folder / "timing.jsonl").open("a") as file:
+            file.write(json.dumps({"attempt": self.attempt, **line}) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """What the bits of a run depend on: versions, device kind and count, visible cores, flags."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    flags = {name: value for name, value in sorted(os.environ.items()) if name.startswith(("XLA_", "JAX_", "LIBTPU_"))}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "devices": [d.device_kind for d in jax.devices()],
+        "processes": jax.process_count(),
+        "versions": versions,
+        "flags": {name: value for name, value in flags.items() if "CACHE" not in name},
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises RunError naming the file where it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: {error}. The folder is no run, or its file was damaged") from error
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """One process at a time writes a run; the lock goes with the process, however it ends."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{folder} is being written by another process; stop it, or use another name") from None
+        yield
+
+
+@contextmanager
+def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None]) -> Iterator[Run]:
+    """Starts or takes up the run in `folder`.
+
+    Args:
+      check: raises if the saved config and this one are not the same run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder):
+        path = folder / "config.json"
+        if path.exists():
+            check(read_json(path), config, folder)
+        write_json(path, config)
+        attempt = 1 + sum(1 for _ in (folder / "logs").glob("attempt_*"))
+        logs = folder / "logs" / f"attempt_{attempt}"
+        logs.mkdir(parents=True)
+        here = environment()
+        write_json(logs / "environment.json", here)
+        with (logs / "log.txt").open("a", encoding="utf-8") as log:
+            progress = Progress(log=log)
+            _compare(folder / "environment.json", here, progress)
+            yield from _opened(folder, attempt, progress)
+
+
+def _opened(folder: Path, attempt: int, progress: Progress) -> Iterator[Run]:
+    checkpoints, journal = Checkpoints(folder / "checkpoints"), Journal(folder)
+    try:
+        count = checkpoints.latest()
+        record = checkpoints.record(count) if count is not None else None
+        for pattern in DETERMINISTIC:
+            journal.cut(record["offsets"] if record else {}, pattern)
+        if record:
+            progress.say(f"resuming {folder} at stage {record['stage']}, step {record['step']} (attempt {attempt})")
+        yield Run(
+            folder=folder, attempt=attempt, journal=journal, checkpoints=checkpoints, progress=progress,
+            count=count, record=record,
+        )  # fmt: skip
+    finally:
+        journal.close()
+        checkpoints.close()
+
+
+def _compare(path: Path, here: dict[str, Any], progress: Progress) -> None:
+    """Bits are promised on the same device kind, cores, versions and flags; a resume elsewhere is told so."""
+    if not path.exists():
+        write_json(path, here)
+        return
+    before = read_json(path)
+    different = [name for name in here if before.get(name) != here[name]]
+    for name in different:
+        progress.say(f"warning: {name} was {before.get(name)}, is {here[name]}: bits may differ from an unbroken run")

@@ -1,0 +1,340 @@
+"""The only loop: stages one after the other, each collecting, updating, evaluating and saving."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsrl.checkpoint import state_hash
+from jaxsrl.collect import Actor, Rows, batches, collect, rollout_lines, with_reference
+from jaxsrl.config.demonstrations import tokenizer_path
+from jaxsrl.config.overrides import ConfigError, check_unchanged, to_dict
+from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.data.sources import Order, take
+from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
+from jaxsrl.data.used_ids import used_ids
+from jaxsrl.evals.evaluate import Evaluation, evaluate
+from jaxsrl.metrics import merge
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.transformer import init_params
+from jaxsrl.report.page import write_report
+from jaxsrl.rollout.sampler import make_sampler
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.runs import Run, open_run
+from jaxsrl.types import Demonstration, Params, TrainState
+from jaxsrl.update import init_state, learning_rate, make_loss, make_scorer, make_train_step, optimizer
+
+TRAIN, EVALUATE, INIT = 0, 1, 2  # first word of a key's address, after the stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations:
+    """The training split in its endless order: a `Source`."""
+
+    items: tuple[Demonstration, ...]
+    order: Order
+
+    def take(self, position: int, count: int) -> tuple[list[Demonstration], int]:
+        return take(self.items, self.order, position, count)
+
+
+class Programs:
+    """Compiled functions of a run by what they depend on, so that stages share them."""
+
+    def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
+        self.config, self.model, self.tokenizer = config, model, tokenizer
+        self._made: dict[Any, Any] = {}
+
+    def _once(self, key: Any, make):
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def actor(self, sampling: Sampling, rows: Rows) -> Actor:
+        """Samplers that differ in temperature alone are one program."""
+        key = replace(sampling, temperature=1.0)
+        sample = self._once(("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end)))
+        return Actor(
+            sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
+            max_new_tokens=sampling.max_new_tokens,
+        )  # fmt: skip
+
+    def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):
+        """All modes of an evaluation, each with a sampler of its own cap and shape.
+
+        `steps` has many slots to a prompt, a whole solution has one; there are no more rows than problems, and no
+        more slots than in training.
+        """
+        rows = stage.rows or self.config.rows
+        metrics, records = {}, []
+        for mode in settings.modes:
+            slots = min(rows.slots, 8 if mode == "steps" else max(settings.samples, 1))
+            shape = replace(
+                rows, slots=slots, prompt_rows=min(len(problems), max(1, rows.prompt_rows * rows.slots // slots))
+            )
+            cap = stage.solve_tokens if mode == "direct" else stage.step_tokens
+            actor, one = self.actor(Sampling(max_new_tokens=cap), shape), replace(settings, modes=(mode,))
+            found, lines = evaluate(
+                actor, params, key, problems, one,
+                grader=splits.grader, finished=splits.finished, first_action=splits.first_action,
+            )  # fmt: skip
+            metrics |= found
+            records += lines
+        return metrics, records
+
+    def train_step(self, stage: Stage):
+        key = ("train", stage.objective, stage.sampling.temperature, stage.optimizer, stage.steps)
+        loss = make_loss(self.model, stage.objective, stage.sampling.temperature)
+        return self._once(key, lambda: make_train_step(loss, optimizer(stage.optimizer, stage.steps)))
+
+    def scorer(self, temperature: float):
+        return self._once(("score", temperature), lambda: make_scorer(self.model, temperature))
+
+
+def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
+    """The splits of every stage, the tokenizer, and the model with that tokenizer's vocabulary."""
+    loaded: dict[Any, Splits] = {}
+    for stage in config.stages:
+        if stage.data not in loaded:
+            loaded[stage.data] = stage.data.load(config.data_dir)
+    splits = {stage.name: loaded[stage.data] for stage in config.stages}
+    tokenizer = load_tokenizer(tokenizer_path(config))
+    if config.used_ids_only:
+        texts = (t for s in loaded.values() for d in s.train for t in (d.problem, *d.actions, *(d.thoughts or ())))
+        tokenizer = used_ids(tokenizer, texts)
+        return splits, tokenizer, replace(config.model, vocab=tokenizer.vocab_size)
+    if config.model.vocab < tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.vocab={config.model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
+            f"set model.vocab={tokenizer.vocab_size}"
+        )
+    return splits, tokenizer, config.model
+
+
+def train(config: Config) -> Path:
+    """Runs or resumes a run to its end and writes its report. Returns the run folder.
+
+    Raises: ConfigError where the folder holds another run; RunError where it cannot be used.
+    """
+    folder = Path(config.runs) / config.name
+    splits, tokenizer, model = load_data(config)
+    with open_run(folder, to_dict(config), check_unchanged) as run:
+        for name, part in splits.items():
+            _write_quarantine(run, name, part)
+        programs = Programs(config, model, tokenizer)
+        start = _first_stage(config, run.record)
+        for index in range(start, len(config.stages)):
+            record = run.record if run.record and run.record["index"] == index else None
+            state = run_stage(run, config, index, programs, splits[config.stages[index].name], record)
+            run.progress.say(f"[{config.stages[index].name}] done: state {state_hash(state)}")
+    with_report = write_report(folder)
+    print(f"report: {with_report}")
+    return folder
+
+
+def _first_stage(config: Config, record: Mapping[str, Any] | None) -> int:
+    if record is None:
+        return 0
+    stage = config.stages[record["index"]]
+    if record["done"] and record["step"] < stage.steps and record["index"] < len(config.stages) - 1:
+        raise ConfigError(
+            f"stages.{stage.name}.steps={stage.steps}, but that stage ended at step {record['step']} and a later one "
+            "has started from it; keep the old value or use a new name"
+        )
+    return record["index"] + (record["done"] and record["step"] >= stage.steps)
+
+
+def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
+    counts = ", ".join(f"{value} {key}" for key, value in splits.counts.items())
+    sizes = f"{len(splits.train)} train, {len(splits.validation)} validation, {len(splits.test)} test"
+    run.progress.say(f"[{name}] demonstrations: {sizes}" + (f" (of {counts})" if counts else ""))
+    if splits.quarantine:
+        path = run.folder / "quarantine" / f"{name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(splits.quarantine) + "\n", encoding="utf-8")
+        run.progress.say(f"[{name}] {len(splits.quarantine)} bad rows set aside in {path}")
+
+
+def start_params(run: Run, config: Config, index: int, model: ModelConfig) -> Params:
+    """Parameters a stage starts from: random, or those an earlier stage ended with or found best."""
+    stage = config.stages[index]
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), index), INIT)
+    if stage.start_from is None:
+        return init_params(model, key)
+    like = jax.eval_shape(lambda: init_params(model, key))
+    name, _, which = stage.start_from.partition(":")
+    if not which:
+        return run.checkpoints.restore_policy(f"{name}-last", like)
+    best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")]
+    return run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
+
+
+def run_stage(
+    run: Run, config: Config, index: int, programs: Programs, splits: Splits, record: Mapping[str, Any] | None
+) -> TrainState:
+    """Trains one stage to its end, from its start or from `record`."""
+    stage = config.stages[index]
+    key = jax.random.fold_in(jax.random.key(config.seed), index)
+    initial = start_params(run, config, index, programs.model)
+    state = init_state(initial, optimizer(stage.optimizer, stage.steps), key)
+    loop = StageLoop(run, config, index, programs, splits, initial)
+    if record:
+        state = run.checkpoints.restore(run.count, state)
+        loop.take_up(record)
+    else:
+        loop.validate(state)
+    while int(state.step) < stage.steps:
+        state = loop.step(state)
+    loop.finish(state)
+    return state
+
+
+class StageLoop:
+    """What a stage carries from step to step beside its `TrainState`: position, last metrics, best checkpoint."""
+
+    def __init__(self, run: Run, config: Config, index: int, programs: Programs, splits: Splits, initial: Params):
+        self.run, self.config, self.index, self.stage = run, config, index, config.stages[index]
+        self.splits, self.initial, self.programs = splits, initial, programs
+        seed = (config.seed * 1009 + index) % 2**32
+        self.source = Demonstrations(items=splits.train, order=Order(count=len(splits.train), seed=seed))
+        self.rows = self.stage.rows or config.rows
+        self.actor = programs.actor(self.stage.sampling, self.rows)
+        self.train_step = programs.train_step(self.stage)
+        self.lr = learning_rate(self.stage.optimizer, self.stage.steps)
+        self.position, self.stats, self.best = 0, {}, None
+        self.started = time.monotonic()
+        self.steps_before = 0
+        self.fresh = True  # the first step compiles
+
+    def take_up(self, record: Mapping[str, Any]) -> None:
+        self.position, self.stats, self.best = record["position"], record["stats"], record["best"]
+        self.steps_before = record["step"]
+
+    def key(self, purpose: int, step: int) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(self.config.seed), self.index)
+        return jax.random.fold_in(jax.random.fold_in(key, purpose), step)
+
+    def step(self, state: TrainState) -> TrainState:
+        """One collection and its optimizer steps, then whatever is due: evaluation, checkpoint."""
+        first = int(state.step)
+        clock = [time.monotonic()]
+        with self.run.progress.wait(f"[{self.stage.name}] first step: compiling" if self.fresh else "a step"):
+            collection = collect(
+                self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
+                self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature,
+            )  # fmt: skip
+            clock.append(time.monotonic())
+            state, lines = self.update(state, collection)
+            clock.append(time.monotonic())
+        self.fresh = False
+        self.position, self.stats = collection.position, lines[-1]
+        self.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % self.config.log_every == 0])
+        if collection.grades is not None:
+            name = f"rollouts/{self.stage.name}.jsonl"
+            self.run.journal.write(name, rollout_lines(collection, self.stage.name, first + 1))
+        self.show(lines[-1])
+        now, stage = int(state.step), self.stage
+        if now < stage.steps and _due(first, now, stage.validate.every):
+            self.validate(state)
+        clock.append(time.monotonic())
+        if _due(first, now, self.config.checkpoint_every) and now < stage.steps:
+            self.save(state, done=False)
+        clock.append(time.monotonic())
+        seconds = dict(
+            zip(("collect", "update", "evaluate", "checkpoint"), np.diff(clock).round(4).tolist(), strict=True)
+        )
+        tokens = lines[0].get("pack/tokens", 0) / max(seconds["collect"] + seconds["update"], 1e-9)
+        self.run.timing({"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)})
+        return state
+
+    def update(self, state: TrainState, collection) -> tuple[TrainState, list[dict[str, Any]]]:
+        """The optimizer steps on one collection; one metrics line each."""
+        packed, pack_metrics = batches(collection, self.rows)
+        scorer = self.programs.scorer(self.stage.sampling.temperature)
+        if self.stage.objective.kl_coef:
+            packed = [with_reference(batch, scorer, self.initial) for batch in packed]
+        if self.stage.behavior_logp == "recompute":
+            packed = [replace(batch, behavior_logp=scorer(state.params, batch)) for batch in packed]
+        lines = []
+        for i in range(self.stage.updates_per_rollout):
+            rate = float(self.lr(int(state.step)))
+            if packed:
+                state, metrics = self.train_step(state, packed)
+            else:  # every group was dropped, and the refill bound met: a step that moves nothing
+                state, metrics = replace(state, step=state.step + 1), {"loss": None, "update/skipped": state.skipped}
+            line = {"stage": self.stage.name, "step": int(state.step), "kind": "train", "lr": rate}
+            lines.append(
+                line | merge([jax.device_get(metrics)] + ([collection.metrics, pack_metrics] if i == 0 else []))
+            )
+        lines[-1] = lines[-1] if len(lines) == 1 else lines[0] | lines[-1]
+        return state, lines
+
+    def show(self, line: Mapping[str, Any]) -> None:
+        step, steps = line["step"], self.stage.steps
+        pace = (time.monotonic() - self.started) / max(step - self.steps_before, 1)
+        shown = " ".join(
+            f"{label} {line[name]:.3g}"
+            for label, name in (("loss", "loss"), ("reward", "reward/mean"), ("kept", "collect/kept_share"))
+            if line.get(name) is not None
+        )
+        left = f"{pace:.2f} s/step, {pace * (steps - step):.0f} s left"
+        self.run.progress.line(f"[{self.stage.name}] {step}/{steps} {shown} ({left})", last=step >= steps)
+
+    def validate(self, state: TrainState) -> None:
+        """Evaluates on the validation split and keeps the best parameters."""
+        settings = self.stage.validate
+        metrics = self.evaluate(state, "validation", settings.evaluation, settings.problems)
+        if settings.metric not in metrics:
+            known = ", ".join(sorted(metrics))
+            raise ConfigError(f"stages.{self.stage.name}.validate.metric={settings.metric!r} is none of: {known}")
+        value, step = metrics[settings.metric], int(state.step)
+        if value is not None and (self.best is None or value > self.best["value"]):
+            self.best = {"step": step, "value": value}
+            self.run.checkpoints.save_policy(self.best_name(), state.params)
+
+    def best_name(self) -> str:
+        return f"{self.stage.name}-best-{self.best['step']:09d}"
+
+    def evaluate(self, state: TrainState, split: str, settings: Evaluation, count: int) -> dict[str, Any]:
+        """Evaluation has its own keys and clock; nothing it does reaches training."""
+        problems = getattr(self.splits, split)[:count]
+        if not problems:
+            return {}
+        step = int(state.step)
+        with self.run.progress.wait(f"[{self.stage.name}] evaluating {len(problems)} {split} problems"):
+            metrics, rows = self.programs.evaluate(
+                self.stage, state.params, self.key(EVALUATE, step), problems, self.splits, settings
+            )
+        head = {"stage": self.stage.name, "step": step, "kind": "eval", "split": split}
+        metrics = merge([metrics])
+        self.run.journal.write("metrics.jsonl", [head | metrics])
+        self.run.journal.write(f"evals/{self.stage.name}.jsonl", [head | row for row in rows])
+        return metrics
+
+    def save(self, state: TrainState, *, done: bool) -> None:
+        """Metrics and rollouts are durable before the checkpoint that knows their length is."""
+        record = {
+            "stage": self.stage.name, "index": self.index, "step": int(state.step), "position": self.position,
+            "stats": self.stats, "best": self.best, "done": done, "offsets": self.run.journal.offsets(),
+        }  # fmt: skip
+        saved = self.run.checkpoints
+        saved.save((saved.latest() or 0) + 1, state, record)
+        if done:
+            saved.wait()
+            saved.drop_policies(f"{self.stage.name}-best-", self.best_name() if self.best else None)
+
+    def finish(self, state: TrainState) -> None:
+        """The last evaluation, the test split, and the parameters later stages start from."""
+        self.validate(state)
+        if self.stage.test is not None:
+            self.evaluate(state, "test", self.stage.test, self.stage.test_problems)
+        self.run.checkpoints.save_policy(f"{self.stage.name}-last", state.params)
+        self.save(state, done=True)
+
+
+def _due(before: int, now: int, every: int) -> bool:
+    return every > 0 and now // every > before // every
