@@ -26,7 +26,7 @@ def _abstract(tree: Any) -> Any:
 class Checkpoints:
     """The `checkpoints/` folder of a run.
 
-    `resume/N` holds the state after N optimizer steps of the whole run and a record of everything that is no array;
+    `resume/N` is the Nth save of the run: its state, and a record of everything that is no array;
     Orbax writes it beside the run and renames it when it is complete, so a kill leaves the one before. `policy/NAME`
     holds parameters alone.
     """
@@ -86,6 +86,11 @@ class Checkpoints:
         for name in self.policies():
             if name.startswith(prefix) and name != but:
                 shutil.rmtree(self.folder / "policy" / name, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Removes what a kill left half-written. Only the process that writes the run may call it."""
+        for path in self.folder.glob("*/*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def wait(self) -> None:
         """Returns when everything saved is complete on disk."""

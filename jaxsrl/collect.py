@@ -60,6 +60,7 @@ class Rows:
     Args:
       tokens, rows: row length and rows of a learner batch.
       prompt_tokens, prompt_rows, slots: row length and rows of a sampler call, and completions per row.
+      evaluate_rows, evaluate_slots: the same in evaluation; whole solutions take one slot a row.
     """
 
     tokens: int = 512
@@ -67,6 +68,8 @@ class Rows:
     prompt_tokens: int = 256
     prompt_rows: int = 8
     slots: int = 32
+    evaluate_rows: int = 16
+    evaluate_slots: int = 8
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -117,6 +120,8 @@ def complete(
     first_group: int = 0,
 ) -> Rollouts:
     """Samples every branch point of every tree. Rollouts come ordered by tree, branch point and sample."""
+    if not any(points):
+        return no_rollouts(actor.max_new_tokens)
     shape = actor.rows
     prompts, used = pack_prompts(
         trees, points, row_tokens=shape.prompt_tokens, row_slots=shape.slots, rows=shape.prompt_rows,
@@ -236,8 +241,8 @@ def collect(
         target = target_mask(trees)
         weights = objective.weigh(together, reward, target)
         kept = _kept_groups(together, weights[1])
-        if settings.prompts is None or not len(together) or len(kept) >= settings.prompts:
-            break
+        if settings.prompts is None or len(kept) >= settings.prompts or (objective.trunk and not len(together)):
+            break  # demonstrations that are trained on themselves need no rollouts
     metrics = _filter_metrics(together, kept, settings, len(rounds))
     weights, carried = _trim(objective, together, reward, target, weights, kept, settings.prompts)
     grade = _join_grades(grades)

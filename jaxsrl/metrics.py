@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,11 @@ class Journal:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             self._files[name] = path.open("a", encoding="utf-8")
-        self._files[name].writelines(encode(line) for line in lines)
-        self._files[name].flush()
+        try:
+            self._files[name].writelines(encode(line) for line in lines)
+            self._files[name].flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder / name)) from error
 
     def offsets(self) -> dict[str, int]:
         """Makes everything written durable and returns each file's length in bytes."""
@@ -77,7 +81,7 @@ class Journal:
     def cut(self, offsets: Mapping[str, int], pattern: str) -> None:
         """Cuts the files that match `pattern` back to the offsets; those a checkpoint did not know become empty.
 
-        Raises: ValueError if a file is shorter than its offset: it was changed from outside.
+        Raises: ValueError if a file is missing or shorter than its offset: it was changed from outside.
         """
         self.close()
         for path in sorted(self.folder.glob(pattern)):
@@ -89,13 +93,19 @@ class Journal:
                     "replaced. Put it back, or start a run under a new name"
                 )
             os.truncate(path, length)
-        for name in offsets:
+        for name, length in offsets.items():
+            if length and not (self.folder / name).exists():
+                raise ValueError(
+                    f"{self.folder / name} is missing, its checkpoint knows {length} bytes. Put it back, or start a "
+                    "run under a new name"
+                )
             self.write(name, [])
 
     def close(self) -> None:
         """Closes all files; a later write opens them again."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # nothing is left to be written but what `write` has failed at and said so
+                file.close()
         self._files = {}
 
 

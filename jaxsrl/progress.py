@@ -16,7 +16,7 @@ class Progress:
     def __init__(self, stream: TextIO = sys.stderr, log: TextIO | None = None, *, line_every: float = 10.0):
         self._stream, self._log, self._every = stream, log, line_every
         self._terminal = stream.isatty()
-        self._last = 0.0
+        self._last = -float("inf")
         self._open = False  # a progress line without its newline stands on the terminal
         self._lock = threading.Lock()
 

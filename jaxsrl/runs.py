@@ -94,15 +94,18 @@ def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, 
     """Starts or takes up the run in `folder`.
 
     Args:
+      config: written where the folder has none; later ones are the caller's to write.
       check: raises if the saved config and this one are not the same run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder):
         path = folder / "config.json"
         if path.exists():
-            check(read_json(path), config, folder)
-        write_json(path, config)
-        attempt = 1 + sum(1 for _ in (folder / "logs").glob("attempt_*"))
+            _check(check, path, config)
+        else:
+            write_json(path, config)
+        numbers = (path.name.removeprefix("attempt_") for path in (folder / "logs").glob("attempt_*"))
+        attempt = 1 + max((int(number) for number in numbers if number.isdigit()), default=0)
         logs = folder / "logs" / f"attempt_{attempt}"
         logs.mkdir(parents=True)
         here = environment()
@@ -113,9 +116,18 @@ def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, 
             yield from _opened(folder, attempt, progress)
 
 
+def _check(check: Callable[[dict, dict, Path], None], path: Path, config: dict[str, Any]) -> None:
+    saved = read_json(path)
+    try:
+        check(saved, config, path.parent)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is no config of a run, its file was damaged") from error
+
+
 def _opened(folder: Path, attempt: int, progress: Progress) -> Iterator[Run]:
     checkpoints, journal = Checkpoints(folder / "checkpoints"), Journal(folder)
     try:
+        checkpoints.sweep()
         count = checkpoints.latest()
         record = checkpoints.record(count) if count is not None else None
         for pattern in DETERMINISTIC:

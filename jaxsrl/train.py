@@ -24,9 +24,9 @@ from jaxsrl.models.transformer import init_params
 from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.runs import Run, open_run
+from jaxsrl.runs import Run, open_run, write_json
 from jaxsrl.types import Demonstration, Params, TrainState
-from jaxsrl.update import init_state, learning_rate, make_loss, make_scorer, make_train_step, optimizer
+from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
 
 TRAIN, EVALUATE, INIT = 0, 1, 2  # first word of a key's address, after the stage
 
@@ -66,16 +66,14 @@ class Programs:
     def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):
         """All modes of an evaluation, each with a sampler of its own cap and shape.
 
-        `steps` has many slots to a prompt, a whole solution has one; there are no more rows than problems, and no
-        more slots than in training.
+        `steps` has many slots to a prompt, a whole solution one. Shapes do not follow the number of problems, so that
+        validation and test share programs.
         """
         rows = stage.rows or self.config.rows
         metrics, records = {}, []
         for mode in settings.modes:
-            slots = min(rows.slots, 8 if mode == "steps" else max(settings.samples, 1))
-            shape = replace(
-                rows, slots=slots, prompt_rows=min(len(problems), max(1, rows.prompt_rows * rows.slots // slots))
-            )
+            slots = rows.evaluate_slots if mode == "steps" else 1
+            shape = replace(rows, slots=slots, prompt_rows=rows.evaluate_rows)
             cap = stage.solve_tokens if mode == "direct" else stage.step_tokens
             actor, one = self.actor(Sampling(max_new_tokens=cap), shape), replace(settings, modes=(mode,))
             found, lines = evaluate(
@@ -87,9 +85,11 @@ class Programs:
         return metrics, records
 
     def train_step(self, stage: Stage):
-        key = ("train", stage.objective, stage.sampling.temperature, stage.optimizer, stage.steps)
-        loss = make_loss(self.model, stage.objective, stage.sampling.temperature)
-        return self._once(key, lambda: make_train_step(loss, optimizer(stage.optimizer, stage.steps)))
+        objective, temperature = stage.objective, stage.sampling.temperature
+        gradient = self._once(
+            ("gradient", objective, temperature), lambda: make_gradient(make_loss(self.model, objective, temperature))
+        )
+        return make_train_step(gradient, optimizer(stage.optimizer, stage.steps))
 
     def scorer(self, temperature: float):
         return self._once(("score", temperature), lambda: make_scorer(self.model, temperature))
@@ -123,10 +123,11 @@ def train(config: Config) -> Path:
     folder = Path(config.runs) / config.name
     splits, tokenizer, model = load_data(config)
     with open_run(folder, to_dict(config), check_unchanged) as run:
+        start = _first_stage(config, run.record)
+        write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt
         for name, part in splits.items():
             _write_quarantine(run, name, part)
         programs = Programs(config, model, tokenizer)
-        start = _first_stage(config, run.record)
         for index in range(start, len(config.stages)):
             record = run.record if run.record and run.record["index"] == index else None
             state = run_stage(run, config, index, programs, splits[config.stages[index].name], record)
@@ -139,12 +140,13 @@ def train(config: Config) -> Path:
 def _first_stage(config: Config, record: Mapping[str, Any] | None) -> int:
     if record is None:
         return 0
+    for stage in config.stages[: record["index"]]:
+        if stage.steps != record["earlier_steps"][stage.name]:
+            raise ConfigError(
+                f"stages.{stage.name}.steps={stage.steps}, but that stage ended with "
+                f"{record['earlier_steps'][stage.name]} and a later one has begun; keep the old value or use a new name"
+            )
     stage = config.stages[record["index"]]
-    if record["done"] and record["step"] < stage.steps and record["index"] < len(config.stages) - 1:
-        raise ConfigError(
-            f"stages.{stage.name}.steps={stage.steps}, but that stage ended at step {record['step']} and a later one "
-            "has started from it; keep the old value or use a new name"
-        )
     return record["index"] + (record["done"] and record["step"] >= stage.steps)
 
 
@@ -164,13 +166,13 @@ def start_params(run: Run, config: Config, index: int, model: ModelConfig) -> Pa
     stage = config.stages[index]
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), index), INIT)
     if stage.start_from is None:
-        return init_params(model, key)
-    like = jax.eval_shape(lambda: init_params(model, key))
-    name, _, which = stage.start_from.partition(":")
-    if not which:
-        return run.checkpoints.restore_policy(f"{name}-last", like)
-    best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")]
-    return run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
+        params = jax.jit(init_params, static_argnums=0)(model, key)
+    else:
+        name, _, which = stage.start_from.partition(":")
+        best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")] if which else []
+        like = jax.eval_shape(lambda: init_params(model, key))
+        params = run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
+    return params
 
 
 def run_stage(
@@ -181,11 +183,13 @@ def run_stage(
     key = jax.random.fold_in(jax.random.key(config.seed), index)
     initial = start_params(run, config, index, programs.model)
     state = init_state(initial, optimizer(stage.optimizer, stage.steps), key)
+    # Committed to its device, like all that is computed from it: else the first step would be a program of its own.
+    state = jax.device_put(state, jax.devices()[0])
     loop = StageLoop(run, config, index, programs, splits, initial)
     if record:
         state = run.checkpoints.restore(run.count, state)
         loop.take_up(record)
-    else:
+    elif stage.steps:  # the last evaluation is that of `finish`
         loop.validate(state)
     while int(state.step) < stage.steps:
         state = loop.step(state)
@@ -213,6 +217,7 @@ class StageLoop:
     def take_up(self, record: Mapping[str, Any]) -> None:
         self.position, self.stats, self.best = record["position"], record["stats"], record["best"]
         self.steps_before = record["step"]
+        self.drop_worse()
 
     def key(self, purpose: int, step: int) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(self.config.seed), self.index)
@@ -320,19 +325,26 @@ class StageLoop:
         record = {
             "stage": self.stage.name, "index": self.index, "step": int(state.step), "position": self.position,
             "stats": self.stats, "best": self.best, "done": done, "offsets": self.run.journal.offsets(),
+            "earlier_steps": {stage.name: stage.steps for stage in self.config.stages[: self.index]},
         }  # fmt: skip
         saved = self.run.checkpoints
+        if done:  # before the save: a kill in between leaves a stage that is not done, and finds its best again
+            self.drop_worse()
         saved.save((saved.latest() or 0) + 1, state, record)
         if done:
             saved.wait()
-            saved.drop_policies(f"{self.stage.name}-best-", self.best_name() if self.best else None)
+
+    def drop_worse(self) -> None:
+        """Removes best policies but the best, those of a killed attempt included."""
+        self.run.checkpoints.drop_policies(f"{self.stage.name}-best-", self.best_name() if self.best else None)
 
     def finish(self, state: TrainState) -> None:
-        """The last evaluation, the test split, and the parameters later stages start from."""
+        """The last evaluations. What was trained is safe before: one that fails or is killed is repeated alone."""
+        self.run.checkpoints.save_policy(f"{self.stage.name}-last", state.params)
+        self.save(state, done=False)
         self.validate(state)
         if self.stage.test is not None:
             self.evaluate(state, "test", self.stage.test, self.stage.test_problems)
-        self.run.checkpoints.save_policy(f"{self.stage.name}-last", state.params)
         self.save(state, done=True)
 
 

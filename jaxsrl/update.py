@@ -103,19 +103,26 @@ def make_loss(config: ModelConfig, objective: Objective, temperature: float):
 TrainStep = Callable[[TrainState, Sequence[Batch]], tuple[TrainState, Metrics]]
 
 
-def make_train_step(loss, tx: optax.GradientTransformation) -> TrainStep:
-    """Returns train_step(state, batches) -> (state, metrics): one optimizer step over any number of batches.
-
-    Two programs, compiled once each: one adds a batch's gradient, one applies the sum. Gradients only add, because
-    weights were divided before the split, so the number of batches changes nothing but memory. An update that is
-    not finite is left out and counted; the step counts all the same.
-    """
+def make_gradient(loss):
+    """Returns gradient(params, batch) -> (grads, metrics), compiled: what a batch adds to an optimizer step."""
 
     @jax.jit
-    def first(params, batch):
+    def gradient(params: Params, batch: Batch):
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch)
         return grads, metrics | {"loss": value}
 
+    return gradient
+
+
+def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
+    """Returns train_step(state, batches) -> (state, metrics): one optimizer step over any number of batches.
+
+    Gradients of the batches only add, because weights were divided before the split, so their number changes nothing
+    but memory. An update that is not finite is left out and counted; the step counts all the same.
+
+    Args:
+      gradient: see `make_gradient`.
+    """
     add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
 
     @jax.jit
@@ -134,7 +141,7 @@ def make_train_step(loss, tx: optax.GradientTransformation) -> TrainStep:
     def train_step(state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
         total = None
         for batch in batches:
-            one = first(state.params, batch)
+            one = gradient(state.params, batch)
             total = one if total is None else add(total, one)
         if total is None:
             raise ValueError("a step without batches: nothing carries weight")
@@ -152,4 +159,6 @@ def make_scorer(config: ModelConfig, temperature: float):
 
 def init_state(params: Params, tx: optax.GradientTransformation, key) -> TrainState:
     """The state before the first step."""
+    # An array made from a Python number has a weak type, which the first update would lose: another program to compile.
+    params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)
     return TrainState(step=jnp.int32(0), skipped=jnp.int32(0), params=params, opt_state=tx.init(params), key=key)

@@ -18,6 +18,15 @@ class Llama3Scaling:
     high_frequency_factor: float = 4.0
     original_length: int = 8192
 
+    def __post_init__(self):
+        if self.factor < 1:
+            raise ValueError(f"rope_scaling.factor must be >= 1, got {self.factor}")
+        if not 0 < self.low_frequency_factor < self.high_frequency_factor:
+            raise ValueError(
+                f"rope_scaling.low_frequency_factor={self.low_frequency_factor} must be below "
+                f"high_frequency_factor={self.high_frequency_factor}, and above 0"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -57,6 +66,9 @@ class ModelConfig:
             raise ValueError(f"model.heads={self.heads} must be a multiple of model.kv_heads={self.kv_heads}")
         if self.head_width % 2:
             raise ValueError(f"model.head_width must be even for RoPE, got {self.head_width}")
+        for name in ("rope_base", "rms_epsilon"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"model.{name} must be > 0, got {getattr(self, name)}")
         if self.dtype not in ("float32", "bfloat16", "float64"):
             raise ValueError(f"model.dtype must be float32, bfloat16 or float64, got {self.dtype!r}")
         if self.remat not in ("none", "full", "dots"):

@@ -22,7 +22,7 @@ def prompt_mask(prompts: Prompts) -> Array:
     """[R K T] bool: which prompt tokens a slot sees, the last token of its path included."""
     e = prompts.slot_enter[:, :, None]
     seen = (prompts.enter[:, None, :] <= e) & (e < prompts.leave[:, None, :])
-    own = jnp.arange(prompts.token.shape[1]) == prompts.slot_parent[:, :, None]
+    own = jnp.arange(prompts.token.shape[1])[None, None, :] == prompts.slot_parent[:, :, None]
     return seen | own  # an unused slot sees one token, so that its softmax is finite
 
 

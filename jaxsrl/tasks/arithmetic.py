@@ -1,14 +1,17 @@
-"""Programs on a row of digits: problems that make themselves, their exact solution, and a verifier.
+"""A machine on a row of digits: problems that make themselves, their exact solution, and a verifier.
 
-A problem is a line for the program and a line for where it starts, and the actions continue the second kind of line:
+A problem names the label to reach and two settings of the machine, and then where it starts; the actions continue
+that second line:
 
-    g: c+1*3 d+2+3 e*7+1 f+1+2     run until g; at label c are the operations +1 and *3, and so on
-    d=47123                        at label d the digits are 47123
-    e=92678                        an action: the label reached, and the digits there
+    g:BP             reach label g; the machine is set to B and P
+    d=47123          at label d the digits are 47123
+    e=76814          an action: the next label, and the digits there
 
-An operation acts on each digit alone, modulo 10, without carries (`+2` makes 9 a 1, `*3` makes 4 a 2); `<1` moves the
-first digit to the end. The digits between the operations of a line are private: only a thought, `d+2 69345+3 92678`,
-shows them. A demonstration without thoughts therefore asks for a computation that it does not show.
+On the way from one label to the next the machine does three operations: the first setting, the operation that belongs
+to the label it leaves (`WIRING`, the same in all problems and written in none), and the second setting. An operation
+acts on every digit alone, modulo 10, without carries: it adds 1, 2 or 3, or multiplies by 3, 7 or 9. The digits
+between the operations are private: only a thought, `B69345W92678P76814`, shows them and the label's operation. A
+demonstration without thoughts therefore asks for a computation that it does not show.
 """
 
 import random
@@ -24,7 +27,11 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SHARES = (6, 1, 1)  # eighths of all problems
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-ADDENDS, FACTORS = "123", "379"  # factors without a common divisor with 10: no digit is lost
+# Each place of a step has letters of its own for the six operations +1 +2 +3 *3 *7 *9; factors without a common
+# divisor with 10 lose no digit.
+OPERATIONS = ((1, 1), (1, 2), (1, 3), (3, 0), (7, 0), (9, 0))  # (factor, addend) of digit -> factor * digit + addend
+PLACES = ("ABCMNO", "UVWXYZ", "DEFPQR")  # first setting, the label's own, second setting
+WIRING = "VXUWVYUZWVUXWUVYWVZUXVWUY"  # the operation of labels a, b, c, …
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,51 +39,39 @@ class Arithmetic:
     """How hard the problems are.
 
     Args:
-      run: fewest and most lines to run; the actions of a solution. Inclusive, as `program`.
-      program: fewest and most lines that the problem shows; those not run are there to be passed over.
-      operations: on each line.
+      run: fewest and most labels to go; the actions of a solution. Inclusive.
       digits: of the state; a guessed action is right once in 10**digits.
-      multiply, rotate: share of operations `*3 *7 *9`, and `<1`; the others are `+1 +2 +3`.
+      multiply: share of settings that multiply; the others add.
       thoughts: whether demonstrations show what the expert thought before each action.
       seed: of the problems.
     """
 
     run: tuple[int, int] = (8, 8)
-    program: tuple[int, int] = (8, 8)
-    operations: int = 2
     digits: int = 5
-    multiply: float = 0.4
-    rotate: float = 0.0
+    multiply: float = 0.5
     thoughts: bool = False
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("run", "program"):
-            low, high = getattr(self, name)
-            if not 1 <= low <= high < len(LETTERS):
-                raise ValueError(f"arithmetic.{name} must be 1 <= fewest <= most <= 25, got {(low, high)}")
-        if self.run[0] > self.program[0] or self.run[1] > self.program[1]:
-            raise ValueError(f"arithmetic.run must not exceed program, got run={self.run} program={self.program}")
-        if self.operations < 2:
-            raise ValueError(f"arithmetic.operations must be >= 2, or a thought has nothing to add, got {self.operations}")
+        low, high = self.run
+        if not 1 <= low <= high < len(LETTERS):
+            raise ValueError(f"arithmetic.run must be 1 <= fewest <= most <= 25, got {self.run}")
         if self.digits < 5:
             raise ValueError(f"arithmetic.digits must be >= 5, or actions can be guessed, got {self.digits}")
-        if min(self.multiply, self.rotate) < 0 or self.multiply + self.rotate > 1:
-            raise ValueError(
-                f"arithmetic.multiply and rotate must be shares, got multiply={self.multiply} rotate={self.rotate}"
-            )
+        if not 0 <= self.multiply <= 1:
+            raise ValueError(f"arithmetic.multiply must be a share, got {self.multiply}")
         if self.seed < 0:
             raise ValueError(f"arithmetic.seed must be >= 0, got {self.seed}")
 
 
-SHORT = Arithmetic(run=(1, 2), program=(2, 8), multiply=0.1, thoughts=True)
+SHORT = Arithmetic(run=(1, 2), multiply=0.15, thoughts=True)
 LONG = Arithmetic()
 PRESETS = MappingProxyType(
     {
         "short": SHORT,
         "long": LONG,
-        "ood_length": replace(LONG, run=(12, 12), program=(12, 12)),
-        "ood_ops": replace(LONG, operations=3),
+        "ood_length": replace(LONG, run=(12, 12)),
+        "ood_ops": replace(LONG, multiply=1.0),
     }
 )
 
@@ -90,16 +85,12 @@ class Verdict:
 
 
 def apply(operation: str, state: str) -> str:
-    """The digits after one operation: `+d` and `*d` on each digit modulo 10, `<n` rotates n places to the left."""
-    amount = int(operation[1:])
-    match operation[0]:
-        case "+":
-            return "".join(str((int(digit) + amount) % 10) for digit in state)
-        case "*":
-            return "".join(str(int(digit) * amount % 10) for digit in state)
-        case "<":
-            return state[amount:] + state[:amount]
-    raise ValueError(f"operation must begin with +, * or <, got {operation!r}")
+    """The digits after one operation, named by its letter."""
+    for letters in PLACES:
+        if operation in letters:
+            factor, addend = OPERATIONS[letters.index(operation)]
+            return "".join(str((int(digit) * factor + addend) % 10) for digit in state)
+    raise ValueError(f"unknown operation {operation!r}; there are: {''.join(PLACES)}")
 
 
 def solve(problem: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -109,19 +100,18 @@ def solve(problem: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     try:
         header, start = problem.split("\n")
-        stop, program = header.split(": ")
+        stop, (first, second) = header.split(":")
         label, state = start.split("=")
-        lines = {line[0]: [line[i : i + 2] for i in range(1, len(line), 2)] for line in program.split(" ")}
         actions, thoughts = [], []
         while label != stop:
-            thought = label
-            for operation in lines[label]:
+            thought = ""
+            for operation in (first, WIRING[LETTERS.index(label)], second):
                 state = apply(operation, state)
-                thought += f"{operation} {state}"
+                thought += operation + state
             label = LETTERS[LETTERS.index(label) + 1]
             actions.append(f"{label}={state}")
             thoughts.append(thought)
-    except (ValueError, KeyError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         raise ValueError(f"not an arithmetic problem: {problem!r}") from error
     return tuple(actions), tuple(thoughts)
 
@@ -154,7 +144,7 @@ def verify_answer(text: str, demonstration: Demonstration, *, chain: bool = True
 
     Args:
       text: one action on a line; empty lines do not count.
-      chain: every action has to be right; otherwise the last line's digits alone.
+      chain: every action has to be right; otherwise the last line alone.
     """
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if chain:
@@ -163,7 +153,9 @@ def verify_answer(text: str, demonstration: Demonstration, *, chain: bool = True
     return bool(lines) and lines[-1] == expected[-1]
 
 
-def corrupt(demonstration: Demonstration, seed: int, kind: Literal["digit", "slip", "drop"] = "digit") -> tuple[str, ...]:
+def corrupt(
+    demonstration: Demonstration, seed: int, kind: Literal["digit", "slip", "drop"] = "digit"
+) -> tuple[str, ...]:
     """The expert's actions with one mistake, for tests of graders.
 
     Args:
@@ -187,16 +179,12 @@ def corrupt(demonstration: Demonstration, seed: int, kind: Literal["digit", "sli
 def _demonstration(settings: Arithmetic, split: Split, index: int) -> Demonstration:
     # The bits of random.Random.random() for a text seed are the same in every version of Python.
     rng = random.Random(f"{settings.seed}/{split}/{index}")
-    most = max(settings.program[0], settings.run[0])
-    length = most + _below(rng, settings.program[1] - most + 1)
-    run = settings.run[0] + _below(rng, min(settings.run[1], length) - settings.run[0] + 1)
-    offset = _below(rng, len(LETTERS) - length)
-    begin = _below(rng, length - run + 1)
-    lines = ("".join(_operation(settings, rng) for _ in range(settings.operations)) for _ in range(length))
-    program = " ".join(LETTERS[offset + i] + line for i, line in enumerate(lines))
-    header = f"{LETTERS[offset + begin + run]}: {program}\n{LETTERS[offset + begin]}="
+    run = settings.run[0] + _below(rng, settings.run[1] - settings.run[0] + 1)
+    begin = _below(rng, len(LETTERS) - run)
+    first, second = (_setting(settings, rng, letters) for letters in (PLACES[0], PLACES[2]))
+    header = f"{LETTERS[begin + run]}:{first}{second}\n{LETTERS[begin]}="
     while split_of(problem := header + "".join(str(_below(rng, 10)) for _ in range(settings.digits))) != split:
-        pass  # another start of the same program
+        pass  # another start of the same machine
     actions, thoughts = solve(problem)
     return Demonstration(
         problem_id=f"arithmetic/{_digest(problem).hex()}",
@@ -208,11 +196,8 @@ def _demonstration(settings: Arithmetic, split: Split, index: int) -> Demonstrat
     )
 
 
-def _operation(settings: Arithmetic, rng: random.Random) -> str:
-    share = rng.random()
-    if share < settings.multiply:
-        return "*" + FACTORS[_below(rng, len(FACTORS))]
-    return "<1" if share < settings.multiply + settings.rotate else "+" + ADDENDS[_below(rng, len(ADDENDS))]
+def _setting(settings: Arithmetic, rng: random.Random, letters: str) -> str:
+    return letters[_below(rng, 3) + (3 if rng.random() < settings.multiply else 0)]
 
 
 def _below(rng: random.Random, bound: int) -> int:

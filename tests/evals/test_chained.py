@@ -66,6 +66,14 @@ def test_a_wrong_action_is_built_on(run):
     assert "answer_low" in metrics and "leading_mean_low" not in metrics
 
 
+def test_leading_actions_end_at_the_first_that_differs(run):
+    def recovers(prompt, *noise):
+        return "oops" if expert_of(prompt)[1] == 0 else perfect(prompt, *noise)
+
+    metrics, _ = chained(run, recovers)
+    assert metrics["answer"] == 1 and metrics["whole"] == metrics["leading_mean"] == metrics["leading_share"] == 0
+
+
 def test_a_chain_that_never_finishes_is_capped_and_has_no_answer(run):
     metrics, records = chained(run, lambda *_: "3", DEMONSTRATIONS[:1])  # 3 is the answer; it was never given as one
     assert metrics["capped"] == metrics["unfinished"] == metrics["no_answer"] == 1 and metrics["answer"] == 0

@@ -100,6 +100,11 @@ def test_malformed_rows_are_counted_and_left_out_of_the_similarity(run):
     assert nothing["similarity"] is nothing["similarity_previous"] is None and "similarity_low" not in nothing
 
 
+def test_the_model_comes_first_in_the_similarity(run):
+    word = Demonstration(problem_id="w", problem="x\ny", actions=("diet", "answer: 1"))
+    assert steps(run, lambda *_: "tide", [word])[0]["similarity"] == 0.25  # 0.5 the other way round
+
+
 def test_a_missing_thought_is_malformed_only_where_one_is_required(run):
     def silent(prompt, *_):
         return perfect(prompt, 0, 0, 0).partition("</think>")[2]

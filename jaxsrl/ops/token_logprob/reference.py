@@ -11,7 +11,7 @@ def token_logprob(
     """See the public function."""
     wide = jnp.promote_types(hidden.dtype, jnp.float32)
     if scored is not None:
-        hidden = jnp.where(scored[:, None], hidden, 0)
+        hidden, target = jnp.where(scored[:, None], hidden, 0), jnp.where(scored, target, 0)
     logp = jax.nn.log_softmax(hidden.astype(wide) @ head.astype(wide), axis=-1)
     chosen = jnp.take_along_axis(logp, target[:, None], axis=-1)[:, 0]
     return chosen if scored is None else jnp.where(scored, chosen, 0)

@@ -1,43 +1,92 @@
-"""Log-prob of a target token in chunks: logits of one chunk live at a time, and the backward pass makes them anew.
+"""Log-prob of a target token in chunks: logits of one chunk exist at a time, and the backward pass makes them anew.
 
-Scored tokens are moved to the front, so that chunks without any are skipped at run time.
+Scored tokens are moved to the front and the loop ends after them: what is not scored costs neither pass anything.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-CHUNK = 1024  # tokens; bounds the logits at [CHUNK V]
-
 
 def token_logprob(
     hidden: Float[Array, "M D"], head: Float[Array, "D V"], target: Int[Array, "M"], scored: Bool[Array, "M"] | None,
-    chunk: int = CHUNK,
+    chunk: int = 1024,
 ) -> Float[Array, "M"]:  # fmt: skip
-    """See the public function."""
+    """See the public function. Products in the dtype of `hidden`; logits and sums in float32 at least."""
     count = hidden.shape[0]
-    if scored is None:
-        scored = jnp.ones(count, bool)
-    order = jnp.argsort(~scored, stable=True)
     chunk = min(chunk, count)
     pad = -count % chunk
-    cut = lambda x: jnp.pad(x[order], [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, chunk, *x.shape[1:])
-    # `where` before any arithmetic: what is not scored may be anything, NaN included.
-    chunks = (cut(jnp.where(scored[:, None], hidden, 0)), cut(target), cut(scored))
-    wide = jnp.promote_types(hidden.dtype, jnp.float32)
+    if scored is None:
+        scored, order = jnp.ones(count, bool), jnp.arange(count)
+    else:
+        order = jnp.argsort(~scored, stable=True)
+        # `where` before any arithmetic: what is not scored may be anything, NaN included.
+        hidden, target = jnp.where(scored[:, None], hidden, 0), jnp.where(scored, target, 0)
+    front = lambda x: jnp.pad(x[order], [(0, pad)] + [(0, 0)] * (x.ndim - 1))
+    # The head's gradient is the sum over chunks: this cast lets it add up in float32 when the head is narrower.
+    head = head.astype(jnp.promote_types(head.dtype, jnp.float32))
+    logp = _chunked(chunk, front(hidden), head, front(target), jnp.sum(scored))
+    logp = jnp.zeros(count, logp.dtype).at[order].set(logp[:count], unique_indices=True)
+    return jnp.where(scored, logp, 0)
 
-    @jax.checkpoint
-    def scores(hidden, head, target):
-        logits = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=wide)
-        chosen = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
-        return chosen - jax.nn.logsumexp(logits, axis=-1)
 
-    def one(carry, part):
-        hidden, target, scored = part
-        logp = jax.lax.cond(
-            scored[0], scores, lambda hidden, head, target: jnp.zeros(chunk, wide), hidden, head, target
-        )  # scored tokens come first, so the first tells of all
-        return carry, jnp.where(scored, logp, 0)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _chunked(chunk, hidden, head, target, count):
+    """Log-probs of the first `count` tokens, 0 in the chunks behind them."""
+    return _forward(chunk, hidden, head, target, count)[0]
 
-    _, logp = jax.lax.scan(one, None, chunks)
-    return jnp.zeros(count, wide).at[order].set(logp.reshape(-1)[:count])
+
+def _forward(chunk, hidden, head, target, count):
+    narrow = head.astype(hidden.dtype)
+
+    def one(number, carry):
+        take, put = _window(chunk, number)
+        logits = _logits(take(hidden), narrow)
+        log_total = jax.nn.logsumexp(logits, axis=-1)
+        chosen = jnp.take_along_axis(logits, take(target)[:, None], axis=-1)[:, 0]
+        return put(carry[0], chosen - log_total), put(carry[1], log_total)
+
+    zero = jnp.zeros(hidden.shape[0], _wide(hidden))
+    logp, log_total = jax.lax.fori_loop(0, -(-count // chunk), one, (zero, zero))
+    return logp, (hidden, head, target, count, log_total)
+
+
+def _backward(chunk, saved, cotangent):
+    hidden, head, target, count, log_total = saved
+    wide, narrow = _wide(hidden), head.astype(hidden.dtype)
+    cotangent = jnp.where(jnp.arange(hidden.shape[0]) < count, cotangent, 0)
+
+    def one(number, carry):
+        take, put = _window(chunk, number)
+        some, d_logp = take(hidden), take(cotangent)[:, None]
+        soft = jnp.exp(_logits(some, narrow) - take(log_total)[:, None])
+        hard = jnp.arange(head.shape[1])[None, :] == take(target)[:, None]
+        d_logits = ((hard - soft) * d_logp).astype(hidden.dtype)
+        d_hidden = jnp.matmul(d_logits, narrow.T, preferred_element_type=wide).astype(hidden.dtype)
+        d_head = jnp.matmul(some.T, d_logits, preferred_element_type=wide)
+        return put(carry[0], d_hidden), carry[1] + d_head
+
+    zero = jnp.zeros_like(hidden), jnp.zeros(head.shape, wide)
+    d_hidden, d_head = jax.lax.fori_loop(0, -(-count // chunk), one, zero)
+    return d_hidden, d_head.astype(head.dtype), None, None
+
+
+_chunked.defvjp(_forward, _backward)
+
+
+def _wide(x):
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _logits(hidden, head):
+    return jnp.matmul(hidden, head, preferred_element_type=_wide(hidden))
+
+
+def _window(chunk, number):
+    """Reader and writer of one chunk."""
+    start = number * chunk
+    take = lambda x: jax.lax.dynamic_slice_in_dim(x, start, chunk)
+    put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, start, 0)
+    return take, put

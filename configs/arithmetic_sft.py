@@ -1,0 +1,12 @@
+"""SFT on long arithmetic demonstrations that show actions only, from a base model trained on short ones with thoughts.
+
+Run:    launch/local.sh configs/arithmetic_sft.py
+"""
+
+from jaxsrl.config import Config
+from jaxsrl.config.arithmetic import ROWS, base, sft
+from jaxsrl.models.config import preset
+
+
+def config() -> Config:
+    return Config(name="arithmetic_sft", model=preset("0.2M"), rows=ROWS, stages=(base(), sft()))

@@ -1,0 +1,82 @@
+"""The stages that the arithmetic configs share: one base model, and objectives that start from it."""
+
+from jaxsrl.collect import Collect, Rows
+from jaxsrl.config.demonstrations import ArithmeticTask, arithmetic_answer
+from jaxsrl.config.run import Stage, Validate
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.objectives.rlvr import RLVR
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.objectives.srl import SRL
+from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.tasks.arithmetic import LONG, SHORT, Arithmetic
+from jaxsrl.update import AdamW
+
+STEP_TOKENS, SOLVE_TOKENS = 32, 272  # an expert's completion has 27 with its thought, a solution of 8 actions 218
+
+# A long problem with its actions is 79 tokens. A row holds it, and in training its 7 branch points with 8 rollouts.
+ROWS = Rows(tokens=256, rows=8, prompt_tokens=96, prompt_rows=8, slots=56, evaluate_rows=25, evaluate_slots=7)
+SOLVE_ROWS = Rows(tokens=320, rows=8, prompt_tokens=96, prompt_rows=16, slots=8, evaluate_rows=25, evaluate_slots=7)
+
+PROBE = Evaluation(modes=("steps",))
+HELD_OUT = Evaluation(modes=("steps", "chained", "direct"), forced_think=(False, True))
+
+
+def _stage(name: str, problems: int = 100, **settings) -> Stage:
+    return Stage(
+        name=name, test=HELD_OUT, test_problems=problems, step_tokens=STEP_TOKENS, solve_tokens=SOLVE_TOKENS, **settings
+    )
+
+
+def base(steps: int = 200, problems: int = 100) -> Stage:
+    """SFT on problems of one or two actions that show their thoughts, in both forms; tested on long ones."""
+    return _stage(
+        "base", problems, objective=SFT(trunk=("step", "solve")), steps=steps,
+        data=ArithmeticTask(settings=SHORT, held_out=LONG, train=20_000), collect=Collect(demonstrations=32),
+        optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
+        validate=Validate(problems=25, evaluation=PROBE),
+    )  # fmt: skip
+
+
+def sft(steps: int = 100, problems: int = 100, every: int = 50) -> Stage:
+    """SFT on long problems, which show actions only."""
+    return _stage(
+        "sft", problems, objective=SFT(trunk=("step", "solve")), steps=steps, start_from="base",
+        data=ArithmeticTask(settings=LONG, train=1024), collect=Collect(demonstrations=16),
+        optimizer=AdamW(lr=1e-3), validate=Validate(every=every, problems=25, evaluation=PROBE),
+    )  # fmt: skip
+
+
+def srl(
+    steps: int = 100, problems: int = 100, every: int = 50, *, name: str = "srl", metric="ratio", shuffled: bool = False
+) -> Stage:
+    """SRL on the demonstrations of `sft`.
+
+    Args:
+      metric: `ratio` rewards similarity, `exact` equal actions.
+      shuffled: the control, in which a problem's expert actions are another's.
+    """
+    grader = StepSimilarity(autojunk=False, metric=metric)
+    return _stage(
+        name, problems, objective=SRL(grader=grader, samples=8), steps=steps, start_from="base",
+        data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled), collect=Collect(demonstrations=8),
+        optimizer=AdamW(lr=1e-3), sampling=Sampling(max_new_tokens=STEP_TOKENS),
+        validate=Validate(every=every, problems=25, evaluation=PROBE),
+    )  # fmt: skip
+
+
+def rlvr(
+    steps: int = 100, problems: int = 100, every: int = 50, *, name: str = "rlvr", settings: Arithmetic = LONG,
+    start_from: str = "base",
+) -> Stage:  # fmt: skip
+    """RLVR: whole solutions, rewarded where their last line is the expert's."""
+    longest = 27 * settings.run[1] + 1 + 4
+    return _stage(
+        name, problems, steps=steps, start_from=start_from,
+        objective=RLVR(grader=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), samples=8),
+        data=ArithmeticTask(settings=settings, held_out=LONG, train=1024), collect=Collect(demonstrations=16),
+        optimizer=AdamW(lr=1e-3), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,
+        validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),
+    )  # fmt: skip

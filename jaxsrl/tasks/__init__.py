@@ -1,0 +1,1 @@
+"""Problems that make themselves: generator, exact expert, verifier."""
