@@ -5,7 +5,8 @@ set -euo pipefail
 root=$(CDPATH= cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
-    echo "usage: launch/local.sh CONFIG [arguments of: jaxsrl train]    for example: launch/local.sh configs/quickstart.py"
+    echo "usage: launch/local.sh CONFIG [arguments of: jaxsrl train]"
+    echo "for example: launch/local.sh configs/quickstart.py"
     if [ $# -eq 0 ]; then exit 2; else exit 0; fi
 fi
 config=$1

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Writes launch/requirements.txt anew from pyproject.toml: every version pinned, every file hashed, markers for each Python.
+# Writes launch/requirements.txt anew from pyproject.toml: versions pinned, files hashed, with markers for each Python.
 # Versions already pinned stay where they still fit; `launch/lock.sh --upgrade` takes the newest. Needs the network.
 set -euo pipefail
 CDPATH= cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 launch/setup.sh
-# Run from the project's root with relative names; neither an index address nor a folder of files may get into the result.
+# Neither an index address nor a folder of files may get into the result.
 .venv/bin/uv pip compile pyproject.toml --extra test --group setup --output-file launch/requirements.txt \
     --universal --python-version 3.11 --generate-hashes --only-binary :all: \
     --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command launch/lock.sh --quiet "$@"

@@ -1,10 +1,10 @@
 # Sourced by setup.sh and test.sh: finds a Python by running the candidates, as a name on the PATH may be a dead shim.
 
-# find_python MINOR: prints the first Python 3 that runs, is 3.MINOR or newer and can make a venv; fails when there is none.
-# JAXSRL_PYTHON names the one to take; without it, `python3` comes first, then other names, then what pyenv and uv installed.
+# find_python MINOR: prints the first Python that runs, is 3.MINOR or newer and can make a venv; fails where none is.
+# JAXSRL_PYTHON names the one to take; else `python3` comes first, then other names, then what pyenv and uv installed.
 find_python() {
     local minor=$1 candidate candidates
-    local check="import ensurepip, sys, venv; sys.version_info >= (3, $minor) and print(sys.executable) or sys.exit(1)"
+    local check="import ensurepip, sys, venv; print(sys.executable) if sys.version_info >= (3, $minor) else sys.exit(1)"
     if [ -n "${JAXSRL_PYTHON:-}" ]; then
         candidates=("$JAXSRL_PYTHON")
     else

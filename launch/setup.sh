@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares .venv: the pinned, hashed packages of launch/requirements.txt and the command `jaxsrl`. Does nothing when it is ready.
+# Prepares .venv: the packages of launch/requirements.txt and the command `jaxsrl`. Does nothing when it is ready.
 #
 #   launch/setup.sh                  with the first Python 3.11 or newer that is found (JAXSRL_PYTHON=PATH names one)
 #   launch/setup.sh FOLDER PYTHON    another environment: FOLDER below the project, made with PYTHON

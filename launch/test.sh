@@ -15,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5 JAX_PERSISTENT_CACHE_MIN_E
 
 .venv/bin/ruff check --quiet
 if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
-.venv/bin/python -m pytest -n 2
+.venv/bin/python -m pytest -q -n 2
 
 # The newest jax needs Python 3.12, so a machine whose `python3` is 3.11 would never see it.
 if [ -n "${JAXSRL_ONE_PYTHON:-}" ]; then
@@ -24,8 +24,9 @@ elif .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; the
     echo "launch/test.sh: this was Python 3.12 or newer, which has the newest jax: no second Python is needed"
 elif newer=$(JAXSRL_PYTHON='' find_python 12); then
     launch/setup.sh .venv-newer "$newer"
-    echo "launch/test.sh: the fast tests on $(.venv-newer/bin/python -c 'import jax, sys; print("Python", sys.version.split()[0], "with jax", jax.__version__)')"
-    .venv-newer/bin/python -m pytest -n 2 -m fast
+    versions='import jax, sys; print("Python", sys.version.split()[0], "with jax", jax.__version__)'
+    echo "launch/test.sh: the fast tests on $(.venv-newer/bin/python -c "$versions")"
+    .venv-newer/bin/python -m pytest -q -n 2 -m fast
 else
     echo "launch/test.sh: no Python 3.12 or newer was found: the fast tests are not run on a second Python"
 fi
