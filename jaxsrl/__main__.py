@@ -140,7 +140,24 @@ class Doctor:
         print(machine() if self.run is None else run_state(self.run))
 
 
-COMMANDS = {"train": Train, "eval": Eval, "data": Data, "sample": Sample, "report": Report, "doctor": Doctor}
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Prints a table of the stages of several runs of one config, mean and interval over the runs."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, one per seed."""
+    split: Literal["validation", "test"] = "test"
+    """Whose last evaluation counts."""
+
+    def __call__(self) -> None:
+        from jaxsrl.commands.compare import compare
+
+        print(compare(self.runs, self.split))
+
+
+COMMANDS = {
+    "train": Train, "eval": Eval, "data": Data, "sample": Sample, "report": Report, "compare": Compare, "doctor": Doctor,
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,9 +13,9 @@ NAMED_AFTER = 3.0  # seconds after which a wait says what it is
 class Progress:
     """Writes to a stream and keeps the attempt's log; on a terminal the progress line is rewritten in place."""
 
-    def __init__(self, stream: TextIO = sys.stderr, log: TextIO | None = None, *, line_every: float = 10.0):
-        self._stream, self._log, self._every = stream, log, line_every
-        self._terminal = stream.isatty()
+    def __init__(self, stream: TextIO | None = None, log: TextIO | None = None, *, line_every: float = 10.0):
+        self._stream, self._log, self._every = stream or sys.stderr, log, line_every
+        self._terminal = self._stream.isatty()
         self._last = -float("inf")
         self._open = False  # a progress line without its newline stands on the terminal
         self._lock = threading.Lock()

@@ -30,7 +30,7 @@ def _stage(name: str, problems: int = 100, **settings) -> Stage:
     )
 
 
-def base(steps: int = 200, problems: int = 100) -> Stage:
+def base(steps: int = 300, problems: int = 100) -> Stage:
     """SFT on problems of one or two actions that show their thoughts, in both forms; tested on long ones."""
     return _stage(
         "base", problems, objective=SFT(trunk=("step", "solve")), steps=steps,
@@ -45,7 +45,7 @@ def sft(steps: int = 100, problems: int = 100, every: int = 50) -> Stage:
     return _stage(
         "sft", problems, objective=SFT(trunk=("step", "solve")), steps=steps, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024), collect=Collect(demonstrations=16),
-        optimizer=AdamW(lr=1e-3), validate=Validate(every=every, problems=25, evaluation=PROBE),
+        optimizer=AdamW(lr=3e-4), validate=Validate(every=every, problems=25, evaluation=PROBE),
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def srl(
     return _stage(
         name, problems, objective=SRL(grader=grader, samples=8), steps=steps, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled), collect=Collect(demonstrations=8),
-        optimizer=AdamW(lr=1e-3), sampling=Sampling(max_new_tokens=STEP_TOKENS),
+        optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=STEP_TOKENS),
         validate=Validate(every=every, problems=25, evaluation=PROBE),
     )  # fmt: skip
 
@@ -77,6 +77,6 @@ def rlvr(
         name, problems, steps=steps, start_from=start_from,
         objective=RLVR(grader=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), samples=8),
         data=ArithmeticTask(settings=settings, held_out=LONG, train=1024), collect=Collect(demonstrations=16),
-        optimizer=AdamW(lr=1e-3), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,
+        optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,
         validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),
     )  # fmt: skip

@@ -38,9 +38,11 @@ def init_own_cache(config: ModelConfig, rows: int, slots: int, capacity: int, dt
 def write(own: OwnCache, layer: Int[Array, ""], index: Int[Array, ""], k: Array, v: Array) -> OwnCache:
     """The cache with column `index` of one layer set to k, v [R S K H]; in place where XLA owns the buffer."""
 
+    at = (layer, *(layer * 0,) * 3, index.astype(layer.dtype), layer * 0)  # all of one integer type
+
     def put(all, new):
         new = new.transpose(0, 2, 1, 3)[None, :, :, :, None]
-        return jax.lax.dynamic_update_slice(all, new.astype(all.dtype), (layer, 0, 0, 0, index, 0))
+        return jax.lax.dynamic_update_slice(all, new.astype(all.dtype), at)
 
     return OwnCache(k=put(own.k, k), v=put(own.v, v))
 
@@ -86,9 +88,8 @@ def _over_own(q, own: OwnCache, layer, index):
 
     def upto(columns):
         def attend(q, own):
-            read = lambda all: jax.lax.dynamic_slice(
-                all, (layer, 0, 0, 0, 0, 0), (1, *all.shape[1:4], columns, all.shape[5])
-            )[0]
+            size = (1, *own.k.shape[1:4], columns, own.k.shape[5])
+            read = lambda all: jax.lax.dynamic_slice(all, (layer, *(layer * 0,) * 5), size)[0]
             scores = jnp.einsum("rksgh,rksch->rksgc", q, read(own.k), preferred_element_type=wide)
             written = (jnp.arange(columns) <= index)[None, None, None, None]
             weight, total, top = _exp(jnp.where(written, scores, jnp.finfo(wide).min))

@@ -93,6 +93,9 @@ def _sizes(width, layers, heads, kv_heads, head_width, mlp_width, vocab, tied=Tr
 
 
 BYTES = 272  # the byte tokenizer's vocabulary
+# Recomputing all but matrix products took 0.85 to 0.95 of the processor time of keeping everything (CPU, float32,
+# 16 x 256 tokens, value and gradient), in half the memory: what is kept has to be written and read.
+OURS = {"qk_norm": True, "remat": "dots"}
 QWEN2 = {"qkv_bias": True, "rope_base": 1e6, "dtype": "bfloat16"}
 QWEN3 = {"qk_norm": True, "rope_base": 1e6, "dtype": "bfloat16"}
 LLAMA = {"rope_base": 5e5, "rms_epsilon": 1e-5, "dtype": "bfloat16"}
@@ -101,10 +104,10 @@ LLAMA32 = LLAMA | {"rope_scaling": Llama3Scaling(factor=32.0)}
 
 # Small ones are ours, for models from scratch over bytes; the others have their publishers' shapes.
 PRESETS = {
-    "0.1M": _sizes(64, 2, 4, 2, 16, 192, BYTES, qk_norm=True),
-    "0.2M": _sizes(96, 2, 6, 2, 16, 256, BYTES, qk_norm=True),
-    "1M": _sizes(160, 4, 5, 5, 32, 432, BYTES, qk_norm=True),
-    "10M": _sizes(320, 8, 10, 5, 32, 864, BYTES, qk_norm=True),
+    "0.1M": _sizes(64, 2, 4, 2, 16, 192, BYTES, **OURS),
+    "0.2M": _sizes(96, 2, 6, 2, 16, 256, BYTES, **OURS),
+    "1M": _sizes(128, 5, 4, 2, 32, 384, BYTES, **OURS),
+    "10M": _sizes(320, 8, 10, 5, 32, 864, BYTES, **OURS),
     "qwen2.5-0.5b": _sizes(896, 24, 14, 2, 64, 4864, 151936, **QWEN2),
     "qwen2.5-1.5b": _sizes(1536, 28, 12, 2, 128, 8960, 151936, **QWEN2),
     "qwen2.5-3b": _sizes(2048, 36, 16, 2, 128, 11008, 151936, **QWEN2),

@@ -1,6 +1,7 @@
 """One block of the decoder as a Flax NNX module, and the formulas it is made of."""
 
 import math
+from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
@@ -54,15 +55,17 @@ class Layer(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c, self.config = config, config
-        matrix = lambda rows, columns, scale=1.0: normal(rngs, (rows, columns), scale * rows**-0.5)
         vector = lambda size, value: nnx.Param(jnp.full(size, value, jnp.float32))
         queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
-        last = (2 * c.layers) ** -0.5  # the residual stream keeps its scale however deep the model is (GPT-2's rule)
+        drawn = matrices(
+            rngs, (c.width, queries), (c.width, keys), (c.width, keys), (queries, c.width), (c.width, c.mlp_width),
+            (c.width, c.mlp_width), (c.mlp_width, c.width),
+        )  # fmt: skip
+        self.query, self.key, self.value, self.out, self.gate, self.up, self.down = drawn
+        # The residual stream keeps its scale however deep the model is (GPT-2's rule).
+        for last in (self.out, self.down):
+            last[...] = last[...] * (2 * c.layers) ** -0.5
         self.attention_norm, self.mlp_norm = vector(c.width, 1.0), vector(c.width, 1.0)
-        self.query, self.key, self.value = matrix(c.width, queries), matrix(c.width, keys), matrix(c.width, keys)
-        self.out = matrix(queries, c.width, last)
-        self.gate, self.up = matrix(c.width, c.mlp_width), matrix(c.width, c.mlp_width)
-        self.down = matrix(c.mlp_width, c.width, last)
         if c.qkv_bias:
             self.query_bias, self.key_bias, self.value_bias = vector(queries, 0.0), vector(keys, 0.0), vector(keys, 0.0)
         if c.qk_norm:
@@ -90,9 +93,12 @@ class Layer(nnx.Module):
         return x + _matmul(jax.nn.silu(_matmul(y, self.gate[...])) * _matmul(y, self.up[...]), self.down[...])
 
 
-def normal(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float) -> nnx.Param:
-    """A float32 parameter drawn from N(0, scale^2)."""
-    return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * scale)
+def matrices(rngs: nnx.Rngs, *shapes: tuple[int, int]) -> list[nnx.Param]:
+    """float32 matrices from N(0, 1 / rows), cut from one draw: one program to compile, not one per shape."""
+    ends = list(accumulate(rows * columns for rows, columns in shapes))
+    drawn = jax.random.normal(rngs.params(), (ends[-1],), jnp.float32)
+    parts = (drawn[end - math.prod(shape) : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True))
+    return [nnx.Param(part * shape[0] ** -0.5) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _matmul(x: Float[Array, "R T D"], weight: Float[Array, "D F"]) -> Float[Array, "R T F"]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxsrl.models.cache import OwnCache, PromptCache, attend_both, write
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.models.layer import Layer, normal, rms_norm, rope_turns
+from jaxsrl.models.layer import Layer, matrices, rms_norm, rope_turns
 from jaxsrl.ops.tree_attention import Backend, tree_attention
 from jaxsrl.types import Params
 
@@ -20,12 +20,14 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c = config
-        self.embedding = normal(rngs, (c.vocab, c.width), c.width**-0.5)
+        # Rows of length 1 on average, and of the head too: logits start with a variance of about 1.
+        tables = matrices(rngs, (c.width, c.vocab), *([] if c.tied else [(c.width, c.vocab)]))
+        self.embedding = nnx.Param(tables[0][...].T)
         stack = nnx.split_rngs(splits=c.layers)(nnx.vmap(lambda r: Layer(c, r), in_axes=0, out_axes=0))
         self.layers = stack(rngs)
         self.final_norm = nnx.Param(jnp.ones(c.width, jnp.float32))
         if not c.tied:
-            self.head = normal(rngs, (c.width, c.vocab), c.width**-0.5)
+            self.head = tables[1]
 
 
 def init_params(config: ModelConfig, key: Key[Array, ""]) -> Params:
@@ -72,7 +74,7 @@ def decode(
       index: 0 <= index < capacity.
     Returns: hidden states after the final norm, and the cache.
     """
-    x = _embed(config, params, token)
+    x, index = _embed(config, params, token), jnp.asarray(index)
     turns = rope_turns(config, position, x.dtype)
 
     def body(carry, part):

@@ -1,0 +1,59 @@
+"""Stages of several runs side by side: the same config under different seeds, as one table."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxsrl.metrics import read
+from jaxsrl.runs import RunError
+
+# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond the table the normal one is close enough.
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+COLUMNS = (
+    "steps/exact", "steps/similarity", "steps/thinks", "steps/malformed", "forced_steps/exact",
+    "chained/leading_mean", "chained/whole", "forced_chained/whole", "direct/answer", "forced_direct/answer",
+)  # fmt: skip
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval over runs (Student's t); the width of one run is NaN."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, math.nan
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return mean, STUDENT.get(len(values) - 1, 1.96) * deviation / math.sqrt(len(values))
+
+
+def compare(folders: Sequence[Path], split: str, columns: Sequence[str] = COLUMNS) -> str:
+    """A Markdown table: a row per stage, per metric the mean of the stage's last evaluation over runs.
+
+    `learner tokens` are the tokens of all trees a stage trained on, in thousands, mean over runs.
+    Raises: RunError naming the run that has no evaluation on that split.
+    """
+    cells: dict[str, dict[str, list[float]]] = {}
+    for folder in folders:
+        lines = read(folder / "metrics.jsonl")
+        last = {line["stage"]: line for line in lines if line["kind"] == "eval" and line.get("split") == split}
+        if not last:
+            raise RunError(f"{folder} has no evaluation on the {split} split")
+        for stage, line in last.items():
+            row = cells.setdefault(stage, {})
+            tokens = sum(x.get("pack/tokens") or 0 for x in lines if x["stage"] == stage and x["kind"] == "train")
+            row.setdefault("learner tokens (k)", []).append(tokens / 1000)
+            for name in columns:
+                if line.get(name) is not None:
+                    row.setdefault(name, []).append(line[name])
+    shown = [name for name in ("learner tokens (k)", *columns) if any(name in row for row in cells.values())]
+    table = ["| stage | " + " | ".join(shown) + " |", "|" + " --- |" * (len(shown) + 1)]
+    for stage, row in cells.items():
+        table.append(f"| {stage} | " + " | ".join(_cell(row.get(name)) for name in shown) + " |")
+    return "\n".join(
+        [*table, "", f"{len(folders)} runs, {split} split; ± is the half-width of a 95 % interval over runs."]
+    )
+
+
+def _cell(values: Sequence[float] | None) -> str:
+    if not values:
+        return "–"
+    mean, half = interval(values)
+    return f"{mean:.3g}" if math.isnan(half) else f"{mean:.3g} ± {half:.2g}"

@@ -1,0 +1,37 @@
+"""The table over seeds: means, intervals, what is counted."""
+
+import math
+
+import pytest
+
+from jaxsrl.commands.compare import compare, interval
+from jaxsrl.metrics import Journal
+from jaxsrl.runs import RunError
+
+
+def test_interval_is_students():
+    """1, 2, 3: deviation 1, 4.303 / sqrt(3)."""
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and half == pytest.approx(2.4843, abs=1e-3)
+    assert math.isnan(interval([1.0])[1])
+
+
+def write_run(folder, exact, tokens):
+    journal = Journal(folder)
+    journal.write(
+        "metrics.jsonl", [{"stage": "srl", "step": s, "kind": "train", "pack/tokens": tokens} for s in (1, 2)]
+    )
+    head = {"stage": "srl", "kind": "eval", "split": "test"}
+    journal.write("metrics.jsonl", [head | {"step": 0, "steps/exact": 0.9}, head | {"step": 2, "steps/exact": exact}])
+    journal.close()
+
+
+def test_the_last_evaluation_of_each_run_counts(tmp_path):
+    for seed, exact in enumerate((0.2, 0.4)):
+        (tmp_path / str(seed)).mkdir()
+        write_run(tmp_path / str(seed), exact, 1500)
+    table = compare([tmp_path / "0", tmp_path / "1"], "test")
+    assert "| stage | learner tokens (k) | steps/exact |" in table
+    assert "| srl | 3 ± 0 | 0.3 ± 1.3 |" in table
+    with pytest.raises(RunError, match="validation"):
+        compare([tmp_path / "0"], "validation")
