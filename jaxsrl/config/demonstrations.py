@@ -84,9 +84,15 @@ class Gsm8k:
 
 @dataclass(frozen=True, kw_only=True)
 class Numina:
-    """AMC and AIME problems with numbered, titled solutions. Held-out problems serve validation and test in halves."""
+    """AMC and AIME problems with numbered, titled solutions. Held-out problems serve validation and test in halves.
+
+    Args:
+      thoughts: `titles` makes an action's title the thought before it, so that a warm start can teach the format; such
+        demonstrations are those in which every action has one.
+    """
 
     preamble: Literal["join", "drop"] = "join"
+    thoughts: Literal["none", "titles"] = "none"
     held_out: int = 200
     max_characters: int | None = None
     max_bad_share: float = 0.01
@@ -95,6 +101,9 @@ class Numina:
     def load(self, data_dir: str | None) -> Splits:
         loaded = datasets.numina(data_folder(data_dir), preamble=self.preamble, max_bad_share=self.max_bad_share)
         splitter = Splitter(style="numbered", preamble=self.preamble)
+        if self.thoughts == "titles":
+            titled = (d for d in loaded.demonstrations if d.titles and all(d.titles))
+            loaded = replace(loaded, demonstrations=tuple(replace(d, thoughts=d.titles) for d in titled))
         return _splits(loaded, None, self, splitter, FinalAnswer(extract="boxed"), "\\boxed")
 
 

@@ -1,0 +1,51 @@
+"""RLVR on GSM8K, bytes, from scratch after SFT: the reward is whether `#### 42` is right.
+
+A model of this size solves next to nothing, so most groups are all wrong and are dropped; what moves is whatever the
+few lucky groups say. That is the regime RLVR is known to fail in, shown as it is.
+
+Run:    launch/local.sh configs/gsm8k_rlvr.py --data-dir DATA
+"""
+
+from jaxsrl.collect import Collect, Rows
+from jaxsrl.config import Config, Gsm8k, Stage, Validate
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.models.config import preset
+from jaxsrl.objectives.rlvr import RLVR
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.update import AdamW
+
+
+def config() -> Config:
+    probe = Evaluation(modes=("direct",))
+    common = dict(step_tokens=96, solve_tokens=192)
+    return Config(
+        name="gsm8k_rlvr",
+        model=preset("0.2M"),
+        rows=Rows(tokens=512, rows=8, prompt_tokens=320, prompt_rows=16, slots=8, evaluate_rows=16, evaluate_slots=4),
+        stages=(
+            Stage(
+                name="warm",
+                objective=SFT(trunk=("solve",)),
+                data=Gsm8k(max_characters=240),
+                steps=300,
+                optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
+                collect=Collect(demonstrations=12),
+                validate=Validate(problems=32, evaluation=probe, metric="direct/answer"),
+                **common,
+            ),
+            Stage(
+                name="rlvr",
+                objective=RLVR(grader=FinalAnswer(extract="hash"), samples=8),
+                data=Gsm8k(max_characters=240),
+                steps=30,
+                start_from="warm",
+                optimizer=AdamW(lr=3e-4),
+                collect=Collect(demonstrations=16, prompts=4, max_refills=1),
+                sampling=Sampling(max_new_tokens=160),
+                validate=Validate(every=15, problems=32, evaluation=probe, metric="direct/answer"),
+                **common,
+            ),
+        ),
+    )

@@ -1,0 +1,32 @@
+"""SFT on GSM8K solutions, bytes, from scratch: what a small model picks up from the text in minutes.
+
+Run:    launch/local.sh configs/gsm8k_sft.py --data-dir DATA
+"""
+
+from jaxsrl.collect import Collect, Rows
+from jaxsrl.config import Config, Gsm8k, Stage, Validate
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.models.config import preset
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.update import AdamW
+
+
+def config() -> Config:
+    return Config(
+        name="gsm8k_sft",
+        model=preset("0.2M"),
+        rows=Rows(tokens=512, rows=8, prompt_tokens=448, prompt_rows=8, slots=8, evaluate_rows=16, evaluate_slots=4),
+        stages=(
+            Stage(
+                name="sft",
+                objective=SFT(trunk=("solve", "step")),
+                data=Gsm8k(max_characters=320),
+                steps=300,
+                optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
+                collect=Collect(demonstrations=8),
+                validate=Validate(every=100, problems=16, evaluation=Evaluation(modes=("steps",))),
+                step_tokens=96,
+                solve_tokens=192,
+            ),
+        ),
+    )

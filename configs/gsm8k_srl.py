@@ -1,0 +1,51 @@
+"""SRL on GSM8K steps, bytes, from scratch after a warm start on the format.
+
+Warm start: SFT in step form in which the calculator annotations of a step (`48/2=24`) are its thought. SRL then sees
+solutions without annotations and is rewarded by the similarity of the step it writes.
+
+Run:    launch/local.sh configs/gsm8k_srl.py --data-dir DATA
+"""
+
+from jaxsrl.collect import Collect, Rows
+from jaxsrl.config import Config, Gsm8k, Stage, Validate
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.models.config import preset
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.objectives.srl import SRL
+from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.update import AdamW
+
+
+def config() -> Config:
+    probe = Evaluation(modes=("steps",))
+    common = dict(step_tokens=112, solve_tokens=192)
+    return Config(
+        name="gsm8k_srl",
+        model=preset("0.2M"),
+        rows=Rows(tokens=640, rows=6, prompt_tokens=448, prompt_rows=8, slots=24, evaluate_rows=16, evaluate_slots=4),
+        stages=(
+            Stage(
+                name="warm",
+                objective=SFT(trunk=("step",)),
+                data=Gsm8k(annotations="thought", max_characters=320),
+                steps=300,
+                optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
+                collect=Collect(demonstrations=8),
+                validate=Validate(every=150, problems=16, evaluation=probe),
+                **common,
+            ),
+            Stage(
+                name="srl",
+                objective=SRL(grader=StepSimilarity(autojunk=False), samples=8, max_branch_points=3),
+                data=Gsm8k(annotations="drop", max_characters=320),
+                steps=60,
+                start_from="warm",
+                optimizer=AdamW(lr=3e-4),
+                collect=Collect(demonstrations=8),
+                sampling=Sampling(max_new_tokens=112),
+                validate=Validate(every=20, problems=16, evaluation=probe, metric="steps/similarity"),
+                **common,
+            ),
+        ),
+    )

@@ -1,0 +1,52 @@
+"""SRL on NuminaMath's numbered, titled steps, bytes, from scratch after a warm start on the format, with title hints.
+
+Warm start: SFT in step form in which a step's title is its thought. The prompt names the title of the step to be
+written (`title_hint`); the partial solution stands in the user's turn, as in arXiv:2510.25992.
+
+Run:    launch/local.sh configs/numina_srl.py --data-dir DATA
+"""
+
+from jaxsrl.collect import Collect, Rows
+from jaxsrl.config import Config, Numina, Stage, Validate
+from jaxsrl.data.chat import Template
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.models.config import preset
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.objectives.srl import SRL
+from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.update import AdamW
+
+
+def config() -> Config:
+    probe = Evaluation(modes=("steps",))
+    common = dict(start_from=None, step_tokens=256, solve_tokens=512)
+    return Config(
+        name="numina_srl",
+        model=preset("0.2M"),
+        template=Template(trunk_in="user", title_hint=True, separator="\n\n"),
+        rows=Rows(tokens=1792, rows=2, prompt_tokens=1472, prompt_rows=4, slots=16, evaluate_rows=8, evaluate_slots=4),
+        stages=(
+            Stage(
+                name="warm",
+                objective=SFT(trunk=("step",)),
+                data=Numina(thoughts="titles", max_characters=1200, held_out=40),
+                steps=300,
+                optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
+                collect=Collect(demonstrations=4),
+                validate=Validate(every=150, problems=8, evaluation=probe),
+                **common,
+            ),
+            Stage(
+                name="srl",
+                objective=SRL(grader=StepSimilarity(autojunk=False), samples=8, max_branch_points=2),
+                data=Numina(thoughts="titles", max_characters=1200, held_out=40),
+                steps=40,
+                optimizer=AdamW(lr=3e-4),
+                collect=Collect(demonstrations=4),
+                sampling=Sampling(max_new_tokens=256),
+                validate=Validate(every=20, problems=8, evaluation=probe, metric="steps/similarity"),
+                **common | {"start_from": "warm"},
+            ),
+        ),
+    )
