@@ -236,7 +236,7 @@ class StageLoop:
             state, lines = self.update(state, collection)
             clock.append(time.monotonic())
         self.fresh = False
-        self.position, self.stats = collection.position, lines[-1]
+        self.position, self.stats = collection.position, lines[0] | lines[-1]
         self.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % self.config.log_every == 0])
         if collection.grades is not None:
             name = f"rollouts/{self.stage.name}.jsonl"
@@ -275,7 +275,6 @@ class StageLoop:
             lines.append(
                 line | merge([jax.device_get(metrics)] + ([collection.metrics, pack_metrics] if i == 0 else []))
             )
-        lines[-1] = lines[-1] if len(lines) == 1 else lines[0] | lines[-1]
         return state, lines
 
     def show(self, line: Mapping[str, Any]) -> None:

@@ -38,3 +38,26 @@ def x64():
     """The test runs with 64-bit numbers: float64 is the default float."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def shared_programs():
+    """Runs in this process share what they compile, so that a tiny run takes about a second but for the first."""
+    from jaxsrl.train import Programs
+
+    made: dict = {}
+    once = lambda self, key, make: made[self.model, key] if (self.model, key) in made else _kept(made, self, key, make)
+    train_step = Programs.train_step
+
+    def shared_step(self, stage):
+        key = ("step", stage.objective, stage.sampling.temperature, stage.optimizer, stage.steps)
+        return once(self, key, lambda: train_step(self, stage))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Programs, "_once", once)
+        patch.setattr(Programs, "train_step", shared_step)
+        yield
+
+
+def _kept(made, programs, key, make):
+    return made.setdefault((programs.model, key), make())

@@ -77,8 +77,9 @@ def written_out(config, params, token):
             out = []
             for n in range(c.heads):
                 own = n // (c.heads // c.kv_heads)
-                weight = np.array([math.exp(made[t][0][n] @ k[own] / math.sqrt(c.head_width)) for _, k, _ in made[: t + 1]])
-                out.append(sum(w * v[own] for w, (_, _, v) in zip(weight, made, strict=False)) / weight.sum())
+                seen, q = made[: t + 1], made[t][0][n] / math.sqrt(c.head_width)
+                weight = np.array([math.exp(q @ k[own]) for _, k, _ in seen])
+                out.append(sum(w * v[own] for w, (_, _, v) in zip(weight, seen, strict=True)) / weight.sum())
             x = xs[t] + np.concatenate(out) @ layer["out"]
             y = norm(x, layer["mlp_norm"])
             gate = y @ layer["gate"]
@@ -115,7 +116,8 @@ def test_llama3_frequencies():
     config = replace(SMALL, head_width=64, rope_base=5e5, rope_scaling=Llama3Scaling(factor=32.0))
     plain = [5e5 ** (-2 * i / 64) for i in range(32)]
     want = [stretched(f, config.rope_scaling) for f in plain]
-    assert want[0] == plain[0] and want[-1] == plain[-1] / 32 and any(p / 32 < w < p for p, w in zip(plain, want))
+    assert want[0] == plain[0] and want[-1] == plain[-1] / 32
+    assert any(p / 32 < w < p for p, w in zip(plain, want, strict=True))  # all three cases are in it
     np.testing.assert_allclose(rope_frequencies(config, jnp.float32), want, rtol=2e-6)
 
 

@@ -34,9 +34,9 @@ def token_logprob(
       backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
     Raises: ValueError if the backend is unknown, a shape does not fit or the chunk is not positive.
     """
-    tokens = hidden.shape[0]
-    if target.shape != (tokens,) or hidden.shape[1] != head.shape[0] or (scored is not None and scored.shape != (tokens,)):
-        raise ValueError(f"shapes do not fit: {hidden.shape=} {head.shape=} {target.shape=} scored={scored is not None}")
+    per_token = [x.shape for x in (target, scored) if x is not None]
+    if any(shape != hidden.shape[:1] for shape in per_token) or hidden.shape[1] != head.shape[0]:
+        raise ValueError(f"shapes do not fit: {hidden.shape=} {head.shape=}, target and scored {per_token}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be >= 1, got {chunk}")
     platform = jax.default_backend()

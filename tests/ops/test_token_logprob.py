@@ -1,0 +1,147 @@
+"""Every backend of token_logprob against `reference`; what is not scored costs nothing and may hold anything."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsrl.ops.token_logprob import CHUNK, DEFAULT, token_logprob
+
+# Of the largest reference entry; bfloat16 inputs against the same numbers in float32.
+BOUND = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}
+SHAPES = [(100, 8, 50, 32), (257, 16, 272, 64), (128, 8, 33, 128)]  # M D V chunk
+
+
+def inputs(shape, dtype="float32", seed=0):
+    count, width, vocab = shape[:3]
+    keys = jax.random.split(jax.random.key(seed), 5)
+    hidden = jax.random.normal(keys[0], (count, width), dtype)
+    head = jax.random.normal(keys[1], (width, vocab), dtype)
+    target = jax.random.randint(keys[2], (count,), 0, vocab)
+    return hidden, head, target, jax.random.bernoulli(keys[3], 0.4, (count,)), jax.random.normal(keys[4], (count,))
+
+
+@partial(jax.jit, static_argnames=("backend", "chunk"))
+def value_and_cotangents(hidden, head, target, scored, cotangent, **settings):
+    out, pull = jax.vjp(lambda h, w: token_logprob(h, w, target, scored=scored, **settings), hidden, head)
+    return out, *pull(cotangent.astype(out.dtype))
+
+
+def assert_close(got, want, bound):
+    for name, a, b in zip(("value", "d_hidden", "d_head"), got, want, strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.all(np.isfinite(a)), name
+        worst = np.max(np.abs(a - b)) / np.max(np.abs(b))
+        assert worst <= bound, f"{name}: {worst:.1e} of the largest"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_backends_agree(shape, dtype):
+    hidden, head, target, some, cotangent = inputs(shape, dtype)
+    wide = hidden.astype(jnp.float32), head.astype(jnp.float32)
+    for scored in (None, some) if shape == SHAPES[0] else (some,):
+        want = value_and_cotangents(*wide, target, scored, cotangent, backend="reference")
+        got = value_and_cotangents(hidden, head, target, scored, cotangent, backend="xla", chunk=shape[3])
+        assert [x.dtype for x in got] == ["float32", dtype, dtype]
+        assert_close(got, want, BOUND[dtype])
+
+
+def test_reference_by_hand():
+    hidden, head = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]])
+    want = [1 - np.log(np.e + 2), -2 - np.log(1 + np.exp(2) + np.exp(-2))]
+    for backend in ("reference", "xla"):
+        np.testing.assert_allclose(token_logprob(hidden, head, jnp.array([0, 2]), backend=backend), want, rtol=1e-6)
+
+
+def test_backends_agree_in_float64(x64):
+    hidden, head, target, some, cotangent = inputs(SHAPES[1], "float64")
+    want = value_and_cotangents(hidden, head, target, some, cotangent, backend="reference")
+    got = value_and_cotangents(hidden, head, target, some, cotangent, backend="xla", chunk=64)
+    assert got[0].dtype == "float64"
+    assert_close(got, want, BOUND["float64"])
+
+
+@pytest.mark.parametrize("backend", ["reference", "xla"])
+def test_unscored_may_hold_anything(backend):
+    hidden, head, target, some, cotangent = inputs(SHAPES[0])
+    run = partial(value_and_cotangents, backend=backend)
+    want = run(hidden, head, target, some, cotangent)
+    rubbish = jnp.where(jnp.arange(hidden.shape[0]) % 2, jnp.nan, jnp.inf)[:, None]
+    dirty = jnp.where(some[:, None], hidden, rubbish)
+    got = run(dirty, head, jnp.where(some, target, -7), some, jnp.where(some, cotangent, 5.0))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.any(got[0][~some]) and not np.any(got[1][~some])
+    # The control: the same rubbish, scored, is seen.
+    assert not np.all(np.isfinite(run(dirty, head, target, jnp.ones_like(some), cotangent)[2]))
+
+
+def test_chunks_without_scored_tokens_do_no_work():
+    """A head of NaN would show in its own gradient if any chunk touched it."""
+    hidden, head, target, some, cotangent = inputs(SHAPES[0])
+    nothing = jnp.zeros_like(some)
+    for part in value_and_cotangents(hidden, head * jnp.nan, target, nothing, cotangent, backend="xla", chunk=32):
+        assert not np.any(part)
+    one = nothing.at[70].set(True)
+    assert np.isnan(value_and_cotangents(hidden, head * jnp.nan, target, one, cotangent, backend="xla")[2]).any()
+
+
+def shapes_of(jaxpr):
+    """Shapes of everything a jaxpr makes, in inner ones too."""
+    for equation in jaxpr.eqns:
+        yield from (v.aval.shape for v in equation.outvars)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, list | tuple) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from shapes_of(inner)
+
+
+@pytest.mark.parametrize("with_scored", [True, False])
+def test_never_all_logits(with_scored):
+    count, width, vocab, chunk = 1000, 8, 500, 64
+
+    def grad(backend):
+        hidden, head, target, some, cotangent = inputs((count, width, vocab))
+        scored = some if with_scored else None
+        run = lambda h, w: value_and_cotangents(h, w, target, scored, cotangent, backend=backend, chunk=chunk)
+        return jax.make_jaxpr(run)(hidden, head).jaxpr
+
+    largest = lambda backend: max(int(np.prod(s)) for s in shapes_of(grad(backend)))
+    assert largest("reference") >= count * vocab  # the walk sees what there is
+    assert largest("xla") <= chunk * vocab
+
+
+def test_head_gradient_adds_up_in_float32():
+    """Each chunk adds a 256th of the sum: in bfloat16 the sum would stand still long before its end."""
+    count, chunk = 2048, 8
+    one = inputs((1, 8, 16), "bfloat16")
+    repeat = lambda x: jnp.repeat(x, count, axis=0)
+    hidden, head, target = repeat(one[0]), one[1], repeat(one[2])
+    ones = jnp.ones(count)
+    want = value_and_cotangents(
+        hidden.astype(jnp.float32), head.astype(jnp.float32), target, None, ones, backend="reference"
+    )
+    got = value_and_cotangents(hidden, head, target, None, ones, backend="xla", chunk=chunk)
+    assert_close(got[2:] * 3, want[2:] * 3, 2e-2)
+
+
+def test_under_vmap_each_member_keeps_its_own_count():
+    hidden, head, target, some, _ = inputs(SHAPES[0])
+    masks = jnp.stack([some, ~some, jnp.zeros_like(some)])
+    score = lambda mask: token_logprob(hidden, head, target, scored=mask, backend="xla", chunk=32)
+    np.testing.assert_allclose(jax.vmap(score)(masks), jnp.stack([score(m) for m in masks]), rtol=1e-5)
+
+
+def test_settings_are_checked():
+    hidden, head, target, some, _ = inputs(SHAPES[0])
+    assert set(DEFAULT) == set(CHUNK)
+    with pytest.raises(ValueError, match="unknown backend 'mine'.*reference, xla"):
+        token_logprob(hidden, head, target, backend="mine")
+    with pytest.raises(ValueError, match="chunk must be >= 1, got 0"):
+        token_logprob(hidden, head, target, chunk=0)
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        token_logprob(hidden, head, target[:-1])

@@ -1,0 +1,54 @@
+"""Off a terminal few lines, on one a line that moves; every long wait has a name."""
+
+import io
+import time
+
+import pytest
+
+from jaxsrl import progress
+from jaxsrl.progress import Progress
+
+pytestmark = pytest.mark.fast
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_off_a_terminal_lines_come_now_and_then():
+    out, log = io.StringIO(), io.StringIO()
+    shown = Progress(out, log, line_every=1000)
+    for step in range(5):
+        shown.line(f"step {step}", last=step == 4)
+    shown.say("done")
+    assert out.getvalue() == "step 0\nstep 4\ndone\n"
+    assert log.getvalue() == "".join(f"step {step}\n" for step in range(5)) + "done\n"
+
+
+def test_on_a_terminal_one_line_moves():
+    out = Terminal()
+    shown = Progress(out)
+    shown.line("step 1")
+    shown.line("step 2")
+    shown.say("done")
+    assert out.getvalue() == "\r\x1b[2Kstep 1\r\x1b[2Kstep 2\ndone\n"
+
+
+def test_long_wait_is_named_while_it_lasts(monkeypatch):
+    monkeypatch.setattr(progress, "NAMED_AFTER", 0.05)
+    out = io.StringIO()
+    with Progress(out).wait("compiling"):
+        end = time.monotonic() + 10
+        while not out.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert out.getvalue() == "  compiling …\n"
+    assert "\n  compiling: " in out.getvalue()
+
+
+def test_three_seconds_are_long_and_a_short_wait_says_nothing():
+    assert progress.NAMED_AFTER == 3.0
+    out = io.StringIO()
+    with Progress(out).wait("quick"):
+        pass
+    assert out.getvalue() == ""

@@ -1,0 +1,318 @@
+"""A run that was stopped, however and wherever, ends as the one that was not: bit for bit, file by file.
+
+`JAXSRL_KILLS=20 python -m pytest tests/test_resume.py -k killed -s` is the long check: twenty SIGKILLs instead of two.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxsrl.__main__ import main
+from jaxsrl.commands.doctor import run_state
+from jaxsrl.config.overrides import ConfigError, load, override
+from jaxsrl.train import StageLoop, train
+
+TINY = Path(__file__).parent / "tiny_config.py"
+pytestmark = pytest.mark.usefixtures("shared_programs")
+KILLS = int(os.environ.get("JAXSRL_KILLS", "2"))
+PATIENCE = 240  # seconds that a process may take on a machine that does other things too
+EVERY = load(TINY).checkpoint_every
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Compiled programs are kept, so that every start but the first is quick."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1,
+    }  # fmt: skip
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values, again in ((settings, True), (before, False)):
+        compilation_cache.reset_cache()
+        for name, value in values.items():
+            jax.config.update(name, value)
+        if again:
+            yield {name.upper(): str(value) for name, value in settings.items()}
+    compilation_cache.reset_cache()
+
+
+def tiny(runs, *assignments):
+    return replace(override(load(TINY), assignments), runs=str(runs))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file that a run promises to the byte."""
+    found = [folder / "metrics.jsonl", *folder.glob("rollouts/*.jsonl"), *folder.glob("evals/*.jsonl")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def policies(folder: Path) -> dict[str, bytes]:
+    """The parameters kept under each name, as bits."""
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as reader:
+        paths = sorted((folder / "checkpoints" / "policy").absolute().iterdir())
+        trees = {path.name: reader.restore(path) for path in paths}
+    return {name: b"".join(map(_bits, jax.tree.leaves(tree))) for name, tree in trees.items()}
+
+
+def _bits(array):
+    return jax.device_get(array).tobytes()
+
+
+def state(folder: Path) -> dict[str, str]:
+    """What `doctor` says of the run, the number of attempts apart."""
+    said = dict(line.split(": ", 1) for line in run_state(folder).splitlines())
+    return {name: value for name, value in said.items() if name != "attempts"}
+
+
+def assert_same(folder: Path, unbroken: Path):
+    assert state(folder) == state(unbroken)
+    assert files(folder) == files(unbroken)
+    assert policies(folder) == policies(unbroken)
+
+
+@pytest.fixture(scope="module")
+def unbroken(cache, tmp_path_factory):
+    folder = train(tiny(tmp_path_factory.mktemp("unbroken")))
+    assert sorted(files(folder)) == [
+        "evals/rlvr.jsonl", "evals/sft.jsonl", "evals/srl.jsonl", "metrics.jsonl", "rollouts/rlvr.jsonl",
+        "rollouts/srl.jsonl",
+    ]  # fmt: skip
+    return folder
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(monkeypatch, stage, step, *, method="show"):
+    """From here on the run fails in the middle of that step: lines are written, nothing is saved."""
+
+    def fail(self, *args, **kwargs):
+        done = args[0]["step"] if method == "show" else int(args[0].step)
+        last = kwargs.get("done", args[1:2] == ("test",))  # of what `finish` saves and evaluates
+        if (self.stage.name, done) == (stage, step) and (last or method == "show"):
+            raise Stop
+        return real(self, *args, **kwargs)
+
+    real = getattr(StageLoop, method)
+    monkeypatch.setattr(StageLoop, method, fail)
+
+
+def starts(folder: Path) -> list[tuple[str, int]]:
+    """Stage and step at which each attempt after the first was taken up; None where it began anew."""
+    logs = sorted((folder / "logs").glob("attempt_*"), key=lambda path: int(path.name[8:]))[1:]
+    found = [re.search(r"resuming .* at stage (\w+), step (\d+)", (log / "log.txt").read_text()) for log in logs]
+    return [(m[1], int(m[2])) if m else None for m in found]
+
+
+@pytest.mark.parametrize(
+    "stage, step, method, expected",
+    [
+        ("sft", 1, "show", None),  # before the first save
+        ("sft", 3, "show", ("sft", 2)),  # the epoch of five problems ends inside this step
+        ("sft", 9, "save", ("sft", 9)),  # evaluated to the end, and not yet done
+        ("srl", 1, "show", ("sft", 9)),  # the stage before is done, this one has saved nothing
+        ("srl", 6, "show", ("srl", 4)),
+        ("rlvr", 4, "show", ("rlvr", 2)),  # two optimizer steps on the same rollouts
+        ("rlvr", 6, "evaluate", ("rlvr", 6)),  # in the test split
+    ],
+)
+def test_stopped_and_resumed_is_unbroken(unbroken, tmp_path, monkeypatch, stage, step, method, expected):
+    with monkeypatch.context() as patch:
+        stop_at(patch, stage, step, method=method)
+        with pytest.raises(Stop):
+            train(tiny(tmp_path))
+    folder = train(tiny(tmp_path))
+    assert starts(folder) == [expected]
+    assert_same(folder, unbroken)
+
+
+def test_what_is_compared_can_differ(unbroken, tmp_path):
+    """The control: another seed is another run in everything that the other tests find equal."""
+    folder = train(tiny(tmp_path, "seed=1"))
+    assert state(folder)["state"] != state(unbroken)["state"]
+    mine, theirs = files(folder), files(unbroken)
+    assert [name for name in mine if mine[name] == theirs[name]] == []
+    mine, theirs = policies(folder), policies(unbroken)
+    assert [name for name in mine if mine[name] == theirs.get(name)] == []
+
+
+@pytest.fixture
+def stopped(unbroken, tmp_path, monkeypatch):
+    """A run that stopped after step 6 of SRL, with checkpoints of steps 2 and 4."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, "srl", 6)
+        with pytest.raises(Stop):
+            train(tiny(tmp_path))
+    return tmp_path / "tiny"
+
+
+def test_half_written_checkpoints_are_passed_over(stopped, unbroken):
+    resume, policy = stopped / "checkpoints" / "resume", stopped / "checkpoints" / "policy"
+    newest = max(int(path.name) for path in resume.iterdir())
+    for path in (resume / f"{newest + 1}.orbax-checkpoint-tmp-7", policy / "srl-last.orbax-checkpoint-tmp-8"):
+        shutil.copytree(resume / str(newest), path)
+        (path / "_CHECKPOINT_METADATA").unlink()
+    shutil.rmtree(resume / str(newest - 1) / "state")  # an old one that a kill left half removed
+    with (stopped / "metrics.jsonl").open("a") as file:
+        file.write('{"stage":"srl","st')
+    assert train(tiny(stopped.parent)) == stopped
+    assert starts(stopped) == [("srl", 4)]
+    assert not list(stopped.glob("checkpoints/*/*tmp*"))
+    assert_same(stopped, unbroken)
+
+
+def test_another_config_is_refused_and_named(stopped, capsys):
+    before = (stopped / "config.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"stages\.srl\.optimizer\.lr was 0\.02, is 0\.5"):
+        train(tiny(stopped.parent, "stages.srl.optimizer.lr=0.5"))
+    assert main(["train", str(TINY), "--runs", str(stopped.parent), "--set", "seed=4"]) == 2
+    assert "seed was 0, is 4" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"stages\.sft\.steps=11.*ended with 9"):
+        train(tiny(stopped.parent, "stages.sft.steps=11"))
+    assert (stopped / "config.json").read_bytes() == before
+
+
+def test_cadences_may_change(stopped, unbroken):
+    """Saving and logging at other times does not touch what is trained, nor does a longer last stage."""
+    changed = ("checkpoint_every=3", "log_every=5", "stages.srl.validate.every=0", "stages.rlvr.steps=8")
+    train(tiny(stopped.parent, *changed))
+    assert json.loads((stopped / "config.json").read_text())["checkpoint_every"] == 3
+    assert files(stopped)["rollouts/srl.jsonl"] == files(unbroken)["rollouts/srl.jsonl"]
+    assert policies(stopped)["srl-last"] == policies(unbroken)["srl-last"]
+    assert state(stopped)["step"] == "8"
+
+
+def test_a_complete_run_stays_as_it_is(unbroken, tmp_path, capsys):
+    shutil.copytree(unbroken, tmp_path / "tiny")
+    (tmp_path / "tiny" / "report.html").unlink()
+    assert main(["train", str(TINY), "--runs", str(tmp_path)]) == 0
+    assert (tmp_path / "tiny" / "report.html").stat().st_size > 1000
+    assert (tmp_path / "tiny" / "timing.jsonl").read_bytes() == (unbroken / "timing.jsonl").read_bytes()
+    assert_same(tmp_path / "tiny", unbroken)
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on(unbroken, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxsrl.metrics.encode", _full_after(16))
+        assert main(["train", str(TINY), "--runs", str(tmp_path)]) == 1
+    assert str(tmp_path / "tiny" / "evals" / "sft.jsonl") in capsys.readouterr().err
+    assert_same(train(tiny(tmp_path)), unbroken)
+
+
+def _full_after(lines: int):
+    from jaxsrl.metrics import encode
+
+    left = iter(range(lines))
+
+    def full(line):
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        return encode(line)
+
+    return full
+
+
+def executed(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines() if line.endswith("}")]
+
+
+class Steps:
+    """Steps counted through all stages."""
+
+    def __init__(self):
+        self.before, total = {}, 0
+        for stage in load(TINY).stages:
+            self.before[stage.name] = total
+            total += stage.steps
+        self.total = total
+
+    def at(self, stage: str, step: int) -> int:
+        return self.before[stage] + step
+
+
+def start_process(runs: Path, cache) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxsrl", "train", str(TINY), "--runs", str(runs)],
+        env=os.environ | cache | {"JAX_NUMPY_RANK_PROMOTION": "raise"}, cwd=TINY.parents[1],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_until(process, condition):
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and not condition():
+        assert time.monotonic() < end, "the process does not get on"
+        time.sleep(0.01)
+
+
+def kill_once(runs: Path, cache, moment: random.Random, attempt: int) -> bool:
+    """Starts the run and kills it at a random moment of its work, from the opening of its folder on."""
+    process = start_process(runs, cache)
+    log = runs / "tiny" / "logs" / f"attempt_{attempt}" / "log.txt"
+    wait_until(process, log.exists)
+    steps = lambda: sum(1 for line in (runs / "tiny" / "timing.jsonl").open()) if _exists(runs) else 0
+    wanted = steps() + moment.randrange(0, 8)
+    wait_until(process, lambda: steps() >= wanted)  # fast or slow, machines are killed after as much work
+    time.sleep(moment.uniform(0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    error = process.stderr.read().decode()
+    assert process.wait() in (-signal.SIGKILL, 0), error
+    return process.returncode != 0
+
+
+def _exists(runs: Path) -> bool:
+    return (runs / "tiny" / "timing.jsonl").exists()
+
+
+def finish_run(runs: Path, cache) -> None:
+    process = start_process(runs, cache)
+    error = process.communicate(timeout=PATIENCE)[1].decode()
+    assert process.returncode == 0, error
+
+
+def check_attempts(folder: Path, kills: int) -> int:
+    """Every attempt goes on from the newest save, or the one before if that was in flight. Returns steps repeated."""
+    count, furthest = Steps(), 0
+    lines = executed(folder)
+    for attempt, start in enumerate(starts(folder), 2):
+        done = [count.at(line["stage"], line["step"]) for line in lines if line["attempt"] < attempt]
+        furthest = max(done, default=0)
+        begun = count.at(*start) if start else 0
+        # One save complete, one in flight, and steps since; RLVR takes two steps at a time.
+        assert begun >= furthest - 2 * EVERY - 1, (attempt, begun, furthest)
+        assert start is not None or furthest <= 2 * EVERY
+    sizes = {"rlvr": 2}
+    lost = sum(sizes.get(line["stage"], 1) for line in lines) - count.total
+    assert 0 <= lost <= kills * (2 * EVERY + 1)
+    return lost
+
+
+def test_killed_runs_are_unbroken(unbroken, cache, tmp_path):
+    moment, kills, lost, round_ = random.Random(0), 0, 0, 0
+    while kills < KILLS:
+        runs, here, attempt = tmp_path / str(round_), 0, 0
+        while kills < KILLS:
+            attempt += 1
+            if not kill_once(runs, cache, moment, attempt):
+                break
+            kills, here = kills + 1, here + 1
+        finish_run(runs, cache)
+        assert_same(runs / "tiny", unbroken)
+        lost += check_attempts(runs / "tiny", here)
+        round_ += 1
+        print(f"{kills} kills in {round_} runs, {lost} steps executed again, nothing differs")

@@ -1,0 +1,118 @@
+"""A run folder: who holds it, what it was started with, and on what machine."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jaxsrl.runs import RunError, environment, open_run, read_json, write_json
+
+CONFIG = {"name": "a", "seed": 0}
+
+
+def same(saved, now, folder):
+    if saved["seed"] != now["seed"]:
+        raise ValueError("seed differs")
+
+
+def held_elsewhere(folder) -> subprocess.Popen:
+    """Another process that has the folder open, as a training one has."""
+    code = (
+        "import sys, pathlib; from jaxsrl.runs import open_run\n"
+        "with open_run(pathlib.Path(sys.argv[1]), {'name': 'a', 'seed': 0}, lambda *a: None):\n"
+        "    print('open', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def test_one_process_at_a_time_and_the_lock_goes_with_it(tmp_path):
+    process = held_elsewhere(tmp_path)
+    try:
+        with pytest.raises(RunError, match="is being written by another process"):
+            with open_run(tmp_path, CONFIG, same):
+                pass
+        assert len(list((tmp_path / "logs").iterdir())) == 1
+    finally:
+        process.kill()
+        process.wait()
+    with open_run(tmp_path, CONFIG, same) as run:
+        assert run.attempt == 2 and run.record is None
+
+
+@pytest.mark.fast
+def test_attempts_are_numbered_on_after_one_was_removed(tmp_path):
+    (tmp_path / "logs" / "attempt_7").mkdir(parents=True)
+    with open_run(tmp_path, CONFIG, same) as run:
+        assert run.attempt == 8
+
+
+@pytest.mark.fast
+def test_other_environment_is_warned_of(tmp_path, capsys):
+    with open_run(tmp_path, CONFIG, same):
+        pass
+    assert "warning" not in capsys.readouterr().err
+    saved = read_json(tmp_path / "environment.json")
+    write_json(tmp_path / "environment.json", saved | {"cores": 1234})
+    with open_run(tmp_path, CONFIG, same):
+        pass
+    assert "warning: cores was 1234" in capsys.readouterr().err
+    assert "bits may differ" in (tmp_path / "logs" / "attempt_2" / "log.txt").read_text()
+    assert read_json(tmp_path / "logs" / "attempt_2" / "environment.json") == saved
+    assert read_json(tmp_path / "environment.json")["cores"] == 1234  # that of the first attempt stays
+
+
+@pytest.mark.fast
+def test_environment_names_what_bits_depend_on(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--a=1")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
+    here = environment()
+    assert here["flags"]["XLA_FLAGS"] == "--a=1" and not any("CACHE" in name for name in here["flags"])
+    assert here["versions"]["jax"] and here["cores"] >= 1 and here["devices"]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("text", ["", '{"name": ', "[]", "{}", "null"])
+def test_damaged_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunError, match="config.json.*damaged"):
+        with open_run(tmp_path, CONFIG, same):
+            pass
+    assert (tmp_path / "config.json").read_text() == text
+
+
+@pytest.mark.fast
+def test_refused_config_leaves_the_folder_as_it_was(tmp_path):
+    with open_run(tmp_path, CONFIG, same):
+        pass
+    with pytest.raises(ValueError, match="seed differs"):
+        with open_run(tmp_path, CONFIG | {"seed": 1}, same):
+            pass
+    assert read_json(tmp_path / "config.json") == CONFIG
+    assert len(list((tmp_path / "logs").iterdir())) == 1
+
+
+@pytest.mark.fast
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"é": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"b": object()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"é": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.fast
+def test_timing_is_never_cut(tmp_path):
+    for _ in range(2):
+        with open_run(tmp_path, CONFIG, same) as run:
+            run.timing({"stage": "srl", "step": 1})
+            run.journal.write("metrics.jsonl", [{"step": 1}])
+    lines = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert [line["attempt"] for line in lines] == [1, 2]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step":1}\n'  # without a checkpoint a run begins anew
