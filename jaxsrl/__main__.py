@@ -156,8 +156,14 @@ class Compare:
 
 
 COMMANDS = {
-    "train": Train, "eval": Eval, "data": Data, "sample": Sample, "report": Report, "compare": Compare, "doctor": Doctor,
-}  # fmt: skip
+    "train": Train,
+    "eval": Eval,
+    "data": Data,
+    "sample": Sample,
+    "report": Report,
+    "compare": Compare,
+    "doctor": Doctor,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
