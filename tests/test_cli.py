@@ -1,0 +1,114 @@
+"""Every command on a tiny run, and what wrong input gets."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxsrl.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+TINY = str(ROOT / "tests" / "tiny_config.py")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, shared_programs):
+    """The folder of all runs, with one tiny run in it."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert main(["train", TINY, "--runs", str(runs)]) == 0
+    return runs
+
+
+def call(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_train_leaves_a_whole_run(run):
+    made = {path.name for path in (run / "tiny").iterdir()}
+    assert {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "rollouts",
+        "evals",
+        "report.html",
+    } <= made
+
+
+def test_the_same_command_again_does_nothing(run, capsys):
+    before = (run / "tiny" / "metrics.jsonl").read_bytes()
+    code, _, err = call(capsys, "train", TINY, "--runs", run)
+    assert code == 0 and (run / "tiny" / "metrics.jsonl").read_bytes() == before
+
+
+def test_eval(run, capsys):
+    code, out, _ = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl-last", "--problems", 2)
+    assert code == 0 and "srl-last" in out and "steps/exact" in out
+    code, _, err = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl-lost")
+    assert code == 1 and "srl-lost" in err and "rlvr-last" in err
+
+
+def test_sample(run, capsys):
+    code, out, _ = call(capsys, "sample", TINY, "--runs", run, "--after", 1, "--samples", 2)
+    assert code == 0 and out.count("──") == 2 and "given:" in out and "expert:" in out
+    code, out, _ = call(capsys, "sample", TINY, "--runs", run, "--problem", "9:xyx", "--form", "solve", "--samples", 1)
+    assert code == 0 and "9:xyx" in out
+    code, _, err = call(capsys, "sample", TINY, "--runs", run, "--index", 99)
+    assert code == 2 and "index=99" in err and "0..1" in err
+
+
+def test_data_draws_a_tree(capsys):
+    code, out, _ = call(capsys, "data", TINY, "--stage", "srl")
+    assert code == 0 and "action 1 of 3" in out and "4 rollouts" in out and "times fewer" in out
+    code, _, err = call(capsys, "data", TINY, "--stage", "slr")
+    assert code == 2 and "srl" in err
+
+
+def test_report_and_doctor_and_compare(run, capsys):
+    code, out, _ = call(capsys, "report", run / "tiny")
+    assert code == 0 and out.strip().endswith("report.html")
+    code, out, _ = call(capsys, "doctor", run / "tiny")
+    assert code == 0 and "stage: rlvr" in out and "state: " in out
+    code, out, _ = call(capsys, "doctor")
+    assert code == 0 and '"jax"' in out and '"devices"' in out
+    code, out, _ = call(capsys, "compare", run / "tiny")
+    assert code == 0 and "| rlvr |" in out
+    code, _, err = call(capsys, "doctor", run / "nothing")
+    assert code == 1 and "nothing" in err
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["train", "configs/none.py"], ["configs/none.py"]),
+    (["train", TINY, "--set", "stages.srl.optimizer.rl=1"], ["rl", "stages.srl.optimizer.lr"]),
+    (["train", TINY, "--set", "stages.slr.steps=1"], ["slr", "stages.srl"]),
+    (["train", TINY, "--set", "stages.srl.steps=many"], ["stages.srl.steps", "many"]),
+    (["train", TINY, "--set", "stages.srl.sampling.top_k=5"], ["top_k"]),
+    (["train", TINY, "--set", "stages.srl.sampling.temperature=0"], ["temperature"]),
+    (["train", TINY, "--set", "rows.tokens=5"], ["rows.tokens=5"]),
+    (["train", TINY, "--set", "template.trunk_in=system"], ["trunk_in", "assistant"]),
+    (["train", TINY, "--set", "nonsense"], ["nonsense", "key=value"]),
+    (["train", str(ROOT / "configs" / "gsm8k_sft.py"), "--data-dir", "/nowhere"], ["/nowhere", "JAXSRL_DATA"]),
+])  # fmt: skip
+def test_wrong_input_exits_2_and_names_it(arguments, said, tmp_path, capsys):
+    code, _, err = call(capsys, *arguments, "--runs", tmp_path)
+    assert code == 2 and all(text in err for text in said), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_config_is_refused_by_its_key(run, capsys):
+    code, _, err = call(capsys, "train", TINY, "--runs", run, "--set", "stages.srl.optimizer.lr=0.5")
+    assert code == 2 and "srl.optimizer.lr" in err and "0.5" in err
+
+
+def test_wrong_input_is_found_before_a_device_is_touched():
+    """A platform that does not exist would fail at the first touch."""
+    command = [sys.executable, "-m", "jaxsrl", "train", TINY, "--set", "stages.srl.stepz=1"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "nonsense"}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2 and "stages.srl.steps" in done.stderr and "Traceback" not in done.stderr

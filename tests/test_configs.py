@@ -1,0 +1,78 @@
+"""Every config that ships takes two optimizer steps a stage, at smoke size."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from jaxsrl.collect import Collect
+from jaxsrl.config.overrides import load, override
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.metrics import read
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.train import train
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+REAL = ("gsm8k", "numina")
+SMALL = ModelConfig(vocab=272, width=16, layers=1, heads=2, kv_heads=1, head_width=8, mlp_width=16)
+
+
+def smoke(stage):
+    """Two steps on two demonstrations; everything an objective decides stays as it is."""
+    objective = stage.objective
+    names = {f.name for f in fields(objective)}
+    few = {"samples": 2, "max_branch_points": 2}
+    objective = replace(objective, **{name: value for name, value in few.items() if name in names})
+    validate = replace(
+        stage.validate, every=0, problems=1, evaluation=Evaluation(modes=("steps",)), metric="steps/exact"
+    )
+    return replace(
+        stage, objective=objective, steps=2, collect=Collect(demonstrations=2), validate=validate, test=None,
+        sampling=replace(stage.sampling, max_new_tokens=8), step_tokens=8, solve_tokens=8,
+        rows=replace(stage.rows, rows=1, prompt_rows=1, slots=4) if stage.rows else None,
+    )  # fmt: skip
+
+
+def shrunk(path, runs):
+    config = load(path)
+    rows = replace(config.rows, rows=1, prompt_rows=1, slots=4, evaluate_rows=1, evaluate_slots=4)
+    return replace(config, model=SMALL, rows=rows, stages=tuple(map(smoke, config.stages)), runs=str(runs))
+
+
+def lines_of(folder, stage):
+    return [x for x in read(folder / "metrics.jsonl") if x["stage"] == stage and x["kind"] == "train"]
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if not p.stem.startswith(REAL)], ids=lambda p: p.stem)
+def test_generated_data(path, tmp_path, shared_programs):
+    config = shrunk(path, tmp_path)
+    folder = train(config)
+    for stage in config.stages:
+        assert [line["step"] for line in lines_of(folder, stage.name)] == [1, 2]
+    assert (folder / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem.startswith(REAL)], ids=lambda p: p.stem)
+def test_real_data(path, tmp_path, data_dir, shared_programs):
+    """No good row is set aside, and every stage moves."""
+    config = replace(shrunk(path, tmp_path), data_dir=str(data_dir))
+    folder = train(config)
+    assert not (folder / "quarantine").exists()
+    for stage in config.stages:
+        assert [line["step"] for line in lines_of(folder, stage.name)] == [1, 2]
+
+
+def test_qwen3_tokenizer(tmp_path, data_dir):
+    """With another tokenizer, cut down to the ids that occur, the same config runs."""
+    config = shrunk(next(p for p in CONFIGS if p.stem == "gsm8k_sft"), tmp_path)
+    config = override(config, ["tokenizer=tokenizers/qwen3", "used_ids_only=true", "name=qwen"])
+    folder = train(replace(config, data_dir=str(data_dir)))
+    (stage,) = config.stages
+    losses = [line["loss"] for line in lines_of(folder, stage.name)]
+    assert len(losses) == 2 and losses[1] < losses[0] + 1
+
+
+def test_every_config_says_how_it_is_run():
+    for path in CONFIGS:
+        head = path.read_text().split('"""')[1]
+        assert f"configs/{path.name}" in head and "Run:" in head, path
