@@ -92,7 +92,7 @@ def split(text: str, splitter: Splitter) -> Cut:
     cutting, since what follows is another case or another solution; it stays whole in the last action, as does text
     after the last action. A text without a number 1 is one action.
     """
-    lines = _lines(text)
+    lines = _lines(text.strip())
     if splitter.style == "lines":
         return _split_lines(lines, splitter)
     opened = _openings(lines, HEADINGS[splitter.style])
@@ -115,7 +115,7 @@ def first_action(text: str, splitter: Splitter, number: int | None = None) -> st
       number: the number the action should carry (expert actions given + 1). A completion that forgets its own number
         but goes on to the next action is then still cut there. None: the first number in the text counts.
     """
-    lines = _lines(text)
+    lines = _lines(text.strip())
     if splitter.style == "lines":
         return next(iter(_split_lines(lines, splitter).actions), "")
     for at, line in enumerate(lines):
