@@ -14,5 +14,5 @@ def config() -> Config:
         name="quickstart",
         model=preset("0.2M"),
         rows=ROWS,
-        stages=(base(250, problems), sft(40, problems, every=20), srl(40, problems, every=20)),
+        stages=(base(250, problems), sft(40, problems, every=20), srl(30, problems, every=15)),
     )
