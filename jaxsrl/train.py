@@ -12,8 +12,9 @@ import numpy as np
 from jaxsrl.checkpoint import state_hash
 from jaxsrl.collect import Actor, Rows, batches, collect, rollout_lines, with_reference
 from jaxsrl.config.demonstrations import tokenizer_path
-from jaxsrl.config.overrides import ConfigError, check_unchanged, to_dict
-from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.config.fits import check_fits
+from jaxsrl.config.overrides import check_unchanged, to_dict
+from jaxsrl.config.run import Config, ConfigError, Splits, Stage
 from jaxsrl.data.sources import Order, take
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.used_ids import used_ids
@@ -102,17 +103,19 @@ def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig
         if stage.data not in loaded:
             loaded[stage.data] = stage.data.load(config.data_dir)
     splits = {stage.name: loaded[stage.data] for stage in config.stages}
-    tokenizer = load_tokenizer(tokenizer_path(config))
+    tokenizer, model = load_tokenizer(tokenizer_path(config)), config.model
     if config.used_ids_only:
         texts = (t for s in loaded.values() for d in s.train for t in (d.problem, *d.actions, *(d.thoughts or ())))
         tokenizer = used_ids(tokenizer, texts)
-        return splits, tokenizer, replace(config.model, vocab=tokenizer.vocab_size)
-    if config.model.vocab < tokenizer.vocab_size:
+        model = replace(config.model, vocab=tokenizer.vocab_size)
+    elif config.model.vocab < tokenizer.vocab_size:
         raise ConfigError(
             f"model.vocab={config.model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
             f"set model.vocab={tokenizer.vocab_size}"
         )
-    return splits, tokenizer, config.model
+    for stage in config.stages:
+        check_fits(config, stage, splits[stage.name], tokenizer)
+    return splits, tokenizer, model
 
 
 def train(config: Config) -> Path:

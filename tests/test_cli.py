@@ -112,3 +112,9 @@ def test_wrong_input_is_found_before_a_device_is_touched():
         command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "nonsense"}, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2 and "stages.srl.steps" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_demonstrations_that_do_not_fit_are_counted_before_the_first_step(tmp_path, capsys):
+    code, _, err = call(capsys, "train", TINY, "--runs", tmp_path, "--set", "rows.prompt_tokens=10")
+    assert code == 2 and "2 of 7 demonstrations do not fit rows.prompt_tokens=10" in err and "needs 24 tokens" in err
+    assert not list(tmp_path.iterdir())

@@ -3,8 +3,7 @@
 import random
 
 from jaxsrl.config.demonstrations import tokenizer_path
-from jaxsrl.config.overrides import ConfigError
-from jaxsrl.config.run import Config, Stage
+from jaxsrl.config.run import Config, ConfigError, Stage
 from jaxsrl.data.chat import Tokenizer
 from jaxsrl.data.packing import lay_out
 from jaxsrl.data.tokenizer import load_tokenizer

@@ -3,8 +3,7 @@
 import jax
 
 from jaxsrl.commands.policy import Policy
-from jaxsrl.config.overrides import ConfigError
-from jaxsrl.config.run import Config
+from jaxsrl.config.run import Config, ConfigError
 from jaxsrl.metrics import merge
 
 

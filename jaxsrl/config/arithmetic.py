@@ -34,7 +34,7 @@ def base(steps: int = 300, problems: int = 100) -> Stage:
     """SFT on problems of one or two actions that show their thoughts, in both forms; tested on long ones."""
     return _stage(
         "base", problems, objective=SFT(trunk=("step", "solve")), steps=steps,
-        data=ArithmeticTask(settings=SHORT, held_out=LONG, train=20_000), collect=Collect(demonstrations=32),
+        data=ArithmeticTask(settings=SHORT, held_out=LONG, train=8_000), collect=Collect(demonstrations=32),
         optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
         validate=Validate(problems=25, evaluation=PROBE),
     )  # fmt: skip

@@ -10,12 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxsrl.config.run import Config
-
-
-class ConfigError(ValueError):
-    """A key, a value or a combination that cannot be; the message names it and the fix."""
-
+from jaxsrl.config.run import Config, ConfigError
 
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
 MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every")

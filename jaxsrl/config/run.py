@@ -13,6 +13,10 @@ from jaxsrl.types import Demonstration, Objective, Reward
 from jaxsrl.update import AdamW
 
 
+class ConfigError(ValueError):
+    """A key, a value or a combination that cannot be; the message names it and the fix."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Splits:
     """Demonstrations of a stage, split by problem, and how its problems are judged.

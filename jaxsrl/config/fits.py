@@ -1,0 +1,45 @@
+"""Whether a stage's demonstrations fit the rows of its programs: asked before the first step, not met later."""
+
+from collections.abc import Iterable
+
+from jaxsrl.config.run import Config, ConfigError, Splits, Stage
+from jaxsrl.data.chat import Tokenizer
+from jaxsrl.data.tree import build, path_tokens
+from jaxsrl.types import BranchPoint, Demonstration
+
+
+def check_fits(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer) -> None:
+    """Raises ConfigError naming the setting, how many demonstrations are too long for it, and what would do."""
+    rows = stage.rows or config.rows
+    train = [_lengths(config, stage, demonstration, tokenizer) for demonstration in splits.train]
+    held_out = (*splits.validation[: stage.validate.problems], *splits.test[: stage.test_problems if stage.test else 0])
+    prompts = [prompt for prompt, _ in train] + [_prompt(config, d, tokenizer) for d in held_out]
+    _check(stage, "rows.tokens", rows.tokens, [whole for _, whole in train])
+    _check(stage, "rows.prompt_tokens", rows.prompt_tokens, prompts)
+
+
+def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> None:
+    lengths = list(lengths)
+    long = sum(length > allowed for length in lengths)
+    if long:
+        raise ConfigError(
+            f"stage {stage.name}: {long} of {len(lengths)} demonstrations do not fit {setting}={allowed}; the longest "
+            f"needs {max(lengths)} tokens. Raise it, or leave long ones out (max_characters)"
+        )
+
+
+def _lengths(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer) -> tuple[int, int]:
+    """Tokens of the longest prompt that training samples from, and of the longest path that it learns."""
+    points = stage.objective.branch_points(demonstration, {}, 0)
+    tree = build(demonstration, points, stage.objective.trunk, config.template, tokenizer)
+    prompts = [len(path_tokens(tree, node)) for node in tree.branch.values()]
+    targets = [len(path_tokens(tree, i)) for i, node in enumerate(tree.nodes) if node.target]
+    longest = max(prompts, default=0)
+    return longest, max([*targets, longest + stage.sampling.max_new_tokens if prompts else 0])
+
+
+def _prompt(config: Config, demonstration: Demonstration, tokenizer: Tokenizer) -> int:
+    """Tokens of the longest prompt in evaluation after the expert's actions: all but the last one given."""
+    point = BranchPoint(after=max(len(demonstration.actions) - 1, 0), samples=1)
+    tree = build(demonstration, [point], (), config.template, tokenizer)
+    return len(path_tokens(tree, tree.branch["step", point.after]))
