@@ -20,10 +20,11 @@ Measured 2026-11-21 on one CPU core, commit d9e4542, seeds 0 1 2; mean and half-
     RLVR                0  0.32 +- 0.15                      0.32 +- 0.15                1.9 +- 1.3
     SRL -> RLVR         0  0.56 +- 0.44                      0.56 +- 0.44                3.6 +- 2.8
 
-No arm solves a whole long problem, chained or direct. SFT on actions stops thinking and falls to chance. SRL improves on
-the base in every seed, and not by the habit of thinking, which the base has. Rewarded by another problem's actions it
-unlearns the arithmetic and keeps the format. RLVR finds next to nothing to reward: all but one of its groups were all
-wrong and dropped, so its rows are those of the policies it started from.
+No arm solves a whole long problem, chained or direct. SFT on actions stops thinking and falls to chance. SRL is above
+the base in every seed. Thinking itself is no part of that, forcing the base to think changes nothing; form is: the base
+leaves 20 % of its completions malformed, SRL 0.2 %. Rewarded by another problem's actions the same training keeps the
+form and unlearns the arithmetic. RLVR finds next to nothing to reward (almost every group was all wrong and dropped),
+so its rows are those of the policies it started from.
 """
 
 from jaxsrl.config import Config

@@ -1,4 +1,4 @@
-"""RLVR on problems of one to three actions: whole solutions, rewarded where the last line is right.
+"""RLVR on problems of one or two actions: whole solutions, rewarded where the last line is right.
 
 Run:    launch/local.sh configs/arithmetic_rlvr.py
 """
@@ -8,11 +8,14 @@ from dataclasses import replace
 from jaxsrl.config import Config
 from jaxsrl.config.arithmetic import ROWS, base, rlvr
 from jaxsrl.models.config import preset
-from jaxsrl.tasks.arithmetic import LONG
+from jaxsrl.tasks.arithmetic import SHORT
 
 
 def config() -> Config:
-    short = replace(LONG, run=(1, 3))
+    short = replace(SHORT, multiply=0.5, thoughts=False)
     return Config(
-        name="arithmetic_rlvr", model=preset("0.2M"), rows=ROWS, stages=(base(150), rlvr(settings=short))
+        name="arithmetic_rlvr",
+        model=preset("0.2M"),
+        rows=ROWS,
+        stages=(base(), rlvr(60, settings=short, held_out=short, every=20)),
     )

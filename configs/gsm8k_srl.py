@@ -4,6 +4,11 @@ Warm start: SFT in step form in which the calculator annotations of a step (`48/
 solutions without annotations and is rewarded by the similarity of the step it writes.
 
 Run:    launch/local.sh configs/gsm8k_srl.py --data-dir DATA
+Takes:  minutes on two CPU cores
+Expect: warm start: NLL 5.8 -> 2.0 nats a byte-level token over 300 steps. SRL over 60 steps, on 16 held-out problems:
+        similarity of well-formed steps 0.13 -> 0.30, malformed 49 % -> 2 %; training reward 0.17 (step 10) -> 0.32.
+        No step is exactly the expert's: a model of this size learns how steps look, not what they say.
+        (one seed, measured 2026-11-21)
 """
 
 from jaxsrl.collect import Collect, Rows

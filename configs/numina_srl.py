@@ -20,7 +20,8 @@ from jaxsrl.update import AdamW
 
 def config() -> Config:
     probe = Evaluation(modes=("steps",))
-    common = dict(start_from=None, step_tokens=256, solve_tokens=512)
+    # 384 tokens hold 93 in 100 of the experts' actions with their titles; 256 would hold two thirds.
+    common = dict(start_from=None, step_tokens=384, solve_tokens=1056)
     return Config(
         name="numina_srl",
         model=preset("0.2M"),
@@ -44,7 +45,7 @@ def config() -> Config:
                 steps=40,
                 optimizer=AdamW(lr=3e-4),
                 collect=Collect(demonstrations=4),
-                sampling=Sampling(max_new_tokens=256),
+                sampling=Sampling(max_new_tokens=384),
                 validate=Validate(every=20, problems=8, evaluation=probe, metric="steps/similarity"),
                 **common | {"start_from": "warm"},
             ),

@@ -16,10 +16,10 @@ class Common:
     """Python file with a function config() -> Config."""
     set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
     """A setting to change, as stages.srl.steps=100; may be given several times."""
-    data_dir: str | None = None
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
-    runs: str | None = None
-    """Folder of all runs."""
+    runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of all runs, where it is not the config's."""
 
     def load(self):
         from jaxsrl.config.overrides import load, override
@@ -47,10 +47,11 @@ class Eval(Common):
 
     Args:
       policy: STAGE-last or STAGE-best-STEP; default is the newest stage's last.
+      split: whose problems.
       problems: how many, from the start of the split.
     """
 
-    policy: str | None = None
+    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     split: Literal["validation", "test"] = "test"
     problems: int = 100
 
@@ -68,10 +69,11 @@ class Data(Common):
 
     Args:
       stage: whose data and objective; default is the last one's.
-      rows: how many demonstrations, drawn with `seed` from the training split.
+      rows: how many demonstrations, drawn from the training split.
+      seed: of the draw.
     """
 
-    stage: str | None = None
+    stage: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     rows: int = 1
     seed: int = 0
 
@@ -92,11 +94,14 @@ class Sample(Common):
       problem: a problem of your own instead.
       form: `step` asks for the next action, `solve` for the whole solution.
       after: expert actions given before.
+      samples: how many completions.
+      temperature: 1 is the policy as it is; near 0 it takes the most likely token.
+      seed: of the completions.
     """
 
-    policy: str | None = None
+    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     index: int = 0
-    problem: str | None = None
+    problem: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     form: Literal["step", "solve"] = "step"
     after: int = 0
     samples: int = 4
@@ -121,6 +126,7 @@ class Report:
     """Writes the page of a run folder."""
 
     run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, as runs/NAME."""
 
     def __call__(self) -> None:
         from jaxsrl.report.page import write_report
@@ -132,7 +138,8 @@ class Report:
 class Doctor:
     """Versions, devices and flags of this machine; with a run folder, where the run stands and its state's hash."""
 
-    run: Annotated[Path | None, tyro.conf.Positional] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = None
+    """Run folder, as runs/NAME."""
 
     def __call__(self) -> None:
         from jaxsrl.commands.doctor import machine, run_state

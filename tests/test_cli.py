@@ -1,6 +1,7 @@
 """Every command on a tiny run, and what wrong input gets."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,9 @@ def test_sample(run, capsys):
     assert code == 0 and out.count("──") == 2 and "given:" in out and "expert:" in out
     code, out, _ = call(capsys, "sample", TINY, "--runs", run, "--problem", "9:xyx", "--form", "solve", "--samples", 1)
     assert code == 0 and "9:xyx" in out
+    for wrong in (("--samples", 0), ("--temperature", 0), ("--temperature", "nan")):
+        code, _, err = call(capsys, "sample", TINY, "--runs", run, *wrong)
+        assert code == 2 and f"{wrong[0][2:]}={wrong[1]}" in err
     code, _, err = call(capsys, "sample", TINY, "--runs", run, "--index", 99)
     assert code == 2 and "index=99" in err and "0..1" in err
 
@@ -91,10 +95,20 @@ def test_report_and_doctor_and_compare(run, capsys):
     (["train", TINY, "--set", "stages.srl.sampling.temperature=0"], ["temperature"]),
     (["train", TINY, "--set", "rows.tokens=5"], ["rows.tokens=5"]),
     (["train", TINY, "--set", "template.trunk_in=system"], ["trunk_in", "assistant"]),
+    (["train", TINY, "--set", "stages.srl.lr=1"], ["stages.srl.lr=1", "stages.srl.optimizer.lr"]),
+    (["train", TINY, "--set", "stages.srl.optimizer.lr=nan"], ["stages.srl.optimizer.lr=nan", "finite"]),
+    (["train", TINY, "--set", "stages.srl.start_from=rlvr"], ["start_from='rlvr'", "sft"]),
+    (["train", TINY, "--set", "stages.rlvr.updates_per_rollout=4"], ["steps=6", "updates_per_rollout=4"]),
+    (["train", TINY, "--set", "model.vocab=10"], ["model.vocab=10", "model.vocab=272"]),
+    (["train", TINY, "--set", "tokenizer=qwen"], ["qwen", "JAXSRL_DATA"]),
+    (["eval", TINY, "--set", "rows.token=5"], ["rows.tokens"]),
+    (["sample", TINY, "--set", "rows.token=5"], ["rows.tokens"]),
+    (["data", TINY, "--set", "rows.token=5"], ["rows.tokens"]),
     (["train", TINY, "--set", "nonsense"], ["nonsense", "key=value"]),
     (["train", str(ROOT / "configs" / "gsm8k_sft.py"), "--data-dir", "/nowhere"], ["/nowhere", "JAXSRL_DATA"]),
 ])  # fmt: skip
-def test_wrong_input_exits_2_and_names_it(arguments, said, tmp_path, capsys):
+def test_wrong_input_exits_2_and_names_it(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("JAXSRL_DATA", raising=False)
     code, _, err = call(capsys, *arguments, "--runs", tmp_path)
     assert code == 2 and all(text in err for text in said), err
     assert not list(tmp_path.iterdir())
@@ -118,3 +132,54 @@ def test_demonstrations_that_do_not_fit_are_counted_before_the_first_step(tmp_pa
     code, _, err = call(capsys, "train", TINY, "--runs", tmp_path, "--set", "rows.prompt_tokens=10")
     assert code == 2 and "2 of 7 demonstrations do not fit rows.prompt_tokens=10" in err and "needs 24 tokens" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_branch_point_that_another_step_draws_is_counted_too(tmp_path, capsys):
+    """Whatever subset of its branch points a demonstration happens to have at step 0."""
+    deepest = ["--set", "rows.prompt_tokens=23", "--set", "stages.sft.validate.problems=1"]
+    said = []
+    for points in (1, 2):
+        few = ["--set", f"stages.srl.objective.max_branch_points={points}", "--set", "rows.tokens=17"]
+        code, _, err = call(capsys, "train", TINY, "--runs", tmp_path, *deepest, *few)
+        assert code == 2
+        said.append(err)
+    assert said[0] == said[1] and "do not fit" in said[0]
+
+
+@pytest.mark.parametrize("arguments", [
+    ["trian"], ["train"], ["train", TINY, "--dat-dir", "x"], ["sample", TINY, "--samples", "two"],
+    ["eval", TINY, "--split", "train"],
+])  # fmt: skip
+def test_a_wrong_flag_exits_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_help_of_every_command_needs_no_jax():
+    """Help is there at once: parsing imports neither jax nor anything that does."""
+    commands = ["", "train", "eval", "data", "sample", "report", "compare", "doctor"]
+    script = (
+        "import contextlib, sys\n"
+        "from jaxsrl.__main__ import main\n"
+        f"for command in {commands!r}:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main([command, '--help'] if command else ['--help'])\n"
+        "print('imported:', [name for name in ('jax', 'numpy', 'grain') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip().endswith("imported: []"), done.stdout[-200:] + done.stderr
+    assert all(f"jaxsrl {command}" in done.stdout for command in commands)
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    endless = ["--set", "stages.sft.steps=100000"]
+    command = [sys.executable, "-m", "jaxsrl", "train", TINY, "--runs", str(tmp_path), *endless]
+    restore = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=restore) as process:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.startswith("[sft] 1/"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130 and "goes on from the last checkpoint" in said and "Traceback" not in said, said

@@ -65,7 +65,8 @@ def draw(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: 
             lines.append(f"{indent}  └─o {point.samples} rollouts of up to {stage.sampling.max_new_tokens} tokens")
         below = children.get(i, [])
         todo += [(child, indent + ("  " if len(below) > 1 or i in samples else "")) for child in reversed(below)]
-    return [*lines, "* trained on", _saving(tree, points, stage.sampling.max_new_tokens)]
+    legend = ["* trained on"] if any(node.target for node in tree.nodes) else []
+    return [*lines, *legend, _saving(tree, points, stage.sampling.max_new_tokens)]
 
 
 def _saving(tree: Tree, points, longest: int) -> str:

@@ -10,8 +10,10 @@ from jaxsrl.metrics import merge
 def evaluate_policy(config: Config, policy: Policy, split: str, count: int) -> str:
     """Metrics of a policy on the first `count` problems of a split, with the settings of its stage's test.
 
-    Raises: ConfigError where the split is empty.
+    Raises: ConfigError where the split is empty or no problem is asked for.
     """
+    if count < 1:
+        raise ConfigError(f"problems must be >= 1, got {count}")
     problems = getattr(policy.splits, split)[:count]
     if not problems:
         raise ConfigError(f"the {split} split of stage {policy.stage.name} is empty")

@@ -33,7 +33,12 @@ def sample_text(
     config: Config, policy: Policy, demonstration: Demonstration, *, form: Form, after: int, samples: int,
     temperature: float, seed: int,
 ) -> str:  # fmt: skip
-    """The prompt after `after` expert actions, and what the policy writes there."""
+    """The prompt after `after` expert actions, and what the policy writes there.
+
+    Raises: ValueError where there is nothing to sample, or no temperature to do it at.
+    """
+    if samples < 1 or not 0 < temperature < float("inf"):
+        raise ValueError(f"samples must be >= 1 and temperature > 0, got samples={samples} temperature={temperature}")
     cap = policy.stage.solve_tokens if form == "solve" else policy.stage.step_tokens
     actor = policy.programs.actor(Sampling(max_new_tokens=cap), policy.stage.rows or config.rows)
     point = BranchPoint(after=after, samples=samples, form=form)

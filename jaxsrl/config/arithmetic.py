@@ -69,14 +69,14 @@ def srl(
 
 def rlvr(
     steps: int = 100, problems: int = 100, every: int = 50, *, name: str = "rlvr", settings: Arithmetic = LONG,
-    start_from: str = "base",
+    held_out: Arithmetic = LONG, start_from: str = "base",
 ) -> Stage:  # fmt: skip
     """RLVR: whole solutions, rewarded where their last line is the expert's."""
     longest = 27 * settings.run[1] + 1 + 4
     return _stage(
         name, problems, steps=steps, start_from=start_from,
         objective=RLVR(grader=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), samples=8),
-        data=ArithmeticTask(settings=settings, held_out=LONG, train=1024), collect=Collect(demonstrations=16),
+        data=ArithmeticTask(settings=settings, held_out=held_out, train=1024), collect=Collect(demonstrations=16),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,
         validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),
     )  # fmt: skip

@@ -30,7 +30,9 @@ def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> 
 
 def _lengths(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer) -> tuple[int, int]:
     """Tokens of the longest prompt that training samples from, and of the longest path that it learns."""
-    points = stage.objective.branch_points(demonstration, {}, 0)
+    points = list(stage.objective.branch_points(demonstration, {}, 0))
+    if any(point.form == "step" for point in points):  # another step may draw the deepest, before the last action
+        points.append(BranchPoint(after=max(len(demonstration.actions) - 2, 0), samples=1))
     tree = build(demonstration, points, stage.objective.trunk, config.template, tokenizer)
     prompts = [len(path_tokens(tree, node)) for node in tree.branch.values()]
     targets = [len(path_tokens(tree, i)) for i, node in enumerate(tree.nodes) if node.target]

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 import types as pytypes
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,9 @@ def load(path: str | Path) -> Config:
     Raises: ConfigError naming the file where there is none, or it does not return a Config.
     """
     path = Path(path)
+    if path.is_dir():
+        there = ", ".join(sorted(p.name for p in path.glob("*.py"))) or "no Python file"
+        raise ConfigError(f"{path} is a folder; a config is a file: there is {there}")
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
         raise ConfigError(f"no config file {path}" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
@@ -33,8 +37,8 @@ def load(path: str | Path) -> Config:
     try:
         spec.loader.exec_module(module)
         made = module.config() if hasattr(module, "config") else None
-    except (ValueError, TypeError, SyntaxError, ImportError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a file does when it is run, it is the file that is wrong
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(made, Config):
         raise ConfigError(f"{path} must define config() -> Config, got {type(made).__name__}")
     return made
@@ -51,6 +55,8 @@ def override(config: Any, assignments: Iterable[str]) -> Any:
             raise ConfigError(f"--set {assignment!r}: write key=value")
         try:
             config = _replace(config, key.split("."), text, key)
+        except KeyError:
+            raise _unknown(config, key, text) from None
         except ConfigError:
             raise
         except (ValueError, TypeError) as error:
@@ -62,28 +68,78 @@ def _replace(value: Any, parts: list[str], text: str, key: str) -> Any:
     """`value` with the field at `parts` replaced; every level is rebuilt, so every check runs again."""
     name, rest = parts[0], parts[1:]
     if isinstance(value, tuple):
-        names = [getattr(item, "name", str(i)) for i, item in enumerate(value)]
+        names = _names(value)
         if name not in names:
-            raise _unknown(key, name, names)
+            raise KeyError(name)
         at = names.index(name)
         if not rest:
-            raise ConfigError(f"--set {key}: names a whole {type(value[at]).__name__}; name one of its fields")
+            raise ConfigError(f"--set {key}={text}: is a whole {type(value[at]).__name__}; set one of its fields")
         return (*value[:at], _replace(value[at], rest, text, key), *value[at + 1 :])
-    if not dataclasses.is_dataclass(value):
-        raise ConfigError(f"--set {key}: {name!r} is not a field, {value!r} has none")
-    hints = typing.get_type_hints(type(value))
-    names = [f.name for f in dataclasses.fields(value)]
-    if name not in names:
-        raise _unknown(key, name, names)
+    if not dataclasses.is_dataclass(value) or name not in _names(value):
+        raise KeyError(name)
     old = getattr(value, name)
-    new = _replace(old, rest, text, key) if rest else coerce(text, hints[name], old)
+    new = _replace(old, rest, text, key) if rest else coerce(text, typing.get_type_hints(type(value))[name], old)
     return dataclasses.replace(value, **{name: new})
 
 
-def _unknown(key: str, name: str, names: list[str]) -> ConfigError:
-    near = difflib.get_close_matches(name, names, 1, cutoff=0.0)
-    full = ".".join([*key.split(".")[: key.split(".").index(name)], near[0]]) if near else ""
-    return ConfigError(f"--set {key}: no key {name!r}; nearest is {full}; valid here: {', '.join(names)}")
+def _names(value: Any) -> list[str]:
+    """What may follow `value` in a key: fields of a dataclass, items of a tuple by name or number."""
+    if isinstance(value, tuple):
+        return [getattr(item, "name", str(i)) for i, item in enumerate(value)]
+    return [f.name for f in dataclasses.fields(value)]
+
+
+def keys(value: Any, prefix: str = "") -> list[str]:
+    """Every key that can be set, in the order of the fields: the leaves of the config."""
+    nested = dataclasses.is_dataclass(value) or isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value))
+    if not nested:
+        return [prefix]
+    items = value if isinstance(value, tuple) else [getattr(value, name) for name in _names(value)]
+    pairs = zip(_names(value), items, strict=True)
+    return [key for name, item in pairs for key in keys(item, f"{prefix}.{name}" if prefix else name)]
+
+
+def nearest_key(config: Any, key: str) -> str:
+    """The key one may have meant: `stages.srl.lr` is nearest to `stages.srl.optimizer.lr`.
+
+    The last part counts most, then how many of the parts before it stand in both keys, then the spelling of those that
+    do not. Of equals the shortest is taken, and of those the first in the order of the fields.
+    """
+    given = key.split(".")
+
+    def closeness(other: str) -> tuple[float, int]:
+        parts = other.split(".")
+        missed = ".".join(part for part in given[:-1] if part not in parts)
+        unasked = ".".join(part for part in parts[:-1] if part not in given)
+        shared = sum(part in parts[:-1] for part in given[:-1]) / max(len(given) - 1, 1)
+        spelling = _alike(missed, unasked) if missed else 0.0
+        return _alike(given[-1], parts[-1]) + (shared + 0.9 * (1 - shared) * spelling) / 2, -len(parts)
+
+    valid = keys(config)
+    reached = (".".join(given[:end]) for end in range(len(given), 0, -1))  # `seed.x` goes on where a key has ended
+    return next((part for part in reached if part in valid), None) or max(valid, key=closeness)
+
+
+def _alike(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
+
+
+def _unknown(config: Any, key: str, text: str) -> ConfigError:
+    """Names the part of a key that does not exist, what could stand there, and the nearest key of the whole config."""
+    value, known = config, []
+    for part in key.split("."):
+        if not (dataclasses.is_dataclass(value) or isinstance(value, tuple)):
+            break
+        names = _names(value)
+        if part not in names:
+            break
+        known.append(part)
+        value = value[names.index(part)] if isinstance(value, tuple) else getattr(value, part)
+    wrong = key.split(".")[len(known)]
+    where = ".".join(known) or "the config"
+    nested = dataclasses.is_dataclass(value) or isinstance(value, tuple)
+    valid = f"{where} has: {', '.join(_names(value))}" if nested else f"{where} is {value!r} and has no fields"
+    return ConfigError(f"--set {key}={text}: no key {wrong!r}; nearest is {nearest_key(config, key)}; {valid}")
 
 
 def coerce(text: str, kind: Any, old: Any) -> Any:
@@ -108,19 +164,25 @@ def coerce(text: str, kind: Any, old: Any) -> Any:
         return next(arg for arg in args if str(arg) == text)
     if origin is tuple:
         item = args[0] if args else str
+        if dataclasses.is_dataclass(item):
+            raise ValueError(f"is a list of {item.__name__} values; set a field of one of them")
         return tuple(coerce(part.strip(), item, None) for part in text.split(",") if part.strip())
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"must be true or false, got {text!r}")
         return text.lower() == "true"
     if kind in (int, float):
+        expected = f"must be {'a whole number' if kind is int else 'a finite number'}, got {text!r}"
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
-            raise ValueError(f"must be {'a whole number' if kind is int else 'a number'}, got {text!r}") from None
+            raise ValueError(expected) from None
+        if not math.isfinite(number):
+            raise ValueError(expected)
+        return number
     if kind is str:
         return text
-    raise ValueError(f"a {type(old).__name__} cannot be set from the command line; set one of its fields")
+    raise ValueError(f"{type(old).__name__} is no number or text; set one of its fields, or write it in a config file")
 
 
 def to_dict(value: Any) -> Any:

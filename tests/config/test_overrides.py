@@ -1,0 +1,213 @@
+"""Overrides: values by type, keys by nearness, and which changes a resumed run allows."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxsrl.config.overrides import check_unchanged, coerce, keys, load, nearest_key, override, to_dict
+from jaxsrl.config.run import ConfigError
+
+pytestmark = pytest.mark.fast
+TINY = Path(__file__).parents[1] / "tiny_config.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    lr: float = 0.1
+    kind: Literal["one", "two"] = "one"
+    forms: tuple[Literal["step", "solve"], ...] = ("step",)
+
+    def __post_init__(self):
+        if self.lr < 0:
+            raise ValueError(f"lr must be >= 0, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    name: str
+    count: int = 3
+    inner: Inner = field(default_factory=Inner)
+    limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    name: str = "whole"
+    flag: bool = False
+    parts: tuple[Part, ...] = (Part(name="a"), Part(name="b"))
+
+
+@given(st.integers())
+def test_every_int_is_read_back(number):
+    assert coerce(str(number), int, 0) == number
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_finite_float_is_read_back(number):
+    assert coerce(repr(number), float, 0.0) == number
+
+
+@given(st.text())
+def test_any_text_stays_itself(text):
+    assert override(Whole(), [f"name={text}"]).name == text  # an equals sign in the value included
+
+
+@given(st.lists(st.sampled_from(["step", "solve"])))
+def test_a_list_is_read_by_its_commas(forms):
+    made = override(Whole(), ["parts.b.inner.forms=" + ", ".join(forms)])
+    assert made.parts[1].inner.forms == tuple(forms)
+
+
+@given(st.sampled_from(keys(Whole())), st.text(max_size=6))
+def test_an_override_changes_its_key_alone_or_names_it(key, text):
+    before = _leaves(Whole())
+    try:
+        after = _leaves(override(Whole(), [f"{key}={text}"]))
+    except ConfigError as error:
+        assert key in str(error)
+        return
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed <= {key} or key.endswith(".name")  # a renamed part is found under its new name
+
+
+def _leaves(config):
+    def value(key):
+        found = config
+        for part in key.split("."):
+            by_name = {item.name: item for item in found} if isinstance(found, tuple) else None
+            found = by_name[part] if by_name else getattr(found, part)
+        return found
+
+    return {key: value(key) for key in keys(config)}
+
+
+@pytest.mark.parametrize("assignment, expected", [
+    ("parts.a.inner.lr=nan", "finite number"),
+    ("parts.a.inner.lr=inf", "finite number"),
+    ("parts.a.inner.lr=fast", "finite number"),
+    ("parts.a.count=1.5", "whole number"),
+    ("parts.a.count=", "whole number"),
+    ("flag=1", "true or false"),
+    ("parts.a.inner.kind=three", "one, two"),
+    ("parts.a.inner.forms=step,jump", "step, solve"),
+    ("parts.a.inner.lr=-1", "lr must be >= 0"),
+    ("parts.a.inner=3", "one of its fields"),
+    ("parts.a=3", "one of its fields"),
+    ("parts=3", "list of Part"),
+    ("parts.a.limit=few", "whole number"),
+])  # fmt: skip
+def test_a_wrong_value_names_key_value_and_what_would_do(assignment, expected):
+    with pytest.raises(ConfigError) as caught:
+        override(Whole(), [assignment])
+    key, _, text = assignment.partition("=")
+    assert key in str(caught.value) and text in str(caught.value) and expected in str(caught.value)
+
+
+def test_none_only_where_it_may_stand():
+    assert override(Whole(), ["parts.a.limit=4", "parts.a.limit=None"]).parts[0].limit is None
+    with pytest.raises(ConfigError, match="whole number"):
+        override(Whole(), ["parts.a.count=None"])
+
+
+@pytest.mark.parametrize("wrong, nearest", [
+    ("stages.srl.lr", "stages.srl.optimizer.lr"),
+    ("stages.srl.optimzer.lr", "stages.srl.optimizer.lr"),
+    ("stages.srl.optimizer.rl", "stages.srl.optimizer.lr"),
+    ("stages.slr.steps", "stages.srl.steps"),
+    ("stage.rlvr.steps", "stages.rlvr.steps"),
+    ("rlvr.steps", "stages.rlvr.steps"),
+    ("stages.srl.samples", "stages.srl.objective.samples"),
+    ("stages.srl.temperature", "stages.srl.sampling.temperature"),
+    ("stages.srl.objective.clip_high", "stages.srl.objective.policy.clip_high"),
+    ("stages.srl.policy.clip_hihg", "stages.srl.objective.policy.clip_high"),
+    ("stages.rlvr.demonstrations", "stages.rlvr.collect.demonstrations"),
+    ("model.widht", "model.width"),
+    ("width", "model.width"),
+    ("rows.token", "rows.tokens"),
+    ("seeed", "seed"),
+    ("data-dir", "data_dir"),
+    ("seed.x", "seed"),
+])  # fmt: skip
+def test_the_nearest_key_is_looked_for_in_the_whole_config(wrong, nearest):
+    config = load(TINY)
+    assert nearest_key(config, wrong) == nearest
+    with pytest.raises(ConfigError) as caught:
+        override(config, [f"{wrong}=5"])
+    assert f"--set {wrong}=5: no key" in str(caught.value) and f"nearest is {nearest};" in str(caught.value)
+
+
+@given(st.text(max_size=12))
+def test_any_key_has_a_nearest_one_that_exists(wrong):
+    config = Whole()
+    assert nearest_key(config, wrong) in keys(config)
+
+
+def test_a_key_that_exists_is_nearest_to_itself():
+    config = load(TINY)
+    assert len(keys(config)) > 100
+    for key in keys(config):
+        assert nearest_key(config, key) == key
+
+
+def saved(config):
+    return json.loads(json.dumps(to_dict(config)))
+
+
+def test_the_same_config_is_unchanged():
+    check_unchanged(saved(load(TINY)), to_dict(load(TINY)), Path("runs/tiny"))
+
+
+@pytest.mark.parametrize("assignment", ["stages.rlvr.steps=8", "checkpoint_every=5", "log_every=3", "runs=elsewhere"])
+def test_what_a_resumed_run_may_change(assignment):
+    config = load(TINY)
+    check_unchanged(saved(config), to_dict(override(config, [assignment])), Path("runs/tiny"))
+
+
+@pytest.mark.parametrize("assignment", [
+    "seed=1", "stages.srl.optimizer.lr=0.5", "stages.srl.objective.policy.filter_std=0.5", "rows.tokens=170",
+    "stages.srl.data.train=4", "model.width=48", "template.trunk_in=user",
+])  # fmt: skip
+def test_what_it_may_not_is_named_with_both_values(assignment):
+    config = load(TINY)
+    key, _, text = assignment.partition("=")
+    with pytest.raises(ConfigError) as caught:
+        check_unchanged(saved(config), to_dict(override(config, [assignment])), Path("runs/tiny"))
+    said = str(caught.value)
+    assert key in said and text in said and "runs/tiny" in said and "name=" in said
+
+
+def test_a_stage_more_or_less_is_a_change():
+    config = load(TINY)
+    fewer = replace(config, stages=config.stages[:2])
+    with pytest.raises(ConfigError, match="stages.len was 3, is 2"):
+        check_unchanged(saved(config), to_dict(fewer), Path("runs/tiny"))
+
+
+@pytest.mark.parametrize("text, said", [
+    ("x = 1", "must define config"),
+    ("def config(): return 3", "got int"),
+    ("def config(:", "invalid syntax"),
+    ("import nothing_of_that_name", "nothing_of_that_name"),
+    ("def config(): return 1 / 0", "division by zero"),
+    ("def config(): return {}['lr']", "lr"),
+    ("def config(): return missing", "missing"),
+])  # fmt: skip
+def test_a_file_that_is_no_config_is_named(text, said, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path):
+    (tmp_path / "gsm8k_srl.py").write_text("")
+    with pytest.raises(ConfigError, match="gsm8k_srl.py"):
+        load(tmp_path / "gsm8k_slr.py")
+    with pytest.raises(ConfigError, match="a folder"):
+        load(tmp_path)
