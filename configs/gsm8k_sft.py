@@ -1,6 +1,12 @@
 """SFT on GSM8K solutions, bytes, from scratch: what a small model picks up from the text in minutes.
 
 Run:    launch/local.sh configs/gsm8k_sft.py --data-dir DATA
+Smoke:  Qwen3's tokenizer, its ids that occur: --set tokenizer=tokenizers/qwen3 --set used_ids_only=true
+        --set stages.sft.steps=20 --set name=gsm8k_sft_qwen3
+Takes:  minutes on two CPU cores
+Expect: measured with 100 of the 300 steps: NLL 5.84 -> 2.55 (step 50) -> 2.36 nats a byte-level token; of the next
+        actions of 16 held-out problems 85 % run into the cap, none is exact. With Qwen3's ids, 20 steps: 9.16 -> 4.85.
+        (one seed each, 2026-11-21; the 300 steps were not run)
 """
 
 from jaxsrl.collect import Collect, Rows

@@ -173,13 +173,17 @@ def test_help_of_every_command_needs_no_jax():
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path):
-    endless = ["--set", "stages.sft.steps=100000"]
-    command = [sys.executable, "-m", "jaxsrl", "train", TINY, "--runs", str(tmp_path), *endless]
-    restore = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=restore) as process:
-        said = ""
-        for line in process.stderr:
+    script = (  # a process started by a background shell ignores the signal, and so would its children
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from jaxsrl.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    endless = ["train", TINY, "--runs", str(tmp_path), "--set", "stages.sft.steps=100000"]
+    said = ""
+    with subprocess.Popen([sys.executable, "-c", script, *endless], cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        for line in run.stderr:
             said += line
             if line.startswith("[sft] 1/"):
-                process.send_signal(signal.SIGINT)
-    assert process.returncode == 130 and "goes on from the last checkpoint" in said and "Traceback" not in said, said
+                run.send_signal(signal.SIGINT)
+    assert run.returncode == 130 and "goes on from the last checkpoint" in said and "Traceback" not in said, said

@@ -145,6 +145,8 @@ class Config:
                 f"checkpoint_every and log_every must be >= 1, got checkpoint_every={self.checkpoint_every} "
                 f"log_every={self.log_every}"
             )
+        if not self.name or not all(c.isalnum() or c in "._-" for c in self.name) or self.name.startswith("."):
+            raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2**31-1, got {self.seed}")
         if not self.stages:
