@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsrl.data.chat import Template, Tokenizer, prefill
 from jaxsrl.data.packing import pack, pack_prompts
-from jaxsrl.data.tree import attach, build, target_mask
+from jaxsrl.data.tree import attach, build, count_tokens, target_mask
 from jaxsrl.types import (
     Batch,
     BranchPoint,
@@ -243,7 +243,10 @@ def collect(
         kept = _kept_groups(together, weights[1])
         if settings.prompts is None or len(kept) >= settings.prompts or (objective.trunk and not len(together)):
             break  # demonstrations that are trained on themselves need no rollouts
-    metrics = _filter_metrics(together, kept, settings, len(rounds))
+    metrics = _filter_metrics(together, kept, settings, len(rounds)) | {
+        "collect/prefilled_tokens": sum(count_tokens(tree, tree.branch.values()) for tree in trees),
+        "collect/sampled_tokens": int(together.mask.sum()),
+    }
     weights, carried = _trim(objective, together, reward, target, weights, kept, settings.prompts)
     grade = _join_grades(grades)
     return Collection(

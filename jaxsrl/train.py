@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,10 @@ class Programs:
 
 
 def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
-    """The splits of every stage, the tokenizer, and the model with that tokenizer's vocabulary."""
+    """The splits of every stage, the tokenizer, and the model with that tokenizer's vocabulary.
+
+    Raises: ConfigError where the model's vocabulary is too small.
+    """
     loaded: dict[Any, Splits] = {}
     for stage in config.stages:
         if stage.data not in loaded:
@@ -113,23 +117,25 @@ def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig
             f"model.vocab={config.model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
             f"set model.vocab={tokenizer.vocab_size}"
         )
-    for stage in config.stages:
-        check_fits(config, stage, splits[stage.name], tokenizer)
     return splits, tokenizer, model
 
 
 def train(config: Config) -> Path:
     """Runs or resumes a run to its end and writes its report. Returns the run folder.
 
-    Raises: ConfigError where the folder holds another run; RunError where it cannot be used.
+    Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
+      it cannot be used.
     """
     folder = Path(config.runs) / config.name
     splits, tokenizer, model = load_data(config)
+    warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
     with open_run(folder, to_dict(config), check_unchanged) as run:
         start = _first_stage(config, run.record)
         write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt
         for name, part in splits.items():
             _write_quarantine(run, name, part)
+            if warnings[name]:
+                run.progress.say(f"[{name}] {warnings[name]}")
         programs = Programs(config, model, tokenizer)
         for index in range(start, len(config.stages)):
             record = run.record if run.record and run.record["index"] == index else None
@@ -150,7 +156,11 @@ def _first_stage(config: Config, record: Mapping[str, Any] | None) -> int:
                 f"{record['earlier_steps'][stage.name]} and a later one has begun; keep the old value or use a new name"
             )
     stage = config.stages[record["index"]]
-    return record["index"] + (record["done"] and record["step"] >= stage.steps)
+    return record["index"] + (record["done"] and _is_over(stage, record["step"], record["executed"]))
+
+
+def _is_over(stage: Stage, step: int, executed: int) -> bool:
+    return step >= stage.steps or (stage.tokens is not None and executed >= stage.tokens)
 
 
 def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
@@ -194,7 +204,7 @@ def run_stage(
         loop.take_up(record)
     elif stage.steps:  # the last evaluation is that of `finish`
         loop.validate(state)
-    while int(state.step) < stage.steps:
+    while not loop.is_over(state):
         state = loop.step(state)
     loop.finish(state)
     return state
@@ -212,15 +222,18 @@ class StageLoop:
         self.actor = programs.actor(self.stage.sampling, self.rows)
         self.train_step = programs.train_step(self.stage)
         self.lr = learning_rate(self.stage.optimizer, self.stage.steps)
-        self.position, self.stats, self.best = 0, {}, None
+        self.position, self.stats, self.best, self.executed = 0, {}, None, 0
         self.started = time.monotonic()
         self.steps_before = 0
         self.fresh = True  # the first step compiles
 
     def take_up(self, record: Mapping[str, Any]) -> None:
         self.position, self.stats, self.best = record["position"], record["stats"], record["best"]
-        self.steps_before = record["step"]
+        self.steps_before, self.executed = record["step"], record["executed"]
         self.drop_worse()
+
+    def is_over(self, state: TrainState) -> bool:
+        return _is_over(self.stage, int(state.step), self.executed)
 
     def key(self, purpose: int, step: int) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(self.config.seed), self.index)
@@ -230,7 +243,9 @@ class StageLoop:
         """One collection and its optimizer steps, then whatever is due: evaluation, checkpoint."""
         first = int(state.step)
         clock = [time.monotonic()]
-        with self.run.progress.wait(f"[{self.stage.name}] first step: compiling" if self.fresh else "a step"):
+        # Later steps say how long they take on the progress line.
+        name = f"[{self.stage.name}] first step: compiling"
+        with self.run.progress.wait(name) if self.fresh else nullcontext():
             collection = collect(
                 self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
                 self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature,
@@ -245,11 +260,11 @@ class StageLoop:
             name = f"rollouts/{self.stage.name}.jsonl"
             self.run.journal.write(name, rollout_lines(collection, self.stage.name, first + 1))
         self.show(lines[-1])
-        now, stage = int(state.step), self.stage
-        if now < stage.steps and _due(first, now, stage.validate.every):
+        now, stage, more = int(state.step), self.stage, not self.is_over(state)
+        if more and _due(first, now, stage.validate.every):
             self.validate(state)
         clock.append(time.monotonic())
-        if _due(first, now, self.config.checkpoint_every) and now < stage.steps:
+        if more and _due(first, now, self.config.checkpoint_every):
             self.save(state, done=False)
         clock.append(time.monotonic())
         seconds = dict(
@@ -274,7 +289,13 @@ class StageLoop:
                 state, metrics = self.train_step(state, packed)
             else:  # every group was dropped, and the refill bound met: a step that moves nothing
                 state, metrics = replace(state, step=state.step + 1), {"loss": None, "update/skipped": state.skipped}
-            line = {"stage": self.stage.name, "step": int(state.step), "kind": "train", "lr": rate}
+            drawn = collection.metrics if i == 0 else {}
+            self.executed += pack_metrics["pack/tree_tokens"]
+            self.executed += drawn.get("collect/prefilled_tokens", 0) + drawn.get("collect/sampled_tokens", 0)
+            line = {
+                "stage": self.stage.name, "step": int(state.step), "kind": "train", "lr": rate,
+                "tokens/executed": self.executed,
+            }  # fmt: skip
             lines.append(
                 line | merge([jax.device_get(metrics)] + ([collection.metrics, pack_metrics] if i == 0 else []))
             )
@@ -282,6 +303,8 @@ class StageLoop:
 
     def show(self, line: Mapping[str, Any]) -> None:
         step, steps = line["step"], self.stage.steps
+        if self.stage.tokens:  # the step that the budget will end with, at this pace
+            steps = min(steps, max(step, -(-step * self.stage.tokens // max(self.executed, 1))))
         pace = (time.monotonic() - self.started) / max(step - self.steps_before, 1)
         shown = " ".join(
             f"{label} {line[name]:.3g}"
@@ -326,7 +349,8 @@ class StageLoop:
         """Metrics and rollouts are durable before the checkpoint that knows their length is."""
         record = {
             "stage": self.stage.name, "index": self.index, "step": int(state.step), "position": self.position,
-            "stats": self.stats, "best": self.best, "done": done, "offsets": self.run.journal.offsets(),
+            "stats": self.stats, "best": self.best, "executed": self.executed, "done": done,
+            "offsets": self.run.journal.offsets(),
             "earlier_steps": {stage.name: stage.steps for stage in self.config.stages[: self.index]},
         }  # fmt: skip
         saved = self.run.checkpoints

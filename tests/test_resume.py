@@ -141,6 +141,39 @@ def test_stopped_and_resumed_is_unbroken(unbroken, tmp_path, monkeypatch, stage,
     assert_same(folder, unbroken)
 
 
+def executed_tokens(folder: Path, stage: str) -> list[int]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [x["tokens/executed"] for x in lines if x["stage"] == stage and x["kind"] == "train"]
+
+
+def test_a_budget_of_tokens_ends_a_stage(unbroken, tmp_path, monkeypatch):
+    """With the step that reaches it, whatever the rows, also when the run was stopped; a done stage stays done."""
+    whole = executed_tokens(unbroken, "srl")
+    budget = f"stages.srl.tokens={whole[4]}"
+    with monkeypatch.context() as patch:
+        stop_at(patch, "srl", 4)
+        with pytest.raises(Stop):
+            train(tiny(tmp_path / "a", budget))
+    assert executed_tokens(train(tiny(tmp_path / "a", budget)), "srl") == whole[:5]
+    assert executed_tokens(train(tiny(tmp_path / "a", budget)), "srl") == whole[:5]
+    wide = train(tiny(tmp_path / "b", budget, "rows.tokens=96", "rows.slots=6"))
+    assert executed_tokens(wide, "srl") == whole[:5]
+
+
+def test_executed_tokens_are_those_of_the_paths(unbroken):
+    """SFT executes the tokens of its trees; in SRL each rollout is sampled, and learned from where it was kept."""
+    lines = [json.loads(x) for x in (unbroken / "rollouts" / "srl.jsonl").read_text().splitlines()]
+    first = [x for x in lines if x["step"] == 1]
+    metrics = [json.loads(x) for x in (unbroken / "metrics.jsonl").read_text().splitlines()]
+    step = next(x for x in metrics if x["stage"] == "srl" and x["step"] == 1 and x["kind"] == "train")
+    assert step["collect/sampled_tokens"] == sum(x["tokens"] for x in first)
+    kept = sum(x["tokens"] for x in first if x["kept"])
+    assert kept < step["pack/tree_tokens"] <= kept + step["collect/prefilled_tokens"]
+    assert step["tokens/executed"] == (
+        step["collect/sampled_tokens"] + step["collect/prefilled_tokens"] + step["pack/tree_tokens"]
+    )
+
+
 def test_what_is_compared_can_differ(unbroken, tmp_path):
     """The control: another seed is another run in everything that the other tests find equal."""
     folder = train(tiny(tmp_path, "seed=1"))

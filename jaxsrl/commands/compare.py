@@ -27,7 +27,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def compare(folders: Sequence[Path], split: str, columns: Sequence[str] = COLUMNS) -> str:
     """A Markdown table: a row per stage, per metric the mean of the stage's last evaluation over runs.
 
-    `learner tokens` are the tokens of all trees a stage trained on, in thousands, mean over runs.
+    `tokens` are those a stage executed, in thousands (the budget of `Stage.tokens`), mean over runs.
     Raises: RunError naming the run that has no evaluation on that split.
     """
     cells: dict[str, dict[str, list[float]]] = {}
@@ -38,12 +38,12 @@ def compare(folders: Sequence[Path], split: str, columns: Sequence[str] = COLUMN
             raise RunError(f"{folder} has no evaluation on the {split} split")
         for stage, line in last.items():
             row = cells.setdefault(stage, {})
-            tokens = sum(x.get("pack/tokens") or 0 for x in lines if x["stage"] == stage and x["kind"] == "train")
-            row.setdefault("learner tokens (k)", []).append(tokens / 1000)
+            tokens = [x["tokens/executed"] for x in lines if x["stage"] == stage and x["kind"] == "train"]
+            row.setdefault("tokens (k)", []).append((tokens or [0])[-1] / 1000)
             for name in columns:
                 if line.get(name) is not None:
                     row.setdefault(name, []).append(line[name])
-    shown = [name for name in ("learner tokens (k)", *columns) if any(name in row for row in cells.values())]
+    shown = [name for name in ("tokens (k)", *columns) if any(name in row for row in cells.values())]
     table = ["| stage | " + " | ".join(shown) + " |", "|" + " --- |" * (len(shown) + 1)]
     for stage, row in cells.items():
         table.append(f"| {stage} | " + " | ".join(_cell(row.get(name)) for name in shown) + " |")

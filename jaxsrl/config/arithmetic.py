@@ -40,18 +40,19 @@ def base(steps: int = 300, problems: int = 100) -> Stage:
     )  # fmt: skip
 
 
-def sft(steps: int = 100, problems: int = 100, every: int = 50) -> Stage:
-    """SFT on long problems, which show actions only."""
+def sft(steps: int = 100, problems: int = 100, every: int = 50, *, tokens: int | None = None) -> Stage:
+    """SFT on long problems, which show actions only. `tokens`, here and below, is the budget of `Stage`."""
     return _stage(
-        "sft", problems, objective=SFT(trunk=("step", "solve")), steps=steps, start_from="base",
+        "sft", problems, objective=SFT(trunk=("step", "solve")), steps=steps, tokens=tokens, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024), collect=Collect(demonstrations=16),
         optimizer=AdamW(lr=3e-4), validate=Validate(every=every, problems=25, evaluation=PROBE),
     )  # fmt: skip
 
 
 def srl(
-    steps: int = 100, problems: int = 100, every: int = 50, *, name: str = "srl", metric="ratio", shuffled: bool = False
-) -> Stage:
+    steps: int = 100, problems: int = 100, every: int = 50, *, name: str = "srl", metric="ratio",
+    shuffled: bool = False, tokens: int | None = None,
+) -> Stage:  # fmt: skip
     """SRL on the demonstrations of `sft`.
 
     Args:
@@ -60,7 +61,7 @@ def srl(
     """
     grader = StepSimilarity(autojunk=False, metric=metric)
     return _stage(
-        name, problems, objective=SRL(grader=grader, samples=8), steps=steps, start_from="base",
+        name, problems, objective=SRL(grader=grader, samples=8), steps=steps, tokens=tokens, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled), collect=Collect(demonstrations=8),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=STEP_TOKENS),
         validate=Validate(every=every, problems=25, evaluation=PROBE),
@@ -69,12 +70,12 @@ def srl(
 
 def rlvr(
     steps: int = 100, problems: int = 100, every: int = 50, *, name: str = "rlvr", settings: Arithmetic = LONG,
-    held_out: Arithmetic = LONG, start_from: str = "base",
+    held_out: Arithmetic = LONG, start_from: str = "base", tokens: int | None = None,
 ) -> Stage:  # fmt: skip
     """RLVR: whole solutions, rewarded where their last line is the expert's."""
     longest = 27 * settings.run[1] + 1 + 4
     return _stage(
-        name, problems, steps=steps, start_from=start_from,
+        name, problems, steps=steps, tokens=tokens, start_from=start_from,
         objective=RLVR(grader=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), samples=8),
         data=ArithmeticTask(settings=settings, held_out=held_out, train=1024), collect=Collect(demonstrations=16),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,

@@ -3,19 +3,38 @@
 from collections.abc import Iterable
 
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
-from jaxsrl.data.chat import Tokenizer
+from jaxsrl.data.chat import Tokenizer, completion
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.types import BranchPoint, Demonstration
 
 
-def check_fits(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer) -> None:
-    """Raises ConfigError naming the setting, how many demonstrations are too long for it, and what would do."""
+def check_fits(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer) -> str | None:
+    """Returns a warning about expert actions that no completion is long enough to write, or None.
+
+    Raises: ConfigError naming the setting, how many demonstrations are too long for it, and what would do.
+    """
     rows = stage.rows or config.rows
     train = [_lengths(config, stage, demonstration, tokenizer) for demonstration in splits.train]
     held_out = (*splits.validation[: stage.validate.problems], *splits.test[: stage.test_problems if stage.test else 0])
     prompts = [prompt for prompt, _ in train] + [_prompt(config, d, tokenizer) for d in held_out]
     _check(stage, "rows.tokens", rows.tokens, [whole for _, whole in train])
     _check(stage, "rows.prompt_tokens", rows.prompt_tokens, prompts)
+    return _out_of_reach(config, stage, splits, tokenizer)
+
+
+def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer) -> str | None:
+    if not any(p.form == "step" for d in splits.train[:1] for p in stage.objective.branch_points(d, {}, 0)):
+        return None
+    lengths = [
+        len(completion(config.template, tokenizer, None, action)) for d in splits.train for action in d.actions[:-1]
+    ]
+    cap, long = stage.sampling.max_new_tokens, sum(n > stage.sampling.max_new_tokens for n in lengths)
+    if not long:
+        return None
+    return (
+        f"{long} of {len(lengths)} expert actions alone are longer than sampling.max_new_tokens={cap}, the longest has "
+        f"{max(lengths)} tokens: no completion can equal them"
+    )
 
 
 def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> None:

@@ -62,13 +62,21 @@ class Validate:
     def __post_init__(self):
         if self.every < 0 or self.problems < 1:
             raise ValueError(f"every must be >= 0 and problems >= 1, got every={self.every} problems={self.problems}")
+        mode = self.metric.partition("/")[0].removeprefix("forced_")
+        if mode not in self.evaluation.modes:
+            raise ValueError(
+                f"metric={self.metric!r} belongs to no mode of this evaluation; "
+                f"it begins with one of {', '.join(self.evaluation.modes)} and a slash"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One objective, trained for a number of optimizer steps.
+    """One objective, trained for a number of optimizer steps or of executed tokens.
 
     Args:
+      tokens: budget of executed tokens: prefilled and sampled ones, and those of the trees learned from, each once for
+        every optimizer step on them. The stage ends with the step that reaches it, or after `steps`.
       start_from: `STAGE` or `STAGE:best` of an earlier stage; None starts from random parameters.
       updates_per_rollout: optimizer steps on the same rollouts (the mu of GRPO).
       behavior_logp: log-probs of the rollouts as the sampler gave them, or recomputed by the learner.
@@ -81,6 +89,7 @@ class Stage:
     objective: Objective
     data: Data
     steps: int
+    tokens: int | None = None
     optimizer: AdamW = field(default_factory=AdamW)
     collect: Collect = field(default_factory=Collect)
     sampling: Sampling = field(default_factory=Sampling)
@@ -106,6 +115,11 @@ class Stage:
             raise ValueError(
                 f"stage {self.name}: steps={self.steps} must be a multiple of updates_per_rollout="
                 f"{self.updates_per_rollout}, so that no rollout is used in part"
+            )
+        if self.tokens is not None and (self.tokens < 1 or self.optimizer.schedule != "constant"):
+            raise ValueError(
+                f"stage {self.name}: tokens must be >= 1 and needs optimizer.schedule=constant, as others are laid out "
+                f"over steps; got tokens={self.tokens} schedule={self.optimizer.schedule}"
             )
         if self.behavior_logp not in ("sampler", "recompute"):
             raise ValueError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxsrl.data.tree import path, path_tokens, prune
+from jaxsrl.data.tree import count_tokens, path, path_tokens, prune
 from jaxsrl.types import Batch, BranchPoint, Metrics, Prompts, TokenWeights, Tree
 
 
@@ -126,14 +126,16 @@ def pack(
       behavior_logp, rollout_mask: [P, C] as in `Rollouts`.
       trunk_weights: [M, E] over the target tokens of each tree in node order.
       rollout_weights: [P, C].
-    Returns: batches of host arrays, and what packing did: tokens executed, tokens a dense batch would execute.
+    Returns: batches of host arrays, and what packing did: `tokens` executed; `tree_tokens`, the same without those
+      repeated because a tree was cut; `dense_tokens` that a batch of single paths would execute.
     """
-    pieces, metrics = [], {"pack/tokens": 0, "pack/dense_tokens": 0, "pack/cut_trees": 0}
+    pieces, metrics = [], {"pack/tokens": 0, "pack/tree_tokens": 0, "pack/dense_tokens": 0, "pack/cut_trees": 0}
     for m, tree in enumerate(trees):
         weighed = _weigh_nodes(tree, m, behavior_logp, rollout_mask, trunk_weights, rollout_weights)
         wanted = sorted(weighed, key=lambda node: _depth_first_key(tree, node))
         parts = split(tree, wanted, row_tokens)
         metrics["pack/cut_trees"] += len(parts) > 1
+        metrics["pack/tree_tokens"] += count_tokens(tree, wanted)
         metrics["pack/dense_tokens"] += _dense_tokens(tree, wanted)
         for part in parts:
             small, place = prune(tree, [wanted[i] for i in part])

@@ -79,6 +79,11 @@ def path(tree: Tree, node: int) -> list[int]:
     return out[::-1]
 
 
+def count_tokens(tree: Tree, needed: Iterable[int]) -> int:
+    """Tokens of the needed nodes and their ancestors, each once."""
+    return sum(len(tree.nodes[i].token) for i in {i for node in needed for i in path(tree, node)})
+
+
 def path_tokens(tree: Tree, node: int) -> np.ndarray:
     """Tokens from the root to the end of `node`, int32."""
     return np.concatenate([tree.nodes[i].token for i in path(tree, node)])

@@ -19,7 +19,7 @@ def test_interval_is_students():
 def write_run(folder, exact, tokens):
     journal = Journal(folder)
     journal.write(
-        "metrics.jsonl", [{"stage": "srl", "step": s, "kind": "train", "pack/tokens": tokens} for s in (1, 2)]
+        "metrics.jsonl", [{"stage": "srl", "step": s, "kind": "train", "tokens/executed": s * tokens} for s in (1, 2)]
     )
     head = {"stage": "srl", "kind": "eval", "split": "test"}
     journal.write("metrics.jsonl", [head | {"step": 0, "steps/exact": 0.9}, head | {"step": 2, "steps/exact": exact}])
@@ -31,7 +31,7 @@ def test_the_last_evaluation_of_each_run_counts(tmp_path):
         (tmp_path / str(seed)).mkdir()
         write_run(tmp_path / str(seed), exact, 1500)
     table = compare([tmp_path / "0", tmp_path / "1"], "test")
-    assert "| stage | learner tokens (k) | steps/exact |" in table
+    assert "| stage | tokens (k) | steps/exact |" in table
     assert "| srl | 3 ± 0 | 0.3 ± 1.3 |" in table
     with pytest.raises(RunError, match="validation"):
         compare([tmp_path / "0"], "validation")
