@@ -239,7 +239,7 @@ def collect(
         together = join(rounds)
         reward = np.concatenate([g.reward for g in grades]) if grades else np.zeros(0)
         target = target_mask(trees)
-        weights = objective.weigh(together, reward, target)
+        weights = objective.weigh(together, reward, target, step)
         kept = _kept_groups(together, weights[1])
         if settings.prompts is None or len(kept) >= settings.prompts or (objective.trunk and not len(together)):
             break  # demonstrations that are trained on themselves need no rollouts
@@ -247,7 +247,7 @@ def collect(
         "collect/prefilled_tokens": sum(count_tokens(tree, tree.branch.values()) for tree in trees),
         "collect/sampled_tokens": int(together.mask.sum()),
     }
-    weights, carried = _trim(objective, together, reward, target, weights, kept, settings.prompts)
+    weights, carried = _trim(objective, together, reward, target, step, weights, kept, settings.prompts)
     grade = _join_grades(grades)
     return Collection(
         demonstrations=tuple(demonstrations), trees=tuple(trees), rollouts=together, grades=grade,
@@ -262,12 +262,12 @@ def _kept_groups(rollouts: Rollouts, weights: TokenWeights) -> np.ndarray:
     return np.unique(rollouts.group[weighed])
 
 
-def _trim(objective, rollouts, reward, target, weights, kept, wanted):
+def _trim(objective, rollouts, reward, target, step, weights, kept, wanted):
     """Weights of a step that uses at most `wanted` groups; surplus groups get none and are not in any mean."""
     if wanted is None or len(kept) <= wanted:
         return weights, np.isin(rollouts.group, kept)
     used = np.flatnonzero(np.isin(rollouts.group, kept[:wanted]))
-    trunk, part = objective.weigh(select(rollouts, used), reward[used], target)
+    trunk, part = objective.weigh(select(rollouts, used), reward[used], target, step)
     full = {}
     for name, value in vars(part).items():
         full[name] = np.zeros(rollouts.mask.shape, value.dtype)

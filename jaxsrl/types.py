@@ -185,9 +185,11 @@ class Objective(Protocol):
     def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades: ...
 
     def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"]
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
     ) -> tuple[TokenWeights, TokenWeights]:
         """Weights of the demonstrations' target tokens and of the rollouts', of a whole optimizer step.
+
+        `step` counts the optimizer steps before it, for weights that follow a schedule.
 
         A group whose pg and nll weights are all zero counts as dropped: it is not packed, and it is what a refill
         replaces.

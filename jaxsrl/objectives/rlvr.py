@@ -46,9 +46,9 @@ class RLVR:
         return self.grader(rollouts, demonstrations)
 
     def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"]
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
     ) -> tuple[TokenWeights, TokenWeights]:
-        return self.policy.weigh(rollouts, reward, target)
+        return self.policy.weigh(rollouts, reward, target, step)
 
     def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         return self.policy.token_loss(logp, batch)
