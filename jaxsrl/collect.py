@@ -184,8 +184,8 @@ def join(parts: Sequence[Rollouts]) -> Rollouts:
     """Rollouts of several rounds, in order."""
     values = {}
     for name in vars(parts[0]):
-        column = [getattr(part, name) for part in parts]
-        values[name] = sum(column, ()) if name in ("form", "text") else np.concatenate(column)
+        column = [value for part in parts if (value := getattr(part, name)) is not None]
+        values[name] = sum(column, ()) if name in ("form", "text") else np.concatenate(column) if column else None
     return Rollouts(**values)
 
 
@@ -193,8 +193,32 @@ def select(rollouts: Rollouts, which: np.ndarray) -> Rollouts:
     """The rollouts at the given indices."""
     values = {}
     for name, value in vars(rollouts).items():
-        values[name] = tuple(value[i] for i in which) if name in ("form", "text") else value[which]
+        if value is not None:
+            values[name] = tuple(value[i] for i in which) if name in ("form", "text") else value[which]
     return Rollouts(**values)
+
+
+def reference_logp(
+    trees: Sequence[Tree], rollouts: Rollouts, rows: Rows, score: Callable[[Batch], jax.Array]
+) -> np.ndarray:
+    """[P, C] log-probs of the rollouts' tokens under a frozen reference, nats; 0 past their ends.
+
+    Args:
+      trees: the one at `rollouts.demonstration` holds a rollout's branch point.
+      score: batch -> log-probs [R, T] of the tokens with weight.
+    """
+    leaves = [attach(tree, rollouts, np.flatnonzero(rollouts.demonstration == m)) for m, tree in enumerate(trees)]
+    one, target = rollouts.mask.astype(np.float32), np.zeros(target_mask(trees).shape)
+    none = TokenWeights(nll=target, pg=target, advantage=target)
+    packed, _ = pack(
+        leaves, rollouts.behavior_logp, rollouts.mask, none, TokenWeights(nll=0 * one, pg=one, advantage=one),
+        row_tokens=rows.tokens, rows=rows.rows,
+    )  # fmt: skip
+    out = np.zeros(rollouts.mask.shape)
+    for batch, logp in [(batch, np.asarray(score(batch))) for batch in packed]:
+        for p in np.unique(batch.rollout[batch.rollout >= 0]):
+            out[p, rollouts.mask[p]] = logp[batch.rollout == p]  # row-major: a rollout's tokens in order
+    return out
 
 
 def collect(
@@ -208,10 +232,12 @@ def collect(
     params: Params,
     key: jax.Array,
     temperature: float,
+    reference: Callable[[Batch], jax.Array] | None = None,
 ) -> Collection:
     """Gathers one optimizer step: draws demonstrations, samples, grades and weighs, and refills dropped groups.
 
-    Refill happens between calls of the compiled sampler, so it never changes a shape. The key is the step's.
+    Refill happens between calls of the compiled sampler, so it never changes a shape. The key is the step's. A
+    `reference` scores rollouts before they are weighed, for objectives with the KL in the reward.
     """
     demonstrations: list[Demonstration] = []
     trees: list[Tree] = []
@@ -231,6 +257,8 @@ def collect(
             )  # fmt: skip
             demonstrations += drawn
             grades.append(objective.reward(rollouts, demonstrations))
+            if reference is not None:
+                rollouts = replace(rollouts, ref_logp=reference_logp([*trees, *new], rollouts, actor.rows, reference))
         else:
             rollouts = no_rollouts(actor.max_new_tokens)
             demonstrations += drawn

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ class StageLoop:
         with self.run.progress.wait(name) if self.fresh else nullcontext():
             collection = collect(
                 self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
-                self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature,
+                self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature, self.reference(),
             )  # fmt: skip
             clock.append(time.monotonic())
             state, lines = self.update(state, collection)
@@ -273,6 +274,12 @@ class StageLoop:
         tokens = lines[0].get("pack/tokens", 0) / max(seconds["collect"] + seconds["update"], 1e-9)
         self.run.timing({"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)})
         return state
+
+    def reference(self):
+        """Scores a batch under the stage's first parameters, for objectives with the KL in the reward; else None."""
+        if not getattr(self.stage.objective, "reward_kl_coef", 0.0):
+            return None
+        return partial(self.programs.scorer(self.stage.sampling.temperature), self.initial)
 
     def update(self, state: TrainState, collection) -> tuple[TrainState, list[dict[str, Any]]]:
         """The optimizer steps on one collection; one metrics line each."""

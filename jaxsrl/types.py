@@ -126,6 +126,7 @@ class Rollouts:
     group: Int[np.ndarray, "P"]  # equal iff same demonstration, branch point and draw; never by prompt text
     truncated: Bool[np.ndarray, "P"]  # ran to the cap without an end token
     text: tuple[str, ...] = field(repr=False)  # decoded completion, without the end token
+    ref_logp: Float[np.ndarray, "P C"] | None = None  # nats, under the frozen reference, where an objective asks
 
     def __len__(self) -> int:
         return len(self.text)
@@ -170,7 +171,8 @@ class Objective(Protocol):
     """Where completions branch off, what rewards them, how much each token weighs, and the loss of a token.
 
     `trunk` names the forms in which the demonstration itself is laid out to be trained on. `kl_coef > 0` asks for
-    `Batch.ref_logp`. Both may be class attributes.
+    `Batch.ref_logp`. Both may be class attributes. An objective may also have `reward_kl_coef`, which above 0 asks for
+    `Rollouts.ref_logp`.
     """
 
     trunk: tuple[Form, ...]

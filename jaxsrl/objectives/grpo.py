@@ -1,6 +1,7 @@
 """Group-relative policy optimisation: what RLVR and SRL share, every choice a named setting."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,9 @@ class GRPO:
       whiten: brings the kept tokens' advantages to mean 0 and deviation 1 over the optimizer step, after `std`.
       clip_low, clip_high, dual_clip: of the surrogate.
       aggregation: how a step's tokens are averaged; `fixed_length` divides by `length` tokens.
+      reward_kl, reward_kl_coef: KL in the reward: reward_kl_coef * k1, behavior against reference, is taken off the
+        completion's reward before the baseline (`sequence`), or off each token's return, the reward and the k1 of the
+        tokens from it on (`token`).
       kl, kl_coef: estimator and weight of KL(policy, reference), averaged like the surrogate.
       filter_std: drops groups whose rewards' population deviation is not above this; None keeps all.
       mask_truncated: leaves completions without an end token out of the loss, its average and the group's statistics.
@@ -40,6 +44,8 @@ class GRPO:
     dual_clip: float | None = None
     aggregation: Aggregation = "token_mean"
     length: int = 1024
+    reward_kl: Literal["sequence", "token"] = "sequence"
+    reward_kl_coef: float = 0.0
     kl: Estimator = "k3"
     kl_coef: float = 0.0
     filter_std: float | None = None
@@ -51,12 +57,13 @@ class GRPO:
             "std": ("group", "batch", "leave_one_out", "none"),
             "ddof": (0, 1),
             "aggregation": ("token_mean", "sequence_mean", "group_mean", "fixed_length"),
+            "reward_kl": ("sequence", "token"),
             "kl": ("k1", "k2", "k3"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        for name in ("epsilon", "clip_low", "clip_high", "kl_coef"):
+        for name in ("epsilon", "clip_low", "clip_high", "reward_kl_coef", "kl_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if self.clip_low > 1:
@@ -73,9 +80,11 @@ class GRPO:
     ) -> tuple[TokenWeights, TokenWeights]:
         """Advantages on every token of their own rollout; weights of the kept rollouts, averaged over those alone."""
         include = ~rollouts.truncated if self.mask_truncated else np.ones(len(reward), bool)
+        penalty = self._penalty(rollouts)
+        from_all = penalty[:, 0] if self.reward_kl == "sequence" and penalty.size else np.zeros(len(reward))
         advantage = group_advantage(
-            reward, rollouts.group, baseline=self.baseline, std=self.std, ddof=self.ddof, epsilon=self.epsilon,
-            lone=self.lone, include=include,
+            reward - from_all, rollouts.group, baseline=self.baseline, std=self.std, ddof=self.ddof,
+            epsilon=self.epsilon, lone=self.lone, include=include,
         )  # fmt: skip
         kept = include.copy()
         if self.filter_std is not None and include.any():
@@ -83,11 +92,22 @@ class GRPO:
         counted = rollouts.mask & kept[:, None]
         pg = aggregate(counted, self.aggregation, group=rollouts.group, length=self.length)
         spread = advantage[:, None] * rollouts.mask
+        if self.reward_kl == "token":
+            spread = spread - penalty * (rollouts.mask & include[:, None])
         if self.whiten:
             spread = whiten(spread, counted)
         zero = np.zeros(target.shape)
         trunk = TokenWeights(nll=zero, pg=zero, advantage=zero)
         return trunk, TokenWeights(nll=np.zeros(pg.shape), pg=pg, advantage=spread)
+
+    def _penalty(self, rollouts: Rollouts) -> Float[np.ndarray, "P C"]:
+        """reward_kl_coef times k1 of each token and those after it."""
+        if not self.reward_kl_coef:
+            return np.zeros(rollouts.mask.shape)
+        if rollouts.ref_logp is None:
+            raise ValueError("reward_kl_coef needs Rollouts.ref_logp: collect() is to be given the reference's scorer")
+        k1 = np.where(rollouts.mask, np.asarray(rollouts.behavior_logp, np.float64) - rollouts.ref_logp, 0.0)
+        return self.reward_kl_coef * np.cumsum(k1[:, ::-1], axis=1)[:, ::-1]
 
     def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """sum pg_weight * (surrogate + kl_coef * kl).
@@ -97,15 +117,14 @@ class GRPO:
         weighed = batch.pg_weight != 0
         # `where` before any arithmetic: places without weight may hold anything.
         difference = log_ratio(logp, batch.behavior_logp, weighed)
+        trusted = self.trusted(difference, weighed, batch)
         advantage = jnp.where(weighed, batch.advantage, 0.0)
-        loss = jnp.sum(batch.pg_weight * self.per_token(jnp.where(weighed, logp, 0.0), difference, advantage, batch))
+        loss = jnp.sum(batch.pg_weight * self.per_token(jnp.where(weighed, logp, 0.0), trusted, advantage, batch))
         still = jax.lax.stop_gradient(difference)
-        ratio = jnp.exp(still)
-        outside = (ratio < 1 - self.clip_low) | (ratio > 1 + self.clip_high)
         metrics = {
             "pg/loss": loss,
-            "pg/ratio_mean": jnp.sum(batch.pg_weight * ratio),
-            "pg/outside_clip_share": jnp.sum(batch.pg_weight * outside),
+            "pg/ratio_mean": jnp.sum(batch.pg_weight * jnp.exp(still)),
+            "pg/outside_clip_share": jnp.sum(batch.pg_weight * self.outside(trusted)),
             "pg/behavior_kl": jnp.sum(batch.pg_weight * kl_estimate(jnp.zeros_like(still), still, "k3")),
             "pg/weight": jnp.sum(batch.pg_weight),
         }
@@ -115,6 +134,15 @@ class GRPO:
             loss = loss + self.kl_coef * kl
             metrics[f"kl/{self.kl}"] = kl
         return loss, metrics
+
+    def trusted(self, log_ratio: Float[Array, "R T"], weighed: Bool[Array, "R T"], batch: Batch) -> Float[Array, "R T"]:
+        """The log of the ratio that is clipped, from each token's own."""
+        return log_ratio
+
+    def outside(self, log_ratio: Float[Array, "R T"]) -> Bool[Array, "R T"]:
+        """Whether a ratio lies outside the clip's bounds."""
+        ratio = jnp.exp(log_ratio)
+        return (ratio < 1 - self.clip_low) | (ratio > 1 + self.clip_high)
 
     def per_token(
         self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch

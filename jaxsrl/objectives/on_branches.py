@@ -1,0 +1,56 @@
+"""What objectives that sample share: a grader, a policy loss, and nothing of their own on the demonstration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.types import Batch, Demonstration, Form, Grades, Metrics, Reward, Rollouts, TokenWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnBranches:
+    """Rollouts graded by `grader` and weighed by `policy`; where they branch off is left to the objective.
+
+    Args:
+      grader: given by the config.
+      policy: advantage, filter, surrogate; GRPO or a relative of it.
+      samples: rollouts per branch point.
+      trunk: forms in which the demonstration itself is trained on.
+    """
+
+    grader: Reward
+    policy: GRPO = field(default_factory=GRPO)
+    samples: int = 8
+    trunk: tuple[Form, ...] = ()
+
+    def __post_init__(self):
+        if self.samples < 2:
+            raise ValueError(f"samples must be >= 2, a group of one has no baseline, got {self.samples}")
+
+    @property
+    def kl_coef(self) -> float:
+        return self.policy.kl_coef
+
+    @property
+    def reward_kl_coef(self) -> float:
+        return self.policy.reward_kl_coef
+
+    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+        return self.grader(rollouts, demonstrations)
+
+    def weigh(
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
+    ) -> tuple[TokenWeights, TokenWeights]:
+        return self.policy.weigh(rollouts, reward, target, step)
+
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        return self.policy.token_loss(logp, batch)
+
+    def _no_trunk(self) -> None:
+        if self.trunk:
+            raise ValueError(
+                f"{type(self).__name__} puts no weight on the demonstration itself, got trunk={self.trunk!r}"
+            )
