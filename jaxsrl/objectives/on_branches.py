@@ -1,18 +1,18 @@
 """What objectives that sample share: a grader, a policy loss, and nothing of their own on the demonstration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.types import Batch, Demonstration, Form, Grades, Metrics, Reward, Rollouts, TokenWeights
+from jaxsrl.types import Batch, BranchPoint, Demonstration, Form, Grades, Metrics, Reward, Rollouts, TokenWeights
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnBranches:
-    """Rollouts graded by `grader` and weighed by `policy`; where they branch off is left to the objective.
+    """Rollouts graded by `grader` and weighed by `policy`; they branch off at the problem if nothing else is said.
 
     Args:
       grader: given by the config.
@@ -37,6 +37,12 @@ class OnBranches:
     @property
     def reward_kl_coef(self) -> float:
         return self.policy.reward_kl_coef
+
+    def branch_points(
+        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
+    ) -> tuple[BranchPoint, ...]:
+        """The problem, from which a whole solution is written."""
+        return (BranchPoint(after=0, samples=self.samples, form="solve"),)
 
     def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
         return self.grader(rollouts, demonstrations)

@@ -1,11 +1,9 @@
 """RL with verifiable rewards: whole solutions from the problem, rewarded by their final answer."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.on_branches import OnBranches
-from jaxsrl.types import BranchPoint, Demonstration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +22,3 @@ class RLVR(OnBranches):
     def __post_init__(self):
         super().__post_init__()
         self._no_trunk()
-
-    def branch_points(
-        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
-    ) -> tuple[BranchPoint, ...]:
-        """The problem."""
-        return (BranchPoint(after=0, samples=self.samples, form="solve"),)
