@@ -13,9 +13,10 @@ Not measured yet.
 """
 
 from jaxsrl.config import Config
-from jaxsrl.config.arithmetic import ROWS, arm, base
-from jaxsrl.config.demonstrations import arithmetic_answer
+from jaxsrl.config.arithmetic import MEDIUM, ROWS, arm, base
+from jaxsrl.config.demonstrations import ArithmeticTask, arithmetic_answer
 from jaxsrl.config.guidance import guided
+from jaxsrl.config.reformulated import Critiques
 from jaxsrl.models.config import preset
 from jaxsrl.objectives import presets
 from jaxsrl.objectives.chord import CHORD, Mu, chord_phi
@@ -31,7 +32,9 @@ from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srft import SRFT
 from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.rewards.mixed import OutcomeAndProcess
 from jaxsrl.rewards.overlong import Overlong
+from jaxsrl.tasks.arithmetic import right_steps
 
 TOKENS = 1_000_000
 MOST = 10_000  # optimizer steps; the budget ends every arm long before
@@ -66,16 +69,19 @@ def mixed() -> dict:
         "srft": SRFT(grader=SIGNED),
         "r3": ReverseCurriculum(grader=ANSWER, steps=60),
         "one_shot": guided("one_shot", answer=ANSWER),
+        "openrft": RLVR(grader=OutcomeAndProcess(outcome=ANSWER, process=right_steps), policy=GRPO(filter_std=0.0)),
     }
 
 
 def config() -> Config:
     budget = dict(tokens=TOKENS, steps=MOST)
+    critiques = Critiques(task=ArithmeticTask(settings=MEDIUM, train=1024))
     dapo = RLVR(grader=Overlong(grader=SIGNED, max_tokens=CAP, margin_tokens=16), policy=presets.dapo())
     stages = (
         base(),
         arm("sft", SFT(), every=200, **budget),
         arm("dft", DFT(), every=200, **budget),
+        arm("critique", SFT(), every=200, data=critiques, **budget),
         *(arm(name, RLVR(grader=ANSWER, policy=policy), updates=2, **budget) for name, policy in family().items()),
         arm("dapo", dapo, updates=2, prompts=12, **budget),
         *(arm(name, objective, updates=2, **budget) for name, objective in mixed().items()),

@@ -17,11 +17,12 @@ from jaxsrl.config.demonstrations import tokenizer_path
 from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
+from jaxsrl.data.curation import curate, profiled
 from jaxsrl.data.sources import Order, take
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.used_ids import used_ids
 from jaxsrl.evals.evaluate import Evaluation, evaluate
-from jaxsrl.metrics import merge
+from jaxsrl.metrics import merge, read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.report.page import write_report
@@ -218,7 +219,8 @@ class StageLoop:
         self.run, self.config, self.index, self.stage = run, config, index, config.stages[index]
         self.splits, self.initial, self.programs = splits, initial, programs
         seed = (config.seed * 1009 + index) % 2**32
-        self.source = Demonstrations(items=splits.train, order=Order(count=len(splits.train), seed=seed))
+        items = self.curated()
+        self.source = Demonstrations(items=items, order=Order(count=len(items), seed=seed))
         self.rows = self.stage.rows or config.rows
         self.actor = programs.actor(self.stage.sampling, self.rows)
         self.train_step = programs.train_step(self.stage)
@@ -227,6 +229,20 @@ class StageLoop:
         self.started = time.monotonic()
         self.steps_before = 0
         self.fresh = True  # the first step compiles
+
+    def curated(self) -> tuple[Demonstration, ...]:
+        """The training demonstrations that the stage's curation chooses, with their profile where it names one."""
+        items, settings = self.splits.train, self.stage.curation
+        if settings is None:
+            return items
+        try:
+            if settings.profile is not None:
+                items = profiled(items, read(self.run.folder / "rollouts" / f"{settings.profile}.jsonl"))
+            chosen = curate(items, settings)
+        except ValueError as error:
+            raise ConfigError(f"stages.{self.stage.name}.curation: {error}") from error
+        self.run.progress.say(f"[{self.stage.name}] curation: {len(chosen)} of {len(items)} demonstrations")
+        return chosen
 
     def take_up(self, record: Mapping[str, Any]) -> None:
         self.position, self.stats, self.best = record["position"], record["stats"], record["best"]

@@ -31,6 +31,8 @@ class Demonstration:
     titles: tuple[str | None, ...] | None = None  # a heading per action, shown as a hint when asked for
     thoughts: tuple[str, ...] | None = None  # what the expert thought before each action; None where not shown
     source: str = ""  # file:line, for messages
+    quality: float | None = None  # a score that the data bring along; higher is better
+    profile: tuple[tuple[int, tuple[float, ...]], ...] | None = None  # (actions given, a policy's rewards there)
 
     def __post_init__(self):
         for name in ("titles", "thoughts"):
@@ -172,7 +174,7 @@ class Objective(Protocol):
 
     `trunk` names the forms in which the demonstration itself is laid out to be trained on. `kl_coef > 0` asks for
     `Batch.ref_logp`. Both may be class attributes. An objective may also have `reward_kl_coef`, which above 0 asks for
-    `Rollouts.ref_logp`.
+    `Rollouts.ref_logp`, and `needs_profile`: its demonstrations must have been profiled by an earlier stage.
     """
 
     trunk: tuple[Form, ...]

@@ -3,6 +3,7 @@
 from jaxsrl.collect import Collect, Rows
 from jaxsrl.config.demonstrations import ArithmeticTask, arithmetic_answer
 from jaxsrl.config.run import Data, Stage, Validate
+from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
@@ -88,7 +89,8 @@ def rlvr(
 def arm(
     name: str, objective: Objective, *, tokens: int | None = None, steps: int = 60, problems: int = 100,
     every: int = 20, updates: int = 1, demonstrations: int = 16, prompts: int | None = None, lr: float = 3e-4,
-    data: Data | None = None, max_new_tokens: int = 27 * MEDIUM.run[1] + 5, start_from: str = "base",
+    data: Data | None = None, curation: Curation | None = None, max_new_tokens: int = 27 * MEDIUM.run[1] + 5,
+    start_from: str = "base",
 ) -> Stage:  # fmt: skip
     """Any objective on problems of one to three actions, without thoughts.
 
@@ -98,9 +100,19 @@ def arm(
     """
     return Stage(
         name=name, objective=objective, steps=steps, tokens=tokens, start_from=start_from, updates_per_rollout=updates,
-        data=data or ArithmeticTask(settings=MEDIUM, train=1024), rows=SOLVE_ROWS, optimizer=AdamW(lr=lr),
+        data=data or ArithmeticTask(settings=MEDIUM, train=1024), curation=curation, rows=SOLVE_ROWS,
+        optimizer=AdamW(lr=lr),
         collect=Collect(demonstrations=demonstrations, prompts=prompts),
         sampling=Sampling(max_new_tokens=max_new_tokens), step_tokens=STEP_TOKENS, solve_tokens=SOLVE_TOKENS,
         validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),
         test=Evaluation(modes=("steps", "direct")), test_problems=problems,
     )  # fmt: skip
+
+
+def profile(name: str, objective: Objective, *, problems: int = 512, data: Data | None = None, **settings) -> Stage:
+    """A stage that learns nothing: its rollouts say how often the policy it starts from is rewarded, and where.
+
+    One pass over the problems, 16 a step. The same data must be given to the stages that use it.
+    """
+    data = data or ArithmeticTask(settings=MEDIUM, train=problems)
+    return arm(name, objective, steps=problems // 16, every=0, lr=0.0, data=data, **settings)
