@@ -22,9 +22,11 @@ from jaxsrl.objectives import presets
 from jaxsrl.objectives.chord import CHORD, Mu, chord_phi
 from jaxsrl.objectives.cispo import CISPO
 from jaxsrl.objectives.dft import DFT
+from jaxsrl.objectives.dpo import DPO
 from jaxsrl.objectives.gmpo import GMPO
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.gspo import GSPO
+from jaxsrl.objectives.kto import KTO
 from jaxsrl.objectives.luffy import LUFFY
 from jaxsrl.objectives.reverse import ReverseCurriculum
 from jaxsrl.objectives.rl_with_sft import RLWithSFT
@@ -85,6 +87,8 @@ def config() -> Config:
         *(arm(name, RLVR(grader=ANSWER, policy=policy), updates=2, **budget) for name, policy in family().items()),
         arm("dapo", dapo, updates=2, prompts=12, **budget),
         *(arm(name, objective, updates=2, **budget) for name, objective in mixed().items()),
+        arm("dpo", DPO(grader=ANSWER), updates=2, **budget),
+        arm("kto", KTO(grader=ANSWER), updates=2, **budget),
         arm("srl", guided("step", answer=ANSWER), updates=2, max_new_tokens=32, **budget),
     )
     return Config(name="objectives", model=preset("0.2M"), rows=ROWS, stages=stages)

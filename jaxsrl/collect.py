@@ -104,6 +104,7 @@ class Collection:
     kept: np.ndarray
     position: int
     metrics: Metrics
+    whole_groups: bool = False
 
 
 def complete(
@@ -281,6 +282,7 @@ def collect(
         demonstrations=tuple(demonstrations), trees=tuple(trees), rollouts=together, grades=grade,
         trunk_weights=weights[0], rollout_weights=weights[1], kept=carried, position=position,
         metrics=metrics | (grade.metrics if grade else {}),
+        whole_groups=getattr(objective, "whole_groups", False),
     )  # fmt: skip
 
 
@@ -348,6 +350,7 @@ def batches(collection: Collection, rows: Rows) -> tuple[list[Batch], Metrics]:
     return pack(
         trees, collection.rollouts.behavior_logp, collection.rollouts.mask,
         collection.trunk_weights, collection.rollout_weights, row_tokens=rows.tokens, rows=rows.rows,
+        groups=collection.rollouts.group if collection.whole_groups else None,
     )  # fmt: skip
 
 

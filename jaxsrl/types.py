@@ -94,6 +94,7 @@ class Batch:
     advantage: Float[Array, "R T"]
     behavior_logp: Float[Array, "R T"]  # nats, at the temperature the token was sampled with
     ref_logp: Float[Array, "R T"] | None = None  # nats, under the frozen reference
+    group: Int[Array, "R T"] | None = None  # of the token's rollout, -1 on the trunk; where groups are kept whole
 
 
 @jax.tree_util.register_dataclass
@@ -174,7 +175,8 @@ class Objective(Protocol):
 
     `trunk` names the forms in which the demonstration itself is laid out to be trained on. `kl_coef > 0` asks for
     `Batch.ref_logp`. Both may be class attributes. An objective may also have `reward_kl_coef`, which above 0 asks for
-    `Rollouts.ref_logp`, and `needs_profile`: its demonstrations must have been profiled by an earlier stage.
+    `Rollouts.ref_logp`, and `needs_profile`: its demonstrations must have been profiled by an earlier stage;
+    and `whole_groups`: the loss looks at a group as a whole, so it stays in one row, and `Batch.group` is there.
     """
 
     trunk: tuple[Form, ...]
