@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxsrl.models.cache import OwnCache, PromptCache, attend_both, write
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.models.layer import Layer, matrices, rms_norm, rope_turns
+from jaxsrl.models.layer import Layer, matrices, rms_norm
+from jaxsrl.models.rope import Turns, rope_turns
 from jaxsrl.ops.tree_attention import Backend, tree_attention
 from jaxsrl.types import Params
 
@@ -25,7 +26,7 @@ class Decoder(nnx.Module):
         self.embedding = nnx.Param(tables[0][...].T)
         stack = nnx.split_rngs(splits=c.layers)(nnx.vmap(lambda r: Layer(c, r), in_axes=0, out_axes=0))
         self.layers = stack(rngs)
-        self.final_norm = nnx.Param(jnp.ones(c.width, jnp.float32))
+        self.final_norm = nnx.Param(jnp.full(c.width, 0.0 if c.norm_offset else 1.0, jnp.float32))
         if not c.tied:
             self.head = tables[1]
 
@@ -64,29 +65,32 @@ def prefill(
 
 def decode(
     config: ModelConfig, params: Params, token: Int[Array, "R S"], position: Int[Array, "R S"], prompt: PromptCache,
-    prompt_mask: Bool[Array, "R S T"], own: OwnCache, index: Int[Array, ""],
+    prompt_mask: Bool[Array, "R S T"], prompt_position: Int[Array, "R T"], own: OwnCache, index: Int[Array, ""],
 ) -> tuple[Float[Array, "R S D"], OwnCache]:  # fmt: skip
     """One token of every slot: it sees the prompt tokens its mask allows and its own columns up to `index`.
 
     Args:
+      position: of the tokens; a slot's own columns hold the positions before.
       prompt_mask: a slot that sees no prompt token at all sees its own columns only.
       own: written at column `index` in place, when the caller's loop carries it.
       index: 0 <= index < capacity.
     Returns: hidden states after the final norm, and the cache.
     """
     x, index = _embed(config, params, token), jnp.asarray(index)
-    turns = rope_turns(config, position, x.dtype)
+    turns = _turns(config, position, x.dtype)
+    distance = position[:, :, None] - prompt_position[:, None, :]
 
     def body(carry, part):
         x, own = carry
-        number, layer, cache = part
+        number, layer, cache, window = part
         layer = _layer(config, layer)
-        q, k, v = layer.qkv(x, turns)
+        q, k, v = layer.qkv(x, _of_layer(turns, window))
         own = write(own, number, index, k, v)
-        attended = attend_both(q, cache, own, prompt_mask=prompt_mask, layer=number, index=index)
+        seen = prompt_mask if window is None else prompt_mask & (distance < window)
+        attended = attend_both(q, cache, own, prompt_mask=seen, layer=number, index=index, window=window)
         return (layer.finish(x, attended), own), None
 
-    parts = (jnp.arange(config.layers), params["layers"], prompt)
+    parts = (jnp.arange(config.layers), params["layers"], prompt, _windows(config))
     (x, own), _ = jax.lax.scan(body, (x, own), parts)
     return _final(config, params, x), own
 
@@ -94,17 +98,41 @@ def decode(
 def _run(config: ModelConfig, params: Params, token, tree, *, keep: bool):
     """(hidden, PromptCache or None)."""
     x = _embed(config, params, token)
-    turns = rope_turns(config, tree["position"], x.dtype)
+    turns = _turns(config, tree["position"], x.dtype)
 
-    def body(x, layer):
+    def body(x, part):
+        layer, window = part
         layer = _layer(config, layer)
-        q, k, v = layer.qkv(x, turns)
-        x = layer.finish(x, tree_attention(q, k, v, **tree))
+        q, k, v = layer.qkv(x, _of_layer(turns, window))
+        x = layer.finish(x, tree_attention(q, k, v, window=window, **tree))
         heads_first = lambda y: y.transpose(0, 2, 1, 3)
         return x, PromptCache(k=heads_first(k), v=heads_first(v)) if keep else None
 
-    x, cache = jax.lax.scan(_remat(config, body), x, params["layers"])
+    x, cache = jax.lax.scan(_remat(config, body), x, (params["layers"], _windows(config)))
     return _final(config, params, x), cache
+
+
+EVERYTHING = 2**30  # the window of a global layer, in tokens
+
+
+def _windows(config: ModelConfig) -> Int[Array, "L"] | None:
+    """What each layer sees; None where no layer is windowed, which leaves windows out of the program."""
+    if config.window is None:
+        return None
+    return jnp.array([EVERYTHING if i in config.global_layers else config.window for i in range(config.layers)])
+
+
+def _turns(config: ModelConfig, position: Int[Array, "R T"], dtype) -> tuple[Turns, ...]:
+    """RoPE's angles of global layers and, where they have a base of their own, of windowed ones."""
+    of = lambda base, scaling: rope_turns(config.head_width, base, scaling, position, dtype)
+    everywhere = of(config.rope_base, config.rope_scaling)
+    return (everywhere,) if config.local_rope_base is None else (everywhere, of(config.local_rope_base, None))
+
+
+def _of_layer(turns: tuple[Turns, ...], window: Int[Array, ""] | None) -> Turns:
+    if len(turns) == 1:
+        return turns[0]
+    return jax.tree.map(lambda whole, local: jnp.where(window == EVERYTHING, whole, local), *turns)
 
 
 def _remat(config: ModelConfig, body):
@@ -124,8 +152,9 @@ def _layer(config: ModelConfig, params: Params) -> Layer:
 def _embed(config: ModelConfig, params: Params, token: Int[Array, "R T"]) -> Float[Array, "R T D"]:
     table = params["embedding"]
     dtype = jnp.float64 if table.dtype == jnp.float64 else config.dtype
-    return table.at[token].get(mode="clip").astype(dtype)
+    x = table.at[token].get(mode="clip").astype(dtype)
+    return x * jnp.asarray(config.width**0.5, dtype) if config.scale_embedding else x
 
 
 def _final(config: ModelConfig, params: Params, x: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
-    return rms_norm(x, params["final_norm"], config.rms_epsilon)
+    return rms_norm(config, x, params["final_norm"])

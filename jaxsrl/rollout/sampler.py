@@ -60,7 +60,9 @@ def make_sampler(config: ModelConfig, sampling: Sampling, end: int) -> Sample:
         def body(carry):
             index, token, *_, own = carry
             newest = jax.lax.dynamic_index_in_dim(token, index - 1, 2, keepdims=False)
-            last, own = decode(config, params, newest, depth + index - 1, prompt, mask, own, index - 1)
+            last, own = decode(
+                config, params, newest, depth + index - 1, prompt, mask, prompts.position, own, index - 1
+            )
             return store((*carry[:-1], own), last)
 
         shape = (rows, slots, cap)
