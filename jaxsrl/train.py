@@ -1,5 +1,6 @@
 """The only loop: stages one after the other, each collecting, updating, evaluating and saving."""
 
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -18,10 +19,13 @@ from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
 from jaxsrl.data.sources import Order, take
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
+from jaxsrl.data.tokenizer_files import write_files
 from jaxsrl.data.used_ids import used_ids
 from jaxsrl.evals.evaluate import Evaluation, evaluate
 from jaxsrl.metrics import merge
 from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.families import read_config
+from jaxsrl.models.load import load_weights
 from jaxsrl.models.transformer import init_params
 from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
@@ -100,7 +104,7 @@ class Programs:
 def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
     """The splits of every stage, the tokenizer, and the model with that tokenizer's vocabulary.
 
-    Raises: ConfigError where the model's vocabulary is too small.
+    Raises: ConfigError where the model's vocabulary is too small; WeightsError where `weights` cannot be read.
     """
     loaded: dict[Any, Splits] = {}
     for stage in config.stages:
@@ -108,13 +112,15 @@ def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig
             loaded[stage.data] = stage.data.load(config.data_dir)
     splits = {stage.name: loaded[stage.data] for stage in config.stages}
     tokenizer, model = load_tokenizer(tokenizer_path(config)), config.model
+    if config.weights is not None:
+        model = replace(read_config(Path(config.weights)), dtype=model.dtype, remat=model.remat)
     if config.used_ids_only:
         texts = (t for s in loaded.values() for d in s.train for t in (d.problem, *d.actions, *(d.thoughts or ())))
         tokenizer = used_ids(tokenizer, texts)
-        model = replace(config.model, vocab=tokenizer.vocab_size)
-    elif config.model.vocab < tokenizer.vocab_size:
+        model = replace(model, vocab=tokenizer.vocab_size)
+    elif model.vocab < tokenizer.vocab_size:
         raise ConfigError(
-            f"model.vocab={config.model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
+            f"model.vocab={model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
             f"set model.vocab={tokenizer.vocab_size}"
         )
     return splits, tokenizer, model
@@ -132,6 +138,7 @@ def train(config: Config) -> Path:
     with open_run(folder, to_dict(config), check_unchanged) as run:
         start = _first_stage(config, run.record)
         write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt
+        _write_model(folder, config, model)
         for name, part in splits.items():
             _write_quarantine(run, name, part)
             if warnings[name]:
@@ -144,6 +151,15 @@ def train(config: Config) -> Path:
     with_report = write_report(folder)
     print(f"report: {with_report}")
     return folder
+
+
+def _write_model(folder: Path, config: Config, model: ModelConfig) -> None:
+    """What `convert` needs beside the parameters, so that a run folder can be moved without its sources."""
+    write_json(folder / "model.json", to_dict(model))
+    if config.weights is not None:
+        shutil.copyfile(Path(config.weights) / "config.json", folder / "weights_config.json")
+    if not config.used_ids_only:
+        write_files(tokenizer_path(config), folder / "tokenizer")
 
 
 def _first_stage(config: Config, record: Mapping[str, Any] | None) -> int:
@@ -175,10 +191,13 @@ def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
 
 
 def start_params(run: Run, config: Config, index: int, model: ModelConfig) -> Params:
-    """Parameters a stage starts from: random, or those an earlier stage ended with or found best."""
+    """Parameters a stage starts from: random or published, or those an earlier stage ended with or found best."""
     stage = config.stages[index]
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), index), INIT)
-    if stage.start_from is None:
+    if stage.start_from is None and config.weights is not None:
+        with run.progress.wait(f"[{stage.name}] reading {config.weights}"):
+            params = load_weights(Path(config.weights), model)
+    elif stage.start_from is None:
         params = jax.jit(init_params, static_argnums=0)(model, key)
     else:
         name, _, which = stage.start_from.partition(":")

@@ -133,6 +133,8 @@ class Config:
     """A run.
 
     Args:
+      weights: folder of a published checkpoint that stages without `start_from` start from. Its sizes replace those of
+        `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`.
       tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
       used_ids_only: keeps only the tokens that occur in the stages' data, for small models with a large tokenizer.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
@@ -144,6 +146,7 @@ class Config:
     model: ModelConfig
     stages: tuple[Stage, ...]
     seed: int = 0
+    weights: str | None = None
     tokenizer: str = "bytes"
     used_ids_only: bool = False
     template: Template = field(default_factory=Template)
@@ -163,6 +166,8 @@ class Config:
             raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2**31-1, got {self.seed}")
+        if self.weights is not None and self.used_ids_only:
+            raise ValueError("used_ids_only=true drops rows that published weights have; leave out one of the two")
         if not self.stages:
             raise ValueError("a run needs at least one stage")
         seen: list[str] = []
