@@ -27,6 +27,7 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
 from jaxsrl.models.load import load_weights
 from jaxsrl.models.transformer import init_params
+from jaxsrl.progress import Progress
 from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
@@ -133,8 +134,9 @@ def train(config: Config) -> Path:
       it cannot be used.
     """
     folder = Path(config.runs) / config.name
-    splits, tokenizer, model = load_data(config)
-    warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
+    with Progress().wait("reading and measuring the demonstrations"):
+        splits, tokenizer, model = load_data(config)
+        warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
     with open_run(folder, to_dict(config), check_unchanged) as run:
         start = _first_stage(config, run.record)
         write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt

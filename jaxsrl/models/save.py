@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -18,7 +18,7 @@ from jaxsrl.models.load import INDEX, SINGLE
 from jaxsrl.models.names import Tensor, tensors
 from jaxsrl.types import Params
 
-DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def save_weights(
@@ -40,6 +40,7 @@ def save_weights(
         raise FileExistsError(f"{folder} exists; name a new folder")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    kind = jnp.dtype(dtype)
     kept = {key: value for key, value in (source or {}).items() if key not in RESTATED}
     length = (source or {}).get("max_position_embeddings", length)
     said = kept | published_config(config, length) | {"torch_dtype": dtype}
@@ -47,15 +48,15 @@ def save_weights(
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     (building / "config.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-    shards = _shards(config, params, np.dtype(DTYPES[dtype]).itemsize, shard_bytes)
+    shards = _shards(config, params, kind.itemsize, shard_bytes)
     listed: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        held = {theirs: _tensor(params, tensor, layer, DTYPES[dtype]) for theirs, tensor, layer in shard}
+        held = {theirs: _tensor(params, tensor, layer, kind) for theirs, tensor, layer in shard}
         save_file(held, building / name, metadata={"format": "pt"})
         listed |= dict.fromkeys(held, name)
     if len(shards) > 1:
-        total = sum(_bytes(t, np.dtype(DTYPES[dtype]).itemsize) for shard in shards for _, t, _ in shard)
+        total = sum(_bytes(t, kind.itemsize) for shard in shards for _, t, _ in shard)
         index = {"metadata": {"total_size": total}, "weight_map": listed}
         (building / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     os.replace(building, folder)
