@@ -32,6 +32,7 @@ from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, open_run, write_json
+from jaxsrl.sharding import make_mesh, place_rows, state_sharding
 from jaxsrl.types import Demonstration, Params, TrainState
 from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
 
@@ -54,6 +55,7 @@ class Programs:
 
     def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
         self.config, self.model, self.tokenizer = config, model, tokenizer
+        self.mesh = make_mesh(config.mesh)
         self._made: dict[Any, Any] = {}
 
     def _once(self, key: Any, make):
@@ -64,7 +66,10 @@ class Programs:
     def actor(self, sampling: Sampling, rows: Rows) -> Actor:
         """Samplers that differ in temperature alone are one program."""
         key = replace(sampling, temperature=1.0)
-        sample = self._once(("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end)))
+        program = self._once(
+            ("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end, self.mesh))
+        )
+        sample = lambda params, prompts, *rest: program(params, place_rows(self.mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
             max_new_tokens=sampling.max_new_tokens,
@@ -94,12 +99,17 @@ class Programs:
     def train_step(self, stage: Stage):
         objective, temperature = stage.objective, stage.sampling.temperature
         gradient = self._once(
-            ("gradient", objective, temperature), lambda: make_gradient(make_loss(self.model, objective, temperature))
+            ("gradient", objective, temperature),
+            lambda: make_gradient(make_loss(self.model, objective, temperature, self.mesh), self.mesh),
         )
         return make_train_step(gradient, optimizer(stage.optimizer, stage.steps))
 
     def scorer(self, temperature: float):
-        return self._once(("score", temperature), lambda: make_scorer(self.model, temperature))
+        return self._once(("score", temperature), lambda: make_scorer(self.model, temperature, self.mesh))
+
+    def place(self, state: TrainState) -> TrainState:
+        """Committed to its devices, like all that is computed from it: else the first step would be another program."""
+        return jax.device_put(state, jax.devices()[0] if self.mesh is None else state_sharding(self.mesh, state))
 
 
 def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
@@ -141,6 +151,8 @@ def train(config: Config) -> Path:
         start = _first_stage(config, run.record)
         write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt
         _write_model(folder, config, model)
+        if len(jax.devices()) > config.mesh.size:
+            run.progress.say(f"{config.mesh.size} of {len(jax.devices())} devices are used; set mesh.fsdp or mesh.data")
         for name, part in splits.items():
             _write_quarantine(run, name, part)
             if warnings[name]:
@@ -192,20 +204,22 @@ def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
         run.progress.say(f"[{name}] {len(splits.quarantine)} bad rows set aside in {path}")
 
 
-def start_params(run: Run, config: Config, index: int, model: ModelConfig) -> Params:
+def start_params(run: Run, config: Config, index: int, programs: Programs) -> Params:
     """Parameters a stage starts from: random or published, or those an earlier stage ended with or found best."""
-    stage = config.stages[index]
+    stage, model = config.stages[index], programs.model
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), index), INIT)
+    like = jax.eval_shape(lambda: init_params(model, key))
+    where = None if programs.mesh is None else state_sharding(programs.mesh, like)
     if stage.start_from is None and config.weights is not None:
         with run.progress.wait(f"[{stage.name}] reading {config.weights}"):
-            params = load_weights(Path(config.weights), model)
+            params = load_weights(Path(config.weights), model, sharding=where)
     elif stage.start_from is None:
-        params = jax.jit(init_params, static_argnums=0)(model, key)
+        params = jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
     else:
         name, _, which = stage.start_from.partition(":")
         best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")] if which else []
-        like = jax.eval_shape(lambda: init_params(model, key))
         params = run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
+        params = params if where is None else jax.device_put(params, where)
     return params
 
 
@@ -215,10 +229,9 @@ def run_stage(
     """Trains one stage to its end, from its start or from `record`."""
     stage = config.stages[index]
     key = jax.random.fold_in(jax.random.key(config.seed), index)
-    initial = start_params(run, config, index, programs.model)
+    initial = start_params(run, config, index, programs)
     state = init_state(initial, optimizer(stage.optimizer, stage.steps), key)
-    # Committed to its device, like all that is computed from it: else the first step would be a program of its own.
-    state = jax.device_put(state, jax.devices()[0])
+    state = programs.place(state)
     loop = StageLoop(run, config, index, programs, splits, initial)
     if record:
         state = run.checkpoints.restore(run.count, state)
@@ -298,6 +311,7 @@ class StageLoop:
     def update(self, state: TrainState, collection) -> tuple[TrainState, list[dict[str, Any]]]:
         """The optimizer steps on one collection; one metrics line each."""
         packed, pack_metrics = batches(collection, self.rows)
+        packed = [place_rows(self.programs.mesh, batch) for batch in packed]
         scorer = self.programs.scorer(self.stage.sampling.temperature)
         if self.stage.objective.kl_coef:
             packed = [with_reference(batch, scorer, self.initial) for batch in packed]

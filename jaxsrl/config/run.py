@@ -9,6 +9,7 @@ from jaxsrl.data.chat import Template
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.sharding import Layout
 from jaxsrl.types import Demonstration, Objective, Reward
 from jaxsrl.update import AdamW
 
@@ -137,6 +138,7 @@ class Config:
         `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`.
       tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
       used_ids_only: keeps only the tokens that occur in the stages' data, for small models with a large tokenizer.
+      mesh: devices per mesh axis; all 1 is one device.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
       runs: folder of all runs.
       data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
@@ -151,6 +153,7 @@ class Config:
     used_ids_only: bool = False
     template: Template = field(default_factory=Template)
     rows: Rows = field(default_factory=Rows)
+    mesh: Layout = field(default_factory=Layout)
     checkpoint_every: int = 50
     log_every: int = 1
     runs: str = "runs"
@@ -180,6 +183,7 @@ class Config:
                     f"stage {stage.name}: start_from={stage.start_from!r} must be an earlier stage "
                     f"({', '.join(seen) or 'there is none'}), `:best` may follow"
                 )
+            _check_rows(stage, stage.rows or self.rows, self.mesh)
             tokens = (stage.rows or self.rows).tokens
             if stage.sampling.max_new_tokens >= tokens:
                 raise ValueError(
@@ -187,3 +191,17 @@ class Config:
                     f"prompt in rows.tokens={tokens}"
                 )
             seen.append(stage.name)
+
+
+def _check_rows(stage: Stage, rows: Rows, mesh: Layout) -> None:
+    """Every device takes the same number of rows, and of tokens where a tensor axis cuts them."""
+    for name, parts in (
+        ("rows", mesh.row_parts), ("prompt_rows", mesh.row_parts), ("evaluate_rows", mesh.row_parts),
+        ("tokens", mesh.tensor),
+    ):  # fmt: skip
+        value = getattr(rows, name)
+        if value % parts:
+            raise ValueError(
+                f"stage {stage.name}: rows.{name}={value} must be a multiple of {parts}, the parts that {mesh} cuts it "
+                f"into; the next is {-(-value // parts) * parts}"
+            )

@@ -6,6 +6,7 @@ Layers are stacked on their first axis and run by one `lax.scan`; a layer is com
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxsrl.models.cache import OwnCache, PromptCache, attend_both, write
@@ -13,6 +14,7 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
 from jaxsrl.models.rope import Turns, rope_turns
 from jaxsrl.ops.tree_attention import Backend, tree_attention
+from jaxsrl.sharding import constrain, spec
 from jaxsrl.types import Params
 
 
@@ -45,22 +47,27 @@ def head_matrix(config: ModelConfig, params: Params) -> Float[Array, "D V"]:
 def forward(
     config: ModelConfig, params: Params, token: Int[Array, "R T"], position: Int[Array, "R T"],
     enter: Int[Array, "R T"], leave: Int[Array, "R T"], *, attention_backend: Backend | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, "R T D"]:  # fmt: skip
     """Hidden states after the final norm, under tree attention (see `Batch`).
+
+    Args:
+      mesh: that parameters and rows lie on; None for one device.
 
     float64 parameters are computed with in float64, whatever `config.dtype`: they are there to check numbers.
     """
     tree = {"position": position, "enter": enter, "leave": leave, "backend": attention_backend}
-    return _run(config, params, token, tree, keep=False)[0]
+    return _run(config, params, token, tree, mesh, keep=False)[0]
 
 
 def prefill(
     config: ModelConfig, params: Params, token: Int[Array, "R T"], position: Int[Array, "R T"],
     enter: Int[Array, "R T"], leave: Int[Array, "R T"], *, attention_backend: Backend | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Float[Array, "R T D"], PromptCache]:  # fmt: skip
     """`forward`, with the keys and values of every layer."""
     tree = {"position": position, "enter": enter, "leave": leave, "backend": attention_backend}
-    return _run(config, params, token, tree, keep=True)
+    return _run(config, params, token, tree, mesh, keep=True)
 
 
 def decode(
@@ -95,21 +102,36 @@ def decode(
     return _final(config, params, x), own
 
 
-def _run(config: ModelConfig, params: Params, token, tree, *, keep: bool):
+def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
     """(hidden, PromptCache or None)."""
-    x = _embed(config, params, token)
+    x = constrain(mesh, _embed(config, params, token), "rows", None, None)
     turns = _turns(config, tree["position"], x.dtype)
 
     def body(x, part):
         layer, window = part
         layer = _layer(config, layer)
         q, k, v = layer.qkv(x, _of_layer(turns, window))
-        x = layer.finish(x, tree_attention(q, k, v, window=window, **tree))
+        attended = _attend(config, mesh, q, k, v, window=window, **tree)
+        x = constrain(mesh, layer.finish(x, attended), "rows", None, None)
         heads_first = lambda y: y.transpose(0, 2, 1, 3)
         return x, PromptCache(k=heads_first(k), v=heads_first(v)) if keep else None
 
     x, cache = jax.lax.scan(_remat(config, body), x, (params["layers"], _windows(config)))
     return _final(config, params, x), cache
+
+
+def _attend(config: ModelConfig, mesh: jax.sharding.Mesh | None, q, k, v, *, backend, window, **tree):
+    """Tree attention, of each device's own rows and heads; heads that do not divide are whole on every device."""
+    if mesh is None:
+        return tree_attention(q, k, v, backend=backend, window=window, **tree)
+    heads = "heads" if config.kv_heads % mesh.shape["tensor"] == 0 else None
+    of = lambda x, *axes: spec(mesh, x.shape, axes)
+    inner = [of(x, "rows", None, heads, None) for x in (q, k, v)]
+    outer = {name: of(x, "rows", None) for name, x in tree.items()}
+    run = lambda q, k, v, tree, window: tree_attention(q, k, v, backend=backend, window=window, **tree)
+    return jax.shard_map(
+        run, mesh=mesh, in_specs=(*inner, outer, PartitionSpec()), out_specs=inner[0], check_vma=False
+    )(q, k, v, tree, window)  # fmt: skip
 
 
 EVERYTHING = 2**30  # the window of a global layer, in tokens
