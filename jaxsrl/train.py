@@ -16,6 +16,7 @@ from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
 from jaxsrl.data.sources import Order, take
+from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.used_ids import used_ids
 from jaxsrl.evals.evaluate import Evaluation, evaluate
@@ -48,6 +49,7 @@ class Programs:
 
     def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
         self.config, self.model, self.tokenizer = config, model, tokenizer
+        self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
 
     def _once(self, key: Any, make):
@@ -61,7 +63,7 @@ class Programs:
         sample = self._once(("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end)))
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
-            max_new_tokens=sampling.max_new_tokens,
+            max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
         )  # fmt: skip
 
     def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -13,6 +14,10 @@ from jaxsrl.types import Demonstration, Grades, Metrics, Rollouts
 
 Unit = Literal["char", "word"]  # Unicode code points, or runs between white space
 Metric = Literal["ratio", "exact"]
+Where = Literal["host", "device"]
+# Rollouts are on the device as token ids; on a CPU there is no way to save, and the host needs no compiler.
+DEFAULT_WHERE: dict[str, Where] = {"cpu": "host", "gpu": "device", "tpu": "device"}
+ON_HOST = ("reference", "host")  # backends that run under no `jit`
 AUTOJUNK_FROM = 200  # elements of the expert's action from which difflib's autojunk applies
 
 
@@ -31,6 +36,8 @@ class StepSimilarity:
       metric: `exact` gives 1.0 for equal texts, else 0.0.
       malformed: reward of a completion that is not well formed, ran into the token cap, or holds no action.
       think, prefilled: see `format.parse`.
+      where: what scores a step. `host` parses decoded texts; `device` runs `similarity_device.step_rewards` on the
+        token ids. The rewards are the same numbers. None takes DEFAULT_WHERE's for the platform, for words the host.
       backend: of `ops.similarity`; None lets it choose.
     Source: arXiv:2510.25992 section 3; it leaves order, unit and autojunk open.
     """
@@ -41,6 +48,7 @@ class StepSimilarity:
     malformed: float = -1.0
     think: Think = "required"
     prefilled: bool = False
+    where: Where | None = None
     backend: Backend | None = None
 
     def __post_init__(self):
@@ -49,25 +57,62 @@ class StepSimilarity:
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
         if not np.isfinite(self.malformed):
             raise ValueError(f"malformed must be finite, got {self.malformed}")
+        if self.where not in (None, *get_args(Where)):
+            raise ValueError(f"where must be None or one of {', '.join(get_args(Where))}, got {self.where!r}")
+        if self.where == "device" and (self.unit != "char" or self.backend in ON_HOST):
+            raise ValueError(
+                f"where='device' compares characters with a backend that compiles, got unit={self.unit!r} "
+                f"backend={self.backend!r}; leave where=None"
+            )
 
     def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
         """Raises: ValueError for a rollout that writes a whole solution, or with no expert action to compare with."""
         expert = tuple(_expert_action(rollouts, demonstrations, row) for row in range(len(rollouts)))
         action = tuple(self._action(rollouts, row) for row in range(len(rollouts)))
         formed = np.array([a is not None for a in action], bool)
-        pairs = [(a, e) for a, e in zip(action, expert, strict=True) if a is not None]
-        reward = np.full(len(rollouts), self.malformed, np.float64)
-        reward[formed] = self._compare(pairs)
-        exact = np.array([a == e for a, e in zip(action, expert, strict=True)], bool)
+        where = self.chosen_where()
+        score = self._score_on_device if where == "device" and len(rollouts) else self._score_on_host
+        reward, exact, more = score(rollouts, action, expert)
         length = np.array([_count(e, self.unit) for e in expert], np.int64)
-        settings = asdict(self) | {"order": "model, expert"}
+        settings = asdict(self) | {"order": "model, expert", "where": where}
         return Grades(
             reward=reward,
             action=action,
             expert=expert,
             settings=settings,
-            metrics=_metrics(reward, formed, exact, length),
+            metrics=_metrics(reward, formed, exact, length) | more,
         )
+
+    def chosen_where(self) -> Where:
+        """`where`, or what None stands for here."""
+        if self.where is None and (self.unit != "char" or self.backend in ON_HOST):
+            return "host"
+        return self.where or DEFAULT_WHERE[jax.default_backend()]
+
+    def _score_on_host(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, Metrics]:
+        """Reward and whether action and expert's are equal, of each rollout, and nothing more to log."""
+        formed = np.array([a is not None for a in action], bool)
+        reward = np.full(len(action), self.malformed, np.float64)
+        reward[formed] = self._compare([(a, e) for a, e in zip(action, expert, strict=True) if a is not None])
+        return reward, np.array([a == e for a, e in zip(action, expert, strict=True)], bool), {}
+
+    def _score_on_device(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, Metrics]:
+        """The same from the token ids; texts too long for the device are scored on the host, and their share logged."""
+        from jaxsrl.rewards.similarity_device import grade
+
+        graded = grade(
+            rollouts, expert, autojunk=self.autojunk, think=self.think, prefilled=self.prefilled, backend=self.backend
+        )
+        for row in np.flatnonzero(graded.scored & (graded.formed != np.array([a is not None for a in action]))):
+            raise ValueError(f"rollout {row}: `text` is not what `token` spells, only one of them is well formed")
+        exact = graded.ratio == 1.0  # with autojunk too: equal texts match along their whole diagonal
+        value = exact if self.metric == "exact" else graded.ratio
+        reward = np.where(graded.formed, value, self.malformed)
+        left = np.flatnonzero(~graded.scored)
+        if left.size:
+            some = [tuple(column[i] for i in left) for column in (action, expert)]
+            reward[left], exact[left], _ = self._score_on_host(rollouts, *some)
+        return reward, exact, {"reward/on_host_share": left.size / len(action)}
 
     def _action(self, rollouts: Rollouts, row: int) -> str | None:
         if rollouts.truncated[row]:
@@ -93,7 +138,7 @@ def score_pairs(
     if not distinct:
         return np.zeros(0, np.float64)
     index = {pair: row for row, pair in enumerate(distinct)}
-    encode = _word_ids() if unit == "word" else _code_points
+    encode = _word_ids() if unit == "word" else code_points
     a, b = ([encode(pair[side]) for pair in distinct] for side in (0, 1))
     rows = _bucket(len(distinct), 64)
     width = _bucket(max(len(x) for x in (*a, *b)), 32)
@@ -105,7 +150,7 @@ def score_pairs(
     return ratio[[index[pair] for pair in pairs]]
 
 
-def _code_points(text: str) -> Int[np.ndarray, "T"]:
+def code_points(text: str) -> Int[np.ndarray, "T"]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int32)
 
 
