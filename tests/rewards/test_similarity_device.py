@@ -205,8 +205,11 @@ def agent_actions(data_dir):
 
 
 def written(tokenizer, rng, action):
-    """A completion with this action: some tokens as single bytes, some marks as text, some cut off, some not ended."""
-    data = action.encode()
+    """A completion with this action: some tokens as single bytes, some marks as text, some cut off, some not ended.
+
+    In some, `=` is `≤`: only 7 in 1,000 actions here hold a character of more than one byte.
+    """
+    data = action.replace("=", "≤" if rng.random() < 0.2 else "=").encode()
     inside = [i for i, byte in enumerate(data) if byte & 0xC0 == 0x80]
     if inside and rng.random() < 0.5:
         data = data[: rng.choice(inside)]  # what remains ends inside a character
@@ -229,7 +232,7 @@ def test_actions_of_every_tenth_numina_solution_and_of_agents_are_read_as_on_the
     actions = [action for solution in (*numina[::10], *agent_actions(data_dir)) for action in solution]
     completions = [written(qwen3, rng, action) for action in actions]
     fit = [ids for ids in completions if len(ids) <= 512]
-    assert len(fit) > 0.97 * len(actions) > 3000
+    assert len(fit) > 0.9 * len(actions) > 3000
     found = rollouts(qwen3, fit, cap=512)
     one = partial(read_action, think="required", prefilled=False, room=2048, action_room=2048)
     read, cut = jax.jit(jax.vmap(one, (0, 0, None))), 0

@@ -25,9 +25,12 @@ def join(
     known = (token >= 0) & (token < start.shape[0] - 1)
     token = jnp.where(counted & known, token, 0)
     count = jnp.where(counted & known, start[token + 1] - start[token], 0)
-    end = jnp.cumsum(count)
-    position = jnp.arange(room, dtype=end.dtype)
-    at = jnp.minimum(jnp.searchsorted(end, position, side="right"), token.shape[0] - 1)  # the token a byte belongs to
+    end = jnp.cumsum(count, dtype=jnp.int32)
+    # The token of a byte is the number of tokens that end before it or there: a scatter and a sum, half the time of a
+    # binary search (measured on a CPU).
+    ends = jnp.zeros(room, jnp.int32).at[jnp.where(counted, end, room)].add(1, mode="drop")
+    at = jnp.minimum(jnp.cumsum(ends, dtype=jnp.int32), token.shape[0] - 1)
+    position = jnp.arange(room, dtype=jnp.int32)
     address = (start[token] - end + count)[at] + position
     inside = position < end[-1]
     byte = jnp.where(inside, spelled[jnp.where(inside, address, 0)], 0)
