@@ -15,7 +15,7 @@ from jaxsrl.types import Demonstration, Grades, Metrics, Rollouts
 Unit = Literal["char", "word"]  # Unicode code points, or runs between white space
 Metric = Literal["ratio", "exact"]
 Where = Literal["host", "device"]
-# Rollouts are on the device as token ids; on a CPU there is no way to save, and the host needs no compiler.
+# Where the tokens are made. On a CPU that is the host, which has nothing to compile.
 DEFAULT_WHERE: dict[str, Where] = {"cpu": "host", "gpu": "device", "tpu": "device"}
 ON_HOST = ("reference", "host")  # backends that run under no `jit`
 AUTOJUNK_FROM = 200  # elements of the expert's action from which difflib's autojunk applies

@@ -57,7 +57,15 @@ def step_rewards(
       room, action_room: bytes of a completion (with what the template gave), code points of an action. Both are
         shapes: a completion that needs more is not cut but said not to fit.
       backend: of `ops.similarity`, one that runs under `jit`.
+    Raises: ValueError if actions have more room than MAX_ACTION, or a completion less than what the template gave.
     """
+    if max(action_room, expert.shape[1]) > MAX_ACTION:
+        raise ValueError(
+            f"actions of up to {MAX_ACTION} code points are compared, got action_room={action_room} and experts padded "
+            f"to {expert.shape[1]}; score longer ones with StepSimilarity(where='host')"
+        )
+    if room <= len(OPEN) + len(token_bytes.given):
+        raise ValueError(f"room must hold the {len(token_bytes.given)} bytes that the template gave, got {room}")
     read = partial(read_action, think=think, prefilled=prefilled, room=room, action_room=action_room)
     action, count, formed, fits = jax.vmap(read, in_axes=(0, 0, None))(token, length, token_bytes)
     compared = jnp.where(fits, count, 0)
@@ -147,7 +155,7 @@ def _experts(texts: Sequence[str], size) -> tuple[np.ndarray, np.ndarray, np.nda
 def _byte_counts(token, length, token_bytes: TokenBytes) -> Int[np.ndarray, "P"]:
     sizes = np.diff(np.asarray(token_bytes.start))
     counted = np.arange(token.shape[1])[None] < length[:, None]
-    return np.where(counted, sizes[np.where(counted, token, 0)], 0).sum(axis=1) + len(token_bytes.given)
+    return np.where(counted, sizes[np.clip(token, 0, len(sizes) - 1)], 0).sum(axis=1) + len(token_bytes.given)
 
 
 def _power_of_two(size: int, *, least: int, most: int | None = None) -> int:

@@ -151,6 +151,16 @@ def test_wrong_settings_and_rollouts_raise():
         reward(replace(found, text=("x",)), experts("x"))
 
 
+def test_room_above_the_limit_or_below_what_is_given_raises():
+    found = rollouts(BYTES, [thought("x")], Template(prefill_think=True))
+    for room, action_room, width, say in ((8192, 4097, 64, "4096"), (8192, 64, 4097, "4096"), (14, 8, 64, "room")):
+        with pytest.raises(ValueError, match=say):
+            step_rewards(
+                found.token, np.ones(1, np.int32), np.zeros((1, width), np.int32), np.ones(1, np.int32),
+                np.zeros(1, np.int32), found.token_bytes, room=room, action_room=action_room, autojunk=False,
+            )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("platform", "settings", "want"),
     [("cpu", {}, "host"), ("gpu", {}, "device"), ("tpu", {}, "device"), ("gpu", {"unit": "word"}, "host"),
