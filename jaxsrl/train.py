@@ -18,6 +18,7 @@ from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
 from jaxsrl.data.sources import Order, take
+from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.tokenizer_files import write_files
 from jaxsrl.data.used_ids import used_ids
@@ -56,6 +57,7 @@ class Programs:
     def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.mesh = make_mesh(config.mesh)
+        self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
 
     def _once(self, key: Any, make):
@@ -72,7 +74,7 @@ class Programs:
         sample = lambda params, prompts, *rest: program(params, place_rows(self.mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
-            max_new_tokens=sampling.max_new_tokens,
+            max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
         )  # fmt: skip
 
     def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):
