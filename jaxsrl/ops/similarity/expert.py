@@ -1,4 +1,4 @@
-"""What a kernel needs to know of each distinct expert sequence: where its elements stand, and which are popular."""
+"""What a kernel needs to know of each distinct expert sequence: which elements it holds, where, and how often."""
 
 from typing import NamedTuple
 
@@ -8,47 +8,50 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 
-class Elements(NamedTuple):
-    """The elements of one expert row in ascending order; what stands behind its length comes last."""
+class Expert(NamedTuple):
+    """Expert sequences; element j of row q counts if j < length[q]."""
 
-    value: Int[Array, "B"]
-    column: Int[Array, "B"]  # where the element stands in the row
-    group: Int[Array, "B"]  # 1, 2, ... for the distinct values; 0 behind the length
-    popular: Bool[Array, "B"]  # too frequent to begin or carry a block
+    length: Int[Array, "Q"]
+    ascending: Int[Array, "Q B"]  # the elements that count in ascending order, then the others
+    rank: Int[Array, "Q B"]  # of ascending[q, s] among the distinct elements, from 1; 0 if popular or behind the length
+    group: Int[Array, "Q B"]  # rank of the element in column j
+    popular: Bool[Array, "Q B"]  # the element in column j is too frequent to begin or carry a block
 
 
-def elements(b: Int[Array, "Q B"], b_len: Int[Array, "Q"], *, autojunk: bool) -> Elements:
-    """Every field [Q, B]. Popular is difflib's: b_len >= 200 and a count above b_len // 100 + 1."""
+def study(b: Int[Array, "Q B"], length: Int[Array, "Q"], *, autojunk: bool) -> Expert:
+    """Popular is difflib's: in a sequence of 200 or more, a count above length // 100 + 1."""
 
     def row(b, length):
         at = jnp.arange(b.shape[0], dtype=jnp.int32)
-        behind, value, column = lax.sort(((at >= length).astype(jnp.int32), b, at), num_keys=2)
-        first = (behind == 0) & ((at == 0) | (value != jnp.roll(value, 1)))
-        group = jnp.where(behind == 0, jnp.cumsum(first, dtype=jnp.int32), 0)
-        count = jnp.zeros(b.shape[0] + 1, jnp.int32).at[group].add(1)[group]
-        popular = (behind == 0) & (length >= 200) & (count > length // 100 + 1) & autojunk
-        return Elements(value, column, group, popular)
+        behind, ascending, column = lax.sort(((at >= length).astype(jnp.int32), b, at), num_keys=2)
+        first = (behind == 0) & ((at == 0) | (ascending != jnp.roll(ascending, 1)))
+        rank = jnp.where(behind == 0, jnp.cumsum(first, dtype=jnp.int32), 0)
+        count = jnp.zeros(b.shape[0] + 1, jnp.int32).at[rank].add(1)
+        popular = (behind == 0) & (length >= 200) & (count[rank] > length // 100 + 1) & autojunk
+        rank = jnp.where(popular, 0, rank)
+        by_column = lambda x: jnp.zeros_like(x).at[column].set(x)
+        return ascending, rank, by_column(rank), by_column(popular)
 
-    return jax.vmap(row)(b, b_len)
+    return Expert(length, *jax.vmap(row)(b, length))
 
 
-def find(
-    a: Int[Array, "P A"], b_index: Int[Array, "P"], b_len: Int[Array, "Q"], expert: Elements
+def position(
+    ascending: Int[Array, "Q B"], length: Int[Array, "Q"], wanted: Int[Array, "P A"], index: Int[Array, "P"]
 ) -> Int[Array, "P A"]:
-    """Position of each a[i] among its expert's sorted elements, the first of equals; -1 where the expert lacks it."""
+    """Where wanted[p, i] first stands in ascending[index[p]], of which `length` elements count; -1 if it does not."""
 
-    def row(a, q):
-        values, length = expert.value[q], b_len[q]
+    def row(wanted, q):
+        values = ascending[q]
 
-        def halve(_, low_high):
-            low, high = low_high
+        def halve(_, bounds):
+            low, high = bounds
             middle = (low + high) // 2
-            right = (low < high) & (values[middle] < a)
-            return jnp.where(right, middle + 1, low), jnp.where(right, high, jnp.maximum(middle, low))
+            right = (low < high) & (values[jnp.minimum(middle, values.shape[0] - 1)] < wanted)
+            return jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
 
-        low = jnp.zeros_like(a)
-        low, _ = lax.fori_loop(0, values.shape[0].bit_length(), halve, (low, low + length))
-        inside = jnp.minimum(low, values.shape[0] - 1)
-        return jnp.where((low < length) & (values[inside] == a), inside, -1)
+        low = jnp.zeros_like(wanted)
+        low, _ = lax.fori_loop(0, values.shape[0].bit_length(), halve, (low, low + length[q]))
+        at = jnp.minimum(low, values.shape[0] - 1)
+        return jnp.where((low < length[q]) & (values[at] == wanted), at, -1)
 
-    return jax.vmap(row)(a, b_index)
+    return jax.vmap(row)(wanted, index)

@@ -10,17 +10,22 @@ K grows, and the first row that reached the final K, lowest column first, is dif
 beside a block the larger waits on a stack, which so never holds more than log2(A) + 1 = 13; it is a vector with one
 rectangle a lane. Popular elements (autojunk) have no bits; a found block is then prolonged over whatever is equal.
 
-Rows are tested several at a time. The conjunction only ever loses bits, so the largest number of rows that any lane
-survived tells where it died: one reduction over the lanes serves LOOK rows (windows mostly die within these) or WALK
-(where they do not). Within such a step bits left of the rectangle may live on; this only delays the death, so that the
-next window may be tested in vain, and none is skipped. They are removed with the last row of the step.
+Barriers. Most windows die because an element or two neighbours of them are nowhere in b, whatever the rectangle. The
+last such row up to i is known beforehand (`barriers`), so that these windows cost one scalar each.
+
+Several rows a step. The conjunction only ever loses bits, so the largest number of rows that any lane survived tells
+where it died: one reduction over the lanes serves LOOK rows, and WALK or GROW where these all survive. Within a step
+bits left of the rectangle may live on; this only delays the death, so that the next window may be tested in vain, and
+none is skipped. They are removed with the last row of the step.
 
 Memory. The rows of an expert are kept once per distinct element, W = B / 32 words each, one behind the other; a[i]
 is the offset of its row. A row is read at any shift by two loads of 128 words, which run over into the neighbours'
 words: these are always outside the rectangle's columns. A straggler has its warpgroup to itself and stalls no other.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +33,13 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Int
 
-from jaxsrl.ops.similarity.expert import elements, find
+from jaxsrl.ops.similarity.expert import Expert, position, study
 
 LANES = 128
 LONGEST = 32 * LANES  # elements a side: one vector holds one row
-LOOK = 4  # rows of a window tested at first
-WALK = 8  # rows tested at a time where a window survives those, and rows added at a time below a window that passed
+LOOK = 2  # rows of a window tested at first: most windows that no barrier stops die within these, or are hits
+WALK = 8  # rows tested at a time in a window that survived LOOK; they are read at once, which is what a straggler needs
+GROW = 4  # rows added at a time below a window that passed
 TABLE_WORDS = 1 << 29  # of all experts' rows: 2 GiB; above it pairs go in chunks, each with its own experts
 
 U32, I32 = jnp.uint32, jnp.int32
@@ -79,11 +85,11 @@ def _matched(a, a_len, b, b_len, b_index, *, autojunk: bool, interpret: bool):
     words = _table_words(b.shape[1])
     if experts * words <= TABLE_WORDS:
         return _launch(*arrays, autojunk=autojunk, interpret=interpret)
-    return lax.map(  # the last chunk is smaller; each takes its experts along
-        lambda pair: jax.tree.map(lambda x: x[0], _launch(*(x[None] for x in pair), jnp.zeros(1, I32), autojunk=autojunk, interpret=interpret)),
-        (a, a_len, b[b_index], b_len[b_index]),
-        batch_size=TABLE_WORDS // words,
-    )
+    alone = jnp.zeros(1, I32)
+    launch = lambda *pair: _launch(*(x[None] for x in pair), alone, autojunk=autojunk, interpret=interpret)
+    chunk = TABLE_WORDS // words  # pairs; each takes its own copy of its expert along
+    matched, reads = lax.map(lambda pair: launch(*pair), (a, a_len, b[b_index], b_len[b_index]), batch_size=chunk)
+    return matched[:, 0], reads[:, 0]
 
 
 def _table_words(columns: int) -> int:
@@ -92,41 +98,66 @@ def _table_words(columns: int) -> int:
     return width + 1 + (columns + 1) * width + width + LANES + 1
 
 
-def _table(b, b_len, expert) -> Int[Array, "Q F"]:
-    """Bit j of the words from `_row_offset(g)` on: column j holds the element of group g, and it is not popular."""
-    columns = b.shape[1]
-
-    def row(column, group, popular):
-        live = (group > 0) & ~popular
-        word = jnp.where(live, _row_offset(group, columns) + column // 32, 0)
-        bit = jnp.where(live, U32(1) << (column % 32).astype(U32), U32(0))
-        return jnp.zeros(_table_words(columns), U32).at[word].add(bit)
-
-    return jax.vmap(row)(expert.column, expert.group, expert.popular)
-
-
 def _row_offset(group, columns: int):
     width = -(-columns // 32)
     return width + 1 + group * width
 
 
+def _table(expert: Expert) -> Int[Array, "Q F"]:
+    """Bit j of the words from `_row_offset(g)` on: column j holds the element of group g."""
+    columns = expert.group.shape[1]
+    column = jnp.arange(columns, dtype=I32)
+
+    def row(group):
+        word = jnp.where(group > 0, _row_offset(group, columns) + column // 32, 0)
+        bit = jnp.where(group > 0, U32(1) << (column % 32).astype(U32), U32(0))
+        return jnp.zeros(_table_words(columns), U32).at[word].add(bit)
+
+    return jax.vmap(row)(expert.group)
+
+
+def _groups(a, b_index, expert: Expert) -> Int[Array, "P A"]:
+    """Group of each a[i] in its expert; 0 where the expert lacks it or it is popular."""
+    at = position(expert.ascending, expert.length, a, b_index)
+    ranks = jax.vmap(lambda at, q: expert.rank[q][jnp.maximum(at, 0)])(at, b_index)
+    return jnp.where(at < 0, 0, ranks)
+
+
+def barriers(group: Int[Array, "P A"], b_index, expert: Expert) -> Int[Array, "P 2 A"]:
+    """[p, 0, i]: last row up to i whose element has no bits; [p, 1, i]: or that, with the next one's, is no pair of b.
+
+    No block holds the former; none of two rows or more holds the latter and the row behind it. -1 where there is none.
+    """
+    base = expert.group.shape[1] + 1
+    pair = lambda g: jnp.where((g[:, :-1] > 0) & (g[:, 1:] > 0), g[:, :-1] * base + g[:, 1:], 0)
+    first = lambda x: jnp.pad(x, ((0, 0), (1, 0)))
+    known = jnp.sort(first(pair(expert.group)), axis=1)
+    wanted = first(pair(group))
+    found = position(known, jnp.full(known.shape[:1], known.shape[1], I32), wanted, b_index)
+    row = jnp.broadcast_to(jnp.arange(group.shape[1], dtype=I32), group.shape)
+    one = jnp.where(group == 0, row, -1)
+    two = jnp.where((found < 0) & (row > 0), row - 1, one)
+    return jnp.stack([lax.cummax(one, axis=1), lax.cummax(jnp.maximum(one, two), axis=1)], axis=1)
+
+
 def _launch(a, a_len, b, b_len, b_index, *, autojunk: bool, interpret: bool):
     autojunk = autojunk and b.shape[1] >= 200
-    expert = elements(b, b_len, autojunk=autojunk)
-    at = find(a, b_index, b_len, expert)
-    group = jnp.where(at < 0, 0, jax.vmap(lambda g, i: g[i])(expert.group[b_index], jnp.maximum(at, 0)))
-    operands = [a_len, b_len[b_index], b_index, _row_offset(group, b.shape[1]), _table(b, b_len, expert)]
+    expert = study(b, b_len, autojunk=autojunk)
+    group = _groups(a, b_index, expert)
+    operands = [a_len, b_len[b_index], b_index, _row_offset(group, b.shape[1])]
+    operands += [barriers(group, b_index, expert), _table(expert)]
     if autojunk:
         operands += [jnp.pad(x, ((0, 0), (LANES, LANES))) for x in (a, b)]
     pairs = a.shape[0]
 
-    def kernel(a_len, b_len, b_index, offset, table, *refs):
+    def kernel(a_len, b_len, b_index, offset, barrier, table, *refs):
         *text, matched, reads = refs
         p = lax.axis_index("pair") if not interpret else pl.program_id(0)
         q = b_index[p]
         load = lambda start: table[q, pl.ds(start, LANES)]
         beside = _beside(*(x.at[k] for x, k in zip(text, (p, q), strict=True))) if text else None
-        total, read = _pair(lambda i: offset[p, i], load, beside, a_len[p], b_len[p])
+        read = Rows(lambda i: offset[p, i], lambda K, i: barrier[p, jnp.minimum(K, 1), i], load)
+        total, read = _pair(read, beside, a_len[p], b_len[p])
         matched[p, :] = jnp.full((LANES,), total, I32)
         reads[p, :] = jnp.full((LANES,), read, I32)
 
@@ -143,20 +174,22 @@ def _launch(a, a_len, b, b_len, b_index, *, autojunk: bool, interpret: bool):
     return matched[:, 0], reads[:, 0]
 
 
-def _pair(offset, load, beside, a_len, b_len):
-    """(M, rows read) of one pair.
+class Rows(NamedTuple):
+    """How the kernel reads."""
 
-    Args:
-      offset: row of a -> where its words begin.
-      load: start -> that word and the next 127.
-      beside: None, or the function that prolongs a block over equal neighbours.
-    """
+    offset: Callable  # row of a -> where its words begin
+    barrier: Callable  # (K, row) -> the last row up to this one that no window of K + 1 rows can hold, or -1
+    load: Callable  # start -> that word and the next 127
+
+
+def _pair(rows: Rows, beside, a_len, b_len):
+    """(M, rows read) of one pair; `beside` is None, or the function that prolongs a block over equal neighbours."""
     lane = lax.broadcasted_iota(I32, (LANES,), 0)
 
     def step(state):
-        rectangle, depth, total, reads, rows, columns = state
+        rectangle, depth, total, reads, row_bounds, column_bounds = state
         top, bottom, left, right = rectangle
-        i, j, size, reads = _longest(offset, load, lane, *rectangle, reads)
+        i, j, size, reads = _longest(rows, lane, *rectangle, reads)
         if beside is not None:
             i, j, size = beside(lane, *rectangle, i, j, size)
         before, after = (top, i, left, j), (i + size, bottom, j + size, right)
@@ -166,15 +199,15 @@ def _pair(offset, load, beside, a_len, b_len):
         smaller = jnp.where(both, i - top <= bottom - i - size, has_before)
         wait = [jnp.where(smaller, y, x) for x, y in zip(before, after, strict=True)]
         put = (lane == depth) & both
-        rows = jnp.where(put, wait[0] << 16 | wait[1], rows)
-        columns = jnp.where(put, wait[2] << 16 | wait[3], columns)
+        row_bounds = jnp.where(put, wait[0] << 16 | wait[1], row_bounds)
+        column_bounds = jnp.where(put, wait[2] << 16 | wait[3], column_bounds)
         depth = depth + both.astype(I32)
         last = lane == depth - 1
-        row, column = (jnp.max(jnp.where(last, x, 0)) for x in (rows, columns))
+        row, column = (jnp.max(jnp.where(last, x, 0)) for x in (row_bounds, column_bounds))
         waiting = (row >> 16, row & 0xFFFF, column >> 16, column & 0xFFFF)
         following = [jnp.where(smaller, x, y) for x, y in zip(before, after, strict=True)]
         rectangle = tuple(jnp.where(none, x, y) for x, y in zip(waiting, following, strict=True))
-        return rectangle, depth - none.astype(I32), total + size, reads, rows, columns
+        return rectangle, depth - none.astype(I32), total + size, reads, row_bounds, column_bounds
 
     zero = I32(0)
     empty = jnp.zeros((LANES,), I32)
@@ -184,7 +217,7 @@ def _pair(offset, load, beside, a_len, b_len):
     return state[2], state[3]
 
 
-def _longest(offset, load, lane, top, bottom, left, right, reads):
+def _longest(read: Rows, lane, top, bottom, left, right, reads):
     """(i, j, size) of the rectangle's longest block, size 0 at its corner if there is none; and rows read, added up."""
     start_bit = 32 * lane
     columns = _from(left - start_bit) & ~_from(right - start_bit)
@@ -194,9 +227,9 @@ def _longest(offset, load, lane, top, bottom, left, right, reads):
         survived = jnp.zeros((LANES,), I32)
         for r in range(rows):
             back = jnp.minimum(t + r, K)
-            begin = offset(i - back) - (back >> 5)
+            begin = read.offset(i - back) - (back >> 5)
             shift = (back & 31).astype(U32)
-            alive = alive & (load(begin) << shift | load(begin - 1) >> 1 >> (31 - shift))
+            alive = alive & (read.load(begin) << shift | read.load(begin - 1) >> 1 >> (31 - shift))
             if r == rows - 1:
                 alive = alive & _from(left + back - start_bit)
             survived = survived + (alive != 0).astype(I32)
@@ -209,9 +242,9 @@ def _longest(offset, load, lane, top, bottom, left, right, reads):
         for r in range(rows):
             down = added + r + 1
             inside = i + down < bottom
-            begin = offset(jnp.minimum(i + down, bottom - 1)) + (down >> 5)
+            begin = read.offset(jnp.minimum(i + down, bottom - 1)) + (down >> 5)
             shift = (down & 31).astype(U32)
-            alive = alive & (load(begin) >> shift | load(begin + 1) << 1 << (31 - shift))
+            alive = alive & (read.load(begin) >> shift | read.load(begin + 1) << 1 << (31 - shift))
             alive = alive & ~_from(jnp.where(inside, right - down, 0) - start_bit)
             survived = survived + (alive != 0).astype(I32)
             kept.append(alive)
@@ -220,6 +253,14 @@ def _longest(offset, load, lane, top, bottom, left, right, reads):
         for r in range(rows):
             best = jnp.where(jnp.broadcast_to(count > r, (LANES,)), kept[r + 1], best)
         return alive, best, count
+
+    def seek(K, i):
+        """The first window from i on that no barrier stops."""
+        barrier = lambda i: read.barrier(K, jnp.minimum(i, bottom - 1))
+        beyond = lambda state: state[1] + K + 1
+        state = (i, barrier(i))
+        stopped = lambda state: (state[0] < bottom) & (state[1] >= state[0] - K)
+        return lax.while_loop(stopped, lambda state: (beyond(state), barrier(beyond(state))), state)[0]
 
     def window(state):
         K, i, first, end, best, reads = state
@@ -236,19 +277,20 @@ def _longest(offset, load, lane, top, bottom, left, right, reads):
         def grow(_):
             def more(state):
                 added, alive, best, _, reads = state
-                alive, best, count = below(i, added, alive, best, WALK)
-                return added + count, alive, best, count, reads + WALK
+                alive, best, count = below(i, added, alive, best, GROW)
+                return added + count, alive, best, count, reads + GROW
 
-            state = (I32(0), alive, alive, I32(WALK), reads)
-            added, _, best_now, _, reads_now = lax.while_loop(lambda s: s[3] == WALK, more, state)
+            state = (I32(0), alive, alive, I32(GROW), reads)
+            added, _, best_now, _, reads_now = lax.while_loop(lambda s: s[3] == GROW, more, state)
             return K + 1 + added, i + added + 2, i - K, i, best_now, reads_now
 
         def skip(_):
             return K, i - jnp.minimum(t, K) + K + 1, first, end, best, reads
 
-        return lax.cond(passed > 0, grow, skip, 0)
+        K, i, *others = lax.cond(passed > 0, grow, skip, 0)
+        return K, seek(K, i), *others
 
-    state = (I32(0), top, top, top, jnp.zeros((LANES,), U32), reads)
+    state = (I32(0), seek(I32(0), top), top, top, jnp.zeros((LANES,), U32), reads)
     size, _, first, end, best, reads = lax.while_loop(lambda state: state[1] < bottom, window, state)
     lowest = best & (~best + 1)
     column = jnp.min(jnp.where(best != 0, start_bit + _log2(lowest), 1 << 30))

@@ -3,13 +3,10 @@
 import random
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxsrl.ops.similarity import pallas_gpu
-from jaxsrl.ops.similarity.host import matched_length as gallop
 from jaxsrl.ops.similarity.reference import matched_length as difflib_length
 
 KERNELS = {"pallas_gpu": partial(pallas_gpu.matched_length, _interpret=True)}
