@@ -33,6 +33,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Int
 
+from jaxsrl.ops.similarity.batching import joins_pairs
 from jaxsrl.ops.similarity.expert import Expert, position, study
 
 LANES = 128
@@ -62,22 +63,17 @@ def matched_length(
       _interpret: for tests alone: the same kernel body, run by Pallas' interpreter on whatever device there is.
     Raises: RuntimeError on a machine without an NVIDIA GPU, ValueError above 4,096 elements a side.
     """
-    return with_row_reads(a, a_len, b, b_len, b_index, autojunk=autojunk, _interpret=_interpret)[0]
-
-
-def with_row_reads(
-    a, a_len, b, b_len, b_index, *, autojunk: bool, _interpret: bool = False
-) -> tuple[Int[Array, "P"], Int[Array, "P"]]:
-    """M, and how many rows the kernel read for each pair: what a pair costs."""
     if max(a.shape[1], b.shape[1]) > LONGEST:
         raise ValueError(f"sequences above {LONGEST} elements: a {a.shape}, b {b.shape}; cut them or use 'reference'")
-    if not _interpret and jax.default_backend() not in ("gpu", "cuda"):
+    if not _interpret and jax.default_backend() != "gpu":
         raise RuntimeError(f"'pallas_gpu' needs an NVIDIA GPU, this is {jax.default_backend()!r}; use backend='xla'")
-    return _matched(a, a_len, b, b_len, b_index, autojunk=autojunk, interpret=_interpret)
+    impl = lambda *arrays: with_row_reads(*arrays, autojunk=autojunk, interpret=_interpret)[0]
+    return joins_pairs(impl)(a, a_len, b, b_len, b_index)
 
 
 @partial(jax.jit, static_argnames=("autojunk", "interpret"))
-def _matched(a, a_len, b, b_len, b_index, *, autojunk: bool, interpret: bool):
+def with_row_reads(a, a_len, b, b_len, b_index, *, autojunk: bool, interpret: bool):
+    """(M [P], rows read [P]): the latter is what a pair costs."""
     pairs, experts = a.shape[0], b.shape[0]
     if 0 in a.shape or 0 in b.shape:
         return jnp.zeros(pairs, I32), jnp.zeros(pairs, I32)
@@ -85,11 +81,13 @@ def _matched(a, a_len, b, b_len, b_index, *, autojunk: bool, interpret: bool):
     words = _table_words(b.shape[1])
     if experts * words <= TABLE_WORDS:
         return _launch(*arrays, autojunk=autojunk, interpret=interpret)
-    alone = jnp.zeros(1, I32)
-    launch = lambda *pair: _launch(*(x[None] for x in pair), alone, autojunk=autojunk, interpret=interpret)
-    chunk = TABLE_WORDS // words  # pairs; each takes its own copy of its expert along
-    matched, reads = lax.map(lambda pair: launch(*pair), (a, a_len, b[b_index], b_len[b_index]), batch_size=chunk)
-    return matched[:, 0], reads[:, 0]
+    chunk = TABLE_WORDS // words  # pairs, each with its own copy of its expert; the last chunk has empty ones
+    fill = -pairs % chunk
+    parts = [jnp.pad(x, [(0, fill)] + [(0, 0)] * (x.ndim - 1)) for x in (a, a_len, b[b_index], b_len[b_index])]
+    parts = tuple(x.reshape(-1, chunk, *x.shape[1:]) for x in parts)
+    own = jnp.arange(chunk, dtype=I32)
+    matched, reads = lax.map(lambda part: _launch(*part, own, autojunk=autojunk, interpret=interpret), parts)
+    return matched.reshape(-1)[:pairs], reads.reshape(-1)[:pairs]
 
 
 def _table_words(columns: int) -> int:

@@ -30,6 +30,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Int
 
+from jaxsrl.ops.similarity.batching import joins_pairs
 from jaxsrl.ops.similarity.expert import study
 
 LONGEST = 4096  # elements a side
@@ -42,7 +43,7 @@ class Cut(NamedTuple):
 
     tile: tuple[int, int] = (8, 128)  # pairs of a group: one vector register
     levels: int = 32  # of recursion, before the unfinished pairs are put together
-    unroll: int = 16  # words of a row that are spelled out; more are a loop over as many
+    unroll: int = 4  # words of a row that are spelled out; more are a loop over as many
     block_words: int = 512  # words of `equal` in a block: 2 MiB of vectors, and as much again for the next block
     planes: tuple[int, ...] = (3, 5)  # of the variants of the sweep, beside what the length itself needs
 
@@ -72,7 +73,8 @@ def matched_length(
         raise ValueError(f"sequences above {LONGEST} elements: a {a.shape}, b {b.shape}; cut them or use 'reference'")
     if not _interpret and jax.default_backend() != "tpu":
         raise RuntimeError(f"'pallas_tpu' needs a TPU, this is {jax.default_backend()!r}; use backend='xla'")
-    return _matched(a, a_len, b, b_len, b_index, autojunk=autojunk, interpret=_interpret, cut=_cut)
+    impl = partial(_matched, autojunk=autojunk, interpret=_interpret, cut=_cut)
+    return joins_pairs(impl)(a, a_len, b, b_len, b_index)
 
 
 @partial(jax.jit, static_argnames=("autojunk", "interpret", "cut"))
