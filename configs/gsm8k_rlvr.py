@@ -4,6 +4,10 @@ A model of this size solves next to nothing, so most groups are all wrong and ar
 few lucky groups say. That is the regime RLVR is known to fail in, shown as it is.
 
 Run:    launch/local.sh configs/gsm8k_rlvr.py --data-dir DATA
+Takes:  minutes on two CPU cores
+Expect: warm start: NLL 5.82 -> 1.10 nats a byte over 300 steps. RLVR: a right answer in 3.8 % of the completions in the
+        first ten steps, and in 3.8 % in the last ten; 9 to 44 % of the groups have any. Greedy on 32 held-out problems
+        0 -> 2 right, which is no more than luck. (one seed, measured 2026-11-21, commit 3e89794)
 """
 
 from jaxsrl.collect import Collect, Rows

@@ -4,12 +4,15 @@ Warm start: SFT in step form in which the calculator annotations of a step (`48/
 solutions without annotations and is rewarded by the similarity of the step it writes.
 
 Run:    launch/local.sh configs/gsm8k_srl.py --data-dir DATA
+Smoke:  --set tokenizer=tokenizers/qwen3 --set used_ids_only=true --set stages.warm.steps=20 --set stages.srl.steps=20
+        --set name=gsm8k_srl_qwen3
 Takes:  minutes on two CPU cores
 Expect: warm start: NLL 5.8 -> 2.0 nats a byte-level token over 300 steps. SRL over 60 steps, on 16 held-out problems:
         similarity of well-formed steps 0.13 -> 0.30, malformed 49 % -> 2 %; training reward 0.18 (mean of the first
         ten steps) -> 0.30 (last ten). For comparison, copying the action before gives 0.45, another problem's 0.22.
         No step is exactly the expert's: a model of this size learns how steps look, not what they say.
-        (one seed, measured 2026-11-21)
+        With Qwen3's tokenizer, its ids that occur, 20 and 20 steps: NLL 9.1 -> 4.6, malformed 98 % -> 60 %.
+        (one seed, measured 2026-11-21, commit 3e89794)
 """
 
 from jaxsrl.collect import Collect, Rows

@@ -4,9 +4,12 @@ Warm start: SFT in step form in which a step's title is its thought. The prompt 
 written (`title_hint`); the partial solution stands in the user's turn, as in arXiv:2510.25992.
 
 Run:    launch/local.sh configs/numina_srl.py --data-dir DATA
-Expect: measured with 12 of the 300 steps of the warm start: NLL 5.75 -> 3.28 nats a byte-level token. That is too
-        short to close `<think>`: all is malformed, and SRL's two steps then drop every group and move nothing.
-        (one seed, two CPU cores, 2026-11-21; the whole run was not run)
+Takes:  half an hour on two CPU cores
+Expect: warm start: NLL 5.75 -> 2.52 (step 100) -> 1.71 (300) nats a byte. SRL over 40 steps, greedy on 8 held-out
+        problems: similarity of well-formed steps 0.12 -> 0.22 (step 20) -> 0.24, malformed 88 % -> 79 %: most close
+        `<think>` twice or never, which is how far the format goes after so short a warm start. Of the completions
+        sampled in training 75 % are malformed in the first ten steps and 68 % in the last ten.
+        (one seed, measured 2026-11-21, commit 3e89794)
 """
 
 from jaxsrl.collect import Collect, Rows

@@ -135,16 +135,49 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Writes a policy of a run as a checkpoint folder that Transformers and vLLM load."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, as runs/NAME."""
+    to: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """Folder to be made."""
+    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """STAGE-last or STAGE-best-STEP; default is the newest stage's last."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Of the tensors in the files."""
+    length: int = 32_768
+    """Tokens that a server may allow, for a model from scratch."""
+
+    def __call__(self) -> None:
+        from jaxsrl.commands.weights import convert
+
+        print(convert(self.run, self.to, self.policy, self.dtype, self.length))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Versions, devices and flags of this machine; with a run folder, where the run stands and its state's hash."""
+    """Versions, devices and flags of this machine; where a run stands; whether published weights are read right."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = None
-    """Run folder, as runs/NAME."""
+    """Run folder, as runs/NAME: prints where the run stands and its state's hash."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Checkpoint folder to check against --reference; exits 1 where the logits differ."""
+    reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Arrays ids [B T] int32 and logits [B T V] float32 of another implementation."""
+    tolerance: float = 1e-4
+    """Largest error allowed, as a share of the largest logit."""
 
     def __call__(self) -> None:
         from jaxsrl.commands.doctor import machine, run_state
+        from jaxsrl.commands.weights import check_weights
 
-        print(machine() if self.run is None else run_state(self.run))
+        if (self.weights is None) != (self.reference is None):
+            raise ValueError("--weights and --reference are given together")
+        if self.weights is not None:
+            print(check_weights(self.weights, self.reference, self.tolerance))
+        else:
+            print(machine() if self.run is None else run_state(self.run))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +202,7 @@ COMMANDS = {
     "sample": Sample,
     "report": Report,
     "compare": Compare,
+    "convert": Convert,
     "doctor": Doctor,
 }
 

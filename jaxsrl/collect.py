@@ -19,6 +19,7 @@ from jaxsrl.types import (
     Objective,
     Params,
     Rollouts,
+    TokenBytes,
     TokenWeights,
     Tree,
 )
@@ -89,6 +90,7 @@ class Actor:
     template: Template
     rows: Rows
     max_new_tokens: int
+    token_bytes: TokenBytes | None = None  # for graders that work on the device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,7 @@ def _rollouts(actor: Actor, rows: Sequence[Mapping[str, Any]], first_demonstrati
         group=np.array([groups[row["slot"].tree, row["slot"].point] for row in rows], int),
         truncated=~ended,
         text=tuple(given + actor.tokenizer.decode(token[i, : length[i] - ended[i]].tolist()) for i in range(len(rows))),
+        token_bytes=actor.token_bytes,
     )
 
 
@@ -183,8 +186,9 @@ def no_rollouts(max_new_tokens: int) -> Rollouts:
 
 def join(parts: Sequence[Rollouts]) -> Rollouts:
     """Rollouts of several rounds, in order."""
-    values = {}
-    for name in vars(parts[0]):
+    # Of the tokenizer, hence the same in every round that sampled.
+    values = {"token_bytes": next((part.token_bytes for part in parts if part.token_bytes is not None), None)}
+    for name in vars(parts[0]).keys() - values.keys():
         column = [value for part in parts if (value := getattr(part, name)) is not None]
         values[name] = sum(column, ()) if name in ("form", "text") else np.concatenate(column) if column else None
     return Rollouts(**values)
@@ -192,8 +196,9 @@ def join(parts: Sequence[Rollouts]) -> Rollouts:
 
 def select(rollouts: Rollouts, which: np.ndarray) -> Rollouts:
     """The rollouts at the given indices."""
-    values = {}
-    for name, value in vars(rollouts).items():
+    values = {"token_bytes": rollouts.token_bytes}
+    for name in vars(rollouts).keys() - values.keys():
+        value = getattr(rollouts, name)
         if value is not None:
             values[name] = tuple(value[i] for i in which) if name in ("form", "text") else value[which]
     return Rollouts(**values)

@@ -1,10 +1,10 @@
 """The only loop: stages one after the other, each collecting, updating, evaluating and saving."""
 
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,22 @@ from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
 from jaxsrl.data.curation import curate, profiled
 from jaxsrl.data.sources import Order, take
+from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
+from jaxsrl.data.tokenizer_files import write_files
 from jaxsrl.data.used_ids import used_ids
 from jaxsrl.evals.evaluate import Evaluation, evaluate
 from jaxsrl.metrics import merge, read
 from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.families import read_config
+from jaxsrl.models.load import load_weights
 from jaxsrl.models.transformer import init_params
+from jaxsrl.progress import Progress
 from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, open_run, write_json
+from jaxsrl.sharding import make_mesh, place_rows, state_sharding
 from jaxsrl.types import Demonstration, Params, TrainState
 from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
 
@@ -51,6 +57,8 @@ class Programs:
 
     def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
         self.config, self.model, self.tokenizer = config, model, tokenizer
+        self.mesh = make_mesh(config.mesh)
+        self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
 
     def _once(self, key: Any, make):
@@ -61,10 +69,13 @@ class Programs:
     def actor(self, sampling: Sampling, rows: Rows) -> Actor:
         """Samplers that differ in temperature alone are one program."""
         key = replace(sampling, temperature=1.0)
-        sample = self._once(("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end)))
+        program = self._once(
+            ("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end, self.mesh))
+        )
+        sample = lambda params, prompts, *rest: program(params, place_rows(self.mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
-            max_new_tokens=sampling.max_new_tokens,
+            max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
         )  # fmt: skip
 
     def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):
@@ -91,18 +102,23 @@ class Programs:
     def train_step(self, stage: Stage):
         objective, temperature = stage.objective, stage.sampling.temperature
         gradient = self._once(
-            ("gradient", objective, temperature), lambda: make_gradient(make_loss(self.model, objective, temperature))
+            ("gradient", objective, temperature),
+            lambda: make_gradient(make_loss(self.model, objective, temperature, self.mesh), self.mesh),
         )
         return make_train_step(gradient, optimizer(stage.optimizer, stage.steps))
 
     def scorer(self, temperature: float):
-        return self._once(("score", temperature), lambda: make_scorer(self.model, temperature))
+        return self._once(("score", temperature), lambda: make_scorer(self.model, temperature, self.mesh))
+
+    def place(self, state: TrainState) -> TrainState:
+        """Committed to its devices, like all that is computed from it: else the first step would be another program."""
+        return jax.device_put(state, jax.devices()[0] if self.mesh is None else state_sharding(self.mesh, state))
 
 
 def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
     """The splits of every stage, the tokenizer, and the model with that tokenizer's vocabulary.
 
-    Raises: ConfigError where the model's vocabulary is too small.
+    Raises: ConfigError where the model's vocabulary is too small; WeightsError where `weights` cannot be read.
     """
     loaded: dict[Any, Splits] = {}
     for stage in config.stages:
@@ -110,13 +126,15 @@ def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig
             loaded[stage.data] = stage.data.load(config.data_dir)
     splits = {stage.name: loaded[stage.data] for stage in config.stages}
     tokenizer, model = load_tokenizer(tokenizer_path(config)), config.model
+    if config.weights is not None:
+        model = replace(read_config(Path(config.weights)), dtype=model.dtype, remat=model.remat)
     if config.used_ids_only:
         texts = (t for s in loaded.values() for d in s.train for t in (d.problem, *d.actions, *(d.thoughts or ())))
         tokenizer = used_ids(tokenizer, texts)
-        model = replace(config.model, vocab=tokenizer.vocab_size)
-    elif config.model.vocab < tokenizer.vocab_size:
+        model = replace(model, vocab=tokenizer.vocab_size)
+    elif model.vocab < tokenizer.vocab_size:
         raise ConfigError(
-            f"model.vocab={config.model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
+            f"model.vocab={model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
             f"set model.vocab={tokenizer.vocab_size}"
         )
     return splits, tokenizer, model
@@ -129,11 +147,15 @@ def train(config: Config) -> Path:
       it cannot be used.
     """
     folder = Path(config.runs) / config.name
-    splits, tokenizer, model = load_data(config)
-    warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
+    with Progress().wait("reading and measuring the demonstrations"):
+        splits, tokenizer, model = load_data(config)
+        warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
     with open_run(folder, to_dict(config), check_unchanged) as run:
         start = _first_stage(config, run.record)
         write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt
+        _write_model(folder, config, model)
+        if len(jax.devices()) > config.mesh.size:
+            run.progress.say(f"{config.mesh.size} of {len(jax.devices())} devices are used; set mesh.fsdp or mesh.data")
         for name, part in splits.items():
             _write_quarantine(run, name, part)
             if warnings[name]:
@@ -146,6 +168,15 @@ def train(config: Config) -> Path:
     with_report = write_report(folder)
     print(f"report: {with_report}")
     return folder
+
+
+def _write_model(folder: Path, config: Config, model: ModelConfig) -> None:
+    """What `convert` needs beside the parameters, so that a run folder can be moved without its sources."""
+    write_json(folder / "model.json", to_dict(model))
+    if config.weights is not None:
+        shutil.copyfile(Path(config.weights) / "config.json", folder / "weights_config.json")
+    if not config.used_ids_only:
+        write_files(tokenizer_path(config), folder / "tokenizer")
 
 
 def _first_stage(config: Config, record: Mapping[str, Any] | None) -> int:
@@ -176,17 +207,22 @@ def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
         run.progress.say(f"[{name}] {len(splits.quarantine)} bad rows set aside in {path}")
 
 
-def start_params(run: Run, config: Config, index: int, model: ModelConfig) -> Params:
-    """Parameters a stage starts from: random, or those an earlier stage ended with or found best."""
-    stage = config.stages[index]
+def start_params(run: Run, config: Config, index: int, programs: Programs) -> Params:
+    """Parameters a stage starts from: random or published, or those an earlier stage ended with or found best."""
+    stage, model = config.stages[index], programs.model
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), index), INIT)
-    if stage.start_from is None:
-        params = jax.jit(init_params, static_argnums=0)(model, key)
+    like = jax.eval_shape(lambda: init_params(model, key))
+    where = None if programs.mesh is None else state_sharding(programs.mesh, like)
+    if stage.start_from is None and config.weights is not None:
+        with run.progress.wait(f"[{stage.name}] reading {config.weights}"):
+            params = load_weights(Path(config.weights), model, sharding=where)
+    elif stage.start_from is None:
+        params = jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
     else:
         name, _, which = stage.start_from.partition(":")
         best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")] if which else []
-        like = jax.eval_shape(lambda: init_params(model, key))
         params = run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
+        params = params if where is None else jax.device_put(params, where)
     return params
 
 
@@ -196,10 +232,9 @@ def run_stage(
     """Trains one stage to its end, from its start or from `record`."""
     stage = config.stages[index]
     key = jax.random.fold_in(jax.random.key(config.seed), index)
-    initial = start_params(run, config, index, programs.model)
+    initial = start_params(run, config, index, programs)
     state = init_state(initial, optimizer(stage.optimizer, stage.steps), key)
-    # Committed to its device, like all that is computed from it: else the first step would be a program of its own.
-    state = jax.device_put(state, jax.devices()[0])
+    state = programs.place(state)
     loop = StageLoop(run, config, index, programs, splits, initial)
     if record:
         state = run.checkpoints.restore(run.count, state)
@@ -295,11 +330,13 @@ class StageLoop:
         """Scores a batch under the stage's first parameters, for objectives with the KL in the reward; else None."""
         if not getattr(self.stage.objective, "reward_kl_coef", 0.0):
             return None
-        return partial(self.programs.scorer(self.stage.sampling.temperature), self.initial)
+        score = self.programs.scorer(self.stage.sampling.temperature)
+        return lambda batch: score(self.initial, place_rows(self.programs.mesh, batch))
 
     def update(self, state: TrainState, collection) -> tuple[TrainState, list[dict[str, Any]]]:
         """The optimizer steps on one collection; one metrics line each."""
         packed, pack_metrics = batches(collection, self.rows)
+        packed = [place_rows(self.programs.mesh, batch) for batch in packed]
         scorer = self.programs.scorer(self.stage.sampling.temperature)
         if self.stage.objective.kl_coef:
             packed = [with_reference(batch, scorer, self.initial) for batch in packed]

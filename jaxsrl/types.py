@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 Params = Any  # the model's parameters as a pytree
 Metrics = dict[str, Any]  # name -> scalar; the name says the unit where there is one
@@ -115,6 +115,17 @@ class Prompts:
     slot_address: Int[Array, "R K 5"]  # uint32: refill round, prompt hash (2 words), branch point, sample
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenBytes:
+    """What token ids spell, for graders that read them on the device. Token t is spelled[start[t] : start[t + 1]]."""
+
+    spelled: UInt8[Array, "S"]
+    start: Int[Array, "V+1"]
+    end: int = field(metadata={"static": True})  # the id that ends a completion
+    given: bytes = field(default=b"", metadata={"static": True})  # what the template wrote of a completion, UTF-8
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rollouts:
     """Sampled completions of one optimizer step, host arrays, one row a rollout."""
@@ -130,6 +141,7 @@ class Rollouts:
     truncated: Bool[np.ndarray, "P"]  # ran to the cap without an end token
     text: tuple[str, ...] = field(repr=False)  # decoded completion, without the end token
     ref_logp: Float[np.ndarray, "P C"] | None = None  # nats, under the frozen reference, where an objective asks
+    token_bytes: TokenBytes | None = field(default=None, repr=False)  # what the ids spell; `text`, for a device
 
     def __len__(self) -> int:
         return len(self.text)

@@ -7,11 +7,13 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import forward, head_matrix
 from jaxsrl.ops.token_logprob import token_logprob
+from jaxsrl.sharding import RULES, constrain_state
 from jaxsrl.types import Batch, Metrics, Objective, Params, TrainState
 
 
@@ -73,29 +75,41 @@ def optimizer(settings: AdamW, steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw) if settings.clip_norm else adamw
 
 
-def batch_logp(config: ModelConfig, params: Params, batch: Batch, temperature: float) -> Float[Array, "R T"]:
+def batch_logp(
+    config: ModelConfig, params: Params, batch: Batch, temperature: float, mesh: jax.sharding.Mesh | None = None
+) -> Float[Array, "R T"]:
     """Log-prob of every token that carries weight, nats; 0 elsewhere.
 
     logp[t] is read from hidden[parent[t]], so all first tokens of a branch point are scored from the same logits.
     Rollouts are scored at the temperature they were sampled with, demonstrations at 1.
     """
-    hidden = forward(config, params, batch.token, batch.position, batch.enter, batch.leave)
+    hidden = forward(config, params, batch.token, batch.position, batch.enter, batch.leave, mesh=mesh)
     before = jnp.take_along_axis(hidden, batch.parent[:, :, None], axis=1)
     cooled = jnp.where(batch.rollout >= 0, 1.0 / temperature, 1.0)[:, :, None]
     before = before * cooled.astype(before.dtype)
     scored = (batch.nll_weight != 0) | (batch.pg_weight != 0)
-    flat = token_logprob(
-        before.reshape(-1, before.shape[-1]), head_matrix(config, params), batch.token.reshape(-1),
-        scored=scored.reshape(-1),
-    )  # fmt: skip
-    return flat.reshape(batch.token.shape)
+    return _score(mesh, before, head_matrix(config, params), batch.token, scored)
 
 
-def make_loss(config: ModelConfig, objective: Objective, temperature: float):
+def _score(mesh: jax.sharding.Mesh | None, before, head, token, scored):
+    """`token_logprob` of each device's own part of the tokens, under a head that every device gathers."""
+
+    def score(before, head, token, scored):
+        flat = before.reshape(-1, before.shape[-1])
+        return token_logprob(flat, head, token.reshape(-1), scored=scored.reshape(-1)).reshape(token.shape)
+
+    if mesh is None:
+        return score(before, head, token, scored)
+    own = PartitionSpec(RULES["rows"], "tensor")
+    specs = (PartitionSpec(RULES["rows"], "tensor", None), PartitionSpec(), own, own)
+    return jax.shard_map(score, mesh=mesh, in_specs=specs, out_specs=own, check_vma=False)(before, head, token, scored)
+
+
+def make_loss(config: ModelConfig, objective: Objective, temperature: float, mesh: jax.sharding.Mesh | None = None):
     """Returns loss(params, batch) -> (loss, metrics). Both add up over the batches of an optimizer step."""
 
     def loss(params: Params, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        return objective.token_loss(batch_logp(config, params, batch, temperature), batch)
+        return objective.token_loss(batch_logp(config, params, batch, temperature, mesh), batch)
 
     return loss
 
@@ -103,13 +117,13 @@ def make_loss(config: ModelConfig, objective: Objective, temperature: float):
 TrainStep = Callable[[TrainState, Sequence[Batch]], tuple[TrainState, Metrics]]
 
 
-def make_gradient(loss):
+def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
     """Returns gradient(params, batch) -> (grads, metrics), compiled: what a batch adds to an optimizer step."""
 
     @jax.jit
     def gradient(params: Params, batch: Batch):
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch)
-        return grads, metrics | {"loss": value}
+        return constrain_state(mesh, grads), metrics | {"loss": value}
 
     return gradient
 
@@ -152,9 +166,9 @@ def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
     return train_step
 
 
-def make_scorer(config: ModelConfig, temperature: float):
+def make_scorer(config: ModelConfig, temperature: float, mesh: jax.sharding.Mesh | None = None):
     """Returns score(params, batch) -> log-probs [R T], for a frozen reference or to recompute `behavior_logp`."""
-    return jax.jit(lambda params, batch: batch_logp(config, params, batch, temperature))
+    return jax.jit(lambda params, batch: batch_logp(config, params, batch, temperature, mesh))
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, key) -> TrainState:

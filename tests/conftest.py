@@ -8,6 +8,8 @@ import pytest
 
 # Broadcasting is written out in this project; a rank that sneaks in is a bug.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Sharded programs are tested on simulated devices; everything else runs on the first of them.
+jax.config.update("jax_num_cpu_devices", 8)
 
 TESTS = Path(__file__).parent
 BESIDE = TESTS.parents[1] / "shared" / "data"

@@ -22,7 +22,9 @@ def data_folder(data_dir: str | None) -> str | None:
 
 
 def tokenizer_path(config: Config) -> str:
-    """Where the config's tokenizer is: built in, absolute, or in the data folder."""
+    """Where the config's tokenizer is: built in, absolute, with the weights, or in the data folder."""
+    if config.tokenizer == "bytes" and config.weights is not None:
+        return config.weights
     if config.tokenizer == "bytes" or Path(config.tokenizer).exists():
         return config.tokenizer
     return str(datasets.find(data_folder(config.data_dir), config.tokenizer))

@@ -10,6 +10,7 @@ from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.sharding import Layout
 from jaxsrl.types import Demonstration, Objective, Reward
 from jaxsrl.update import AdamW
 
@@ -141,8 +142,11 @@ class Config:
     """A run.
 
     Args:
+      weights: folder of a published checkpoint that stages without `start_from` start from. Its sizes replace those of
+        `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`.
       tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
       used_ids_only: keeps only the tokens that occur in the stages' data, for small models with a large tokenizer.
+      mesh: devices per mesh axis; all 1 is one device.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
       runs: folder of all runs.
       data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
@@ -152,10 +156,12 @@ class Config:
     model: ModelConfig
     stages: tuple[Stage, ...]
     seed: int = 0
+    weights: str | None = None
     tokenizer: str = "bytes"
     used_ids_only: bool = False
     template: Template = field(default_factory=Template)
     rows: Rows = field(default_factory=Rows)
+    mesh: Layout = field(default_factory=Layout)
     checkpoint_every: int = 50
     log_every: int = 1
     runs: str = "runs"
@@ -171,6 +177,8 @@ class Config:
             raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2**31-1, got {self.seed}")
+        if self.weights is not None and self.used_ids_only:
+            raise ValueError("used_ids_only=true drops rows that published weights have; leave out one of the two")
         if not self.stages:
             raise ValueError("a run needs at least one stage")
         seen: list[str] = []
@@ -189,6 +197,7 @@ class Config:
                     f"stage {stage.name}: curation.profile={profile!r} must be an earlier stage "
                     f"({', '.join(seen) or 'there is none'})"
                 )
+            _check_rows(stage, stage.rows or self.rows, self.mesh)
             tokens = (stage.rows or self.rows).tokens
             if stage.sampling.max_new_tokens >= tokens:
                 raise ValueError(
@@ -196,3 +205,17 @@ class Config:
                     f"prompt in rows.tokens={tokens}"
                 )
             seen.append(stage.name)
+
+
+def _check_rows(stage: Stage, rows: Rows, mesh: Layout) -> None:
+    """Every device takes the same number of rows, and of tokens where a tensor axis cuts them."""
+    for name, parts in (
+        ("rows", mesh.row_parts), ("prompt_rows", mesh.row_parts), ("evaluate_rows", mesh.row_parts),
+        ("tokens", mesh.tensor),
+    ):  # fmt: skip
+        value = getattr(rows, name)
+        if value % parts:
+            raise ValueError(
+                f"stage {stage.name}: rows.{name}={value} must be a multiple of {parts}, the parts that {mesh} cuts it "
+                f"into; the next is {-(-value // parts) * parts}"
+            )

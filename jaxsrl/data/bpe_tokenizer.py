@@ -50,7 +50,7 @@ class BPETokenizer:
 
     def __init__(self, core: Tokenizer, *, name: str, specials: Mapping[str, int], end: str, vocab_size: int | None):
         vocab = core.get_vocab(with_added_tokens=False)
-        missing = [byte for byte, character in _ALPHABET.items() if character not in vocab]
+        missing = [byte for byte, character in ALPHABET.items() if character not in vocab]
         if missing:
             raise ValueError(f"{name}: {len(missing)} bytes have no token of their own, the first is {missing[0]}")
         if end not in specials:
@@ -58,7 +58,7 @@ class BPETokenizer:
         self.name = name
         self.specials = MappingProxyType(dict(specials))
         self.end = specials[end]
-        self.byte_ids = tuple(vocab[character] for character in _ALPHABET.values())
+        self.byte_ids = tuple(vocab[character] for character in ALPHABET.values())
         largest = max(*vocab.values(), *specials.values())
         self.vocab_size = largest + 1 if vocab_size is None else vocab_size
         if self.vocab_size <= largest:
@@ -93,8 +93,8 @@ def _alphabet() -> dict[int, str]:
     return dict(sorted(shown.items()))
 
 
-_ALPHABET = _alphabet()
-_BYTE = {character: byte for byte, character in _ALPHABET.items()}
+ALPHABET = _alphabet()
+_BYTE = {character: byte for byte, character in ALPHABET.items()}
 
 
 def load_folder(path: Path, *, tokenizer_class: str | None = None, end: str | None = None) -> BPETokenizer:

@@ -49,18 +49,19 @@ def write(own: OwnCache, layer: Int[Array, ""], index: Int[Array, ""], k: Array,
 
 def attend_both(
     q: Float[Array, "R S N H"], prompt: PromptCache, own: OwnCache, *, prompt_mask: Bool[Array, "R S T"],
-    layer: Int[Array, ""], index: Int[Array, ""],
+    layer: Int[Array, ""], index: Int[Array, ""], window: Int[Array, ""] | None = None,
 ) -> Float[Array, "R S N H"]:  # fmt: skip
     """One softmax over the prompt tokens a slot may see and its own columns up to `index`.
 
     Args:
       prompt: of this layer. own: of all layers, column `index` written.
+      window: how many of its own columns it sees at most; that of the prompt is in the mask.
     """
     rows, slots, heads, width = q.shape
     kv_heads = own.k.shape[2]
     q = (q * width**-0.5).reshape(rows, slots, kv_heads, -1, width).transpose(0, 2, 1, 3, 4)  # [R K S G H]
     shared = _over_prompt(q, prompt, prompt_mask)
-    mine = _over_own(q, own, layer, index)
+    mine = _over_own(q, own, layer, index, window)
     out = _merge(shared, mine).astype(q.dtype)
     return out.transpose(0, 2, 1, 3, 4).reshape(rows, slots, heads, width)
 
@@ -80,7 +81,7 @@ def _over_prompt(q, prompt: PromptCache, mask):
     return out.reshape(q.shape), total, top
 
 
-def _over_own(q, own: OwnCache, layer, index):
+def _over_own(q, own: OwnCache, layer, index, window):
     """Columns behind the quarter `index` is in are not read: a step costs by what was written, not by capacity."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     capacity = own.k.shape[4]
@@ -91,8 +92,9 @@ def _over_own(q, own: OwnCache, layer, index):
             size = (1, *own.k.shape[1:4], columns, own.k.shape[5])
             read = lambda all: jax.lax.dynamic_slice(all, (layer, *(layer * 0,) * 5), size)[0]
             scores = jnp.einsum("rksgh,rksch->rksgc", q, read(own.k), preferred_element_type=wide)
-            written = (jnp.arange(columns) <= index)[None, None, None, None]
-            weight, total, top = _exp(jnp.where(written, scores, jnp.finfo(wide).min))
+            column = jnp.arange(columns)
+            seen = column <= index if window is None else (column <= index) & (index - column < window)
+            weight, total, top = _exp(jnp.where(seen[None, None, None, None], scores, jnp.finfo(wide).min))
             weight = weight.astype(q.dtype)
             return jnp.einsum("rksgc,rksch->rksgh", weight, read(own.v), preferred_element_type=wide), total, top
 

@@ -5,39 +5,27 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-
-@dataclass(frozen=True, kw_only=True)
-class Llama3Scaling:
-    """Llama 3's stretch of RoPE: long wavelengths are slowed by `factor`, short ones stay, between them it blends.
-
-    Source: the Llama 3.1 release; lengths in tokens.
-    """
-
-    factor: float
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    original_length: int = 8192
-
-    def __post_init__(self):
-        if self.factor < 1:
-            raise ValueError(f"rope_scaling.factor must be >= 1, got {self.factor}")
-        if not 0 < self.low_frequency_factor < self.high_frequency_factor:
-            raise ValueError(
-                f"rope_scaling.low_frequency_factor={self.low_frequency_factor} must be below "
-                f"high_frequency_factor={self.high_frequency_factor}, and above 0"
-            )
+from jaxsrl.models.rope import Llama3Scaling, Scaling
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A pre-norm decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU.
+    """A pre-norm decoder: RMSNorm, RoPE, grouped-query attention, a gated MLP.
 
     Args:
       vocab: rows of the embedding, padding rows included.
       width, layers, heads, kv_heads, head_width, mlp_width: D, L, N, K, H, F.
       qkv_bias: biases on the query, key and value projections (Qwen2.5).
-      qk_norm: RMSNorm over every query and key head (Qwen3).
+      qk_norm: RMSNorm over every query and key head (Qwen3, Gemma 3).
       tied: embedding and head are one matrix.
+      window: tokens that a token sees in a windowed layer, itself included; None: no layer is windowed.
+      global_layers: numbers of the layers that see everything all the same (every sixth of Gemma 3).
+      local_rope_base: RoPE base of windowed layers, which are then not stretched; None: like the others.
+      query_scalar: attention scores are divided by its root; None is `head_width`.
+      activation: of the MLP's gate.
+      norm_offset: norms multiply by 1 + scale (Gemma).
+      post_norms: what attention and MLP return is normed too, before it is added (Gemma 3).
+      scale_embedding: embeddings are multiplied by the root of `width` (Gemma).
       dtype: of activations and matrix products; parameters are float32 (or whatever they are given as).
       remat: what the backward pass recomputes: `none`, `full` layers, or all but matrix products (`dots`).
     """
@@ -50,11 +38,19 @@ class ModelConfig:
     head_width: int
     mlp_width: int
     rope_base: float = 10_000.0
-    rope_scaling: Llama3Scaling | None = None
+    rope_scaling: Scaling | None = None
     rms_epsilon: float = 1e-6
     qkv_bias: bool = False
     qk_norm: bool = False
     tied: bool = True
+    window: int | None = None
+    global_layers: tuple[int, ...] = ()
+    local_rope_base: float | None = None
+    query_scalar: float | None = None
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    norm_offset: bool = False
+    post_norms: bool = False
+    scale_embedding: bool = False
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     remat: Literal["none", "full", "dots"] = "none"
 
@@ -66,8 +62,16 @@ class ModelConfig:
             raise ValueError(f"model.heads={self.heads} must be a multiple of model.kv_heads={self.kv_heads}")
         if self.head_width % 2:
             raise ValueError(f"model.head_width must be even for RoPE, got {self.head_width}")
-        for name in ("rope_base", "rms_epsilon"):
-            if not getattr(self, name) > 0:
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"model.window must be >= 1, got {self.window}")
+        if any(not 0 <= layer < self.layers for layer in self.global_layers):
+            raise ValueError(f"model.global_layers={self.global_layers} must be numbers of the {self.layers} layers")
+        if self.window is None and (self.global_layers or self.local_rope_base is not None):
+            raise ValueError("model.global_layers and model.local_rope_base need model.window")
+        if self.activation not in ("silu", "gelu_tanh"):
+            raise ValueError(f"model.activation must be silu or gelu_tanh, got {self.activation!r}")
+        for name in ("rope_base", "rms_epsilon", "local_rope_base", "query_scalar"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"model.{name} must be > 0, got {getattr(self, name)}")
         if self.dtype not in ("float32", "bfloat16", "float64"):
             raise ValueError(f"model.dtype must be float32, bfloat16 or float64, got {self.dtype!r}")
@@ -81,7 +85,7 @@ def parameter_count(config: ModelConfig) -> int:
     queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
     attention = c.width * (queries + 2 * keys) + queries * c.width
     attention += (queries + 2 * keys if c.qkv_bias else 0) + (2 * c.head_width if c.qk_norm else 0)
-    layer = attention + 3 * c.width * c.mlp_width + 2 * c.width
+    layer = attention + 3 * c.width * c.mlp_width + (4 if c.post_norms else 2) * c.width
     return c.vocab * c.width * (1 if c.tied else 2) + c.layers * layer + c.width
 
 
@@ -101,6 +105,10 @@ QWEN3 = {"qk_norm": True, "rope_base": 1e6, "dtype": "bfloat16"}
 LLAMA = {"rope_base": 5e5, "rms_epsilon": 1e-5, "dtype": "bfloat16"}
 LLAMA31 = LLAMA | {"rope_scaling": Llama3Scaling(factor=8.0)}
 LLAMA32 = LLAMA | {"rope_scaling": Llama3Scaling(factor=32.0)}
+GEMMA3 = {
+    "qk_norm": True, "rope_base": 1e6, "local_rope_base": 1e4, "activation": "gelu_tanh", "norm_offset": True,
+    "post_norms": True, "scale_embedding": True, "dtype": "bfloat16",
+}  # fmt: skip
 
 # Small ones are ours, for models from scratch over bytes; the others have their publishers' shapes.
 PRESETS = {
@@ -120,6 +128,9 @@ PRESETS = {
     "llama-3.2-3b": _sizes(3072, 28, 24, 8, 128, 8192, 128256, **LLAMA32),
     "llama-3.1-8b": _sizes(4096, 32, 32, 8, 128, 14336, 128256, False, **LLAMA31),
     "mistral-7b-v0.3": _sizes(4096, 32, 32, 8, 128, 14336, 32768, False, **LLAMA | {"rope_base": 1e6}),
+    "gemma-3-1b": _sizes(
+        1152, 26, 4, 1, 256, 6912, 262144, window=512, global_layers=(5, 11, 17, 23), query_scalar=256.0, **GEMMA3
+    ),
 }  # fmt: skip
 
 

@@ -1,53 +1,24 @@
 """One block of the decoder as a Flax NNX module, and the formulas it is made of."""
 
 import math
+from functools import partial
 from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.rope import Turns, rope
 
-Turns = tuple[Float[Array, "R T 1 H/2"], Float[Array, "R T 1 H/2"]]  # cos and sin of RoPE's angles
 
-
-def rms_norm(x: Float[Array, "... D"], scale: Float[Array, "D"], epsilon: float) -> Float[Array, "... D"]:
-    """x / sqrt(mean(x^2) + epsilon) * scale, in float32 at least."""
+def rms_norm(config: ModelConfig, x: Float[Array, "... D"], scale: Float[Array, "D"]) -> Float[Array, "... D"]:
+    """x / sqrt(mean(x^2) + epsilon) * scale, in float32 at least; times 1 + scale with `norm_offset`."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
-    return (wide * scale.reshape((1,) * (x.ndim - 1) + scale.shape)).astype(x.dtype)
-
-
-def rope_frequencies(config: ModelConfig, dtype) -> Float[Array, "H/2"]:
-    """Radians per position of each pair of a head.
-
-    Source: arXiv:2104.09864; the stretch from the Llama 3.1 release.
-    """
-    pairs = config.head_width // 2
-    frequency = config.rope_base ** (-jnp.arange(pairs, dtype=dtype) / pairs)
-    scaling = config.rope_scaling
-    if scaling is None:
-        return frequency
-    turns = scaling.original_length * frequency / (2 * math.pi)  # full turns within the original length
-    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    blend = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
-    return (1 - blend) * frequency / scaling.factor + blend * frequency
-
-
-def rope_turns(config: ModelConfig, position: Int[Array, "R T"], dtype) -> Turns:
-    """cos and sin of position times frequency, in float32 at least; all layers share them."""
-    wide = jnp.promote_types(dtype, jnp.float32)
-    angle = position[:, :, None, None].astype(wide) * rope_frequencies(config, wide)[None, None, None, :]
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rope(x: Float[Array, "R T N H"], turns: Turns) -> Float[Array, "R T N H"]:
-    """Rotates the pairs (i, i + H/2) of every head: the order of published weights."""
-    cos, sin = turns
-    first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + config.rms_epsilon)
+    scale = scale.astype(wide.dtype).reshape((1,) * (x.ndim - 1) + scale.shape)
+    return (wide * (1 + scale if config.norm_offset else scale)).astype(x.dtype)
 
 
 class Layer(nnx.Module):
@@ -65,16 +36,22 @@ class Layer(nnx.Module):
         # The residual stream keeps its scale however deep the model is (GPT-2's rule).
         for last in (self.out, self.down):
             last[...] = last[...] * (2 * c.layers) ** -0.5
-        self.attention_norm, self.mlp_norm = vector(c.width, 1.0), vector(c.width, 1.0)
+        one = 0.0 if c.norm_offset else 1.0
+        self.attention_norm, self.mlp_norm = vector(c.width, one), vector(c.width, one)
+        if c.post_norms:
+            self.attention_post_norm, self.mlp_post_norm = vector(c.width, one), vector(c.width, one)
         if c.qkv_bias:
             self.query_bias, self.key_bias, self.value_bias = vector(queries, 0.0), vector(keys, 0.0), vector(keys, 0.0)
         if c.qk_norm:
-            self.query_norm, self.key_norm = vector(c.head_width, 1.0), vector(c.head_width, 1.0)
+            self.query_norm, self.key_norm = vector(c.head_width, one), vector(c.head_width, one)
 
     def qkv(self, x: Float[Array, "R T D"], turns: Turns):
-        """Queries [R T N H], keys and values [R T K H]; queries and keys rotated."""
+        """Queries [R T N H], keys and values [R T K H]; queries and keys rotated.
+
+        Attention divides scores by the root of H; another `query_scalar` is made up for in the queries.
+        """
         c = self.config
-        x = rms_norm(x, self.attention_norm[...], c.rms_epsilon)
+        x = rms_norm(c, x, self.attention_norm[...])
         made = []
         for name, heads in (("query", c.heads), ("key", c.kv_heads), ("value", c.kv_heads)):
             y = _matmul(x, getattr(self, name)[...])
@@ -82,15 +59,21 @@ class Layer(nnx.Module):
                 y = y + getattr(self, name + "_bias")[...].astype(y.dtype)[None, None]
             y = y.reshape(*x.shape[:2], heads, c.head_width)
             if c.qk_norm and name != "value":
-                y = rms_norm(y, getattr(self, name + "_norm")[...], c.rms_epsilon)
+                y = rms_norm(c, y, getattr(self, name + "_norm")[...])
+            if name == "query" and c.query_scalar not in (None, c.head_width):
+                y = y * (c.head_width / c.query_scalar) ** 0.5
             made.append(y if name == "value" else rope(y, turns))
         return made
 
     def finish(self, x: Float[Array, "R T D"], attended: Float[Array, "R T N H"]) -> Float[Array, "R T D"]:
         """Output projection and MLP, each added to the residual stream."""
-        x = x + _matmul(attended.reshape(*x.shape[:2], -1), self.out[...])
-        y = rms_norm(x, self.mlp_norm[...], self.config.rms_epsilon)
-        return x + _matmul(jax.nn.silu(_matmul(y, self.gate[...])) * _matmul(y, self.up[...]), self.down[...])
+        c = self.config
+        y = _matmul(attended.reshape(*x.shape[:2], -1), self.out[...])
+        x = x + (rms_norm(c, y, self.attention_post_norm[...]) if c.post_norms else y)
+        y = rms_norm(c, x, self.mlp_norm[...])
+        gate = jax.nn.silu if c.activation == "silu" else partial(jax.nn.gelu, approximate=True)
+        y = _matmul(gate(_matmul(y, self.gate[...])) * _matmul(y, self.up[...]), self.down[...])
+        return x + (rms_norm(c, y, self.mlp_post_norm[...]) if c.post_norms else y)
 
 
 def matrices(rngs: nnx.Rngs, *shapes: tuple[int, int]) -> list[nnx.Param]:

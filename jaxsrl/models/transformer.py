@@ -6,12 +6,15 @@ Layers are stacked on their first axis and run by one `lax.scan`; a layer is com
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxsrl.models.cache import OwnCache, PromptCache, attend_both, write
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.models.layer import Layer, matrices, rms_norm, rope_turns
+from jaxsrl.models.layer import Layer, matrices, rms_norm
+from jaxsrl.models.rope import Turns, rope_turns
 from jaxsrl.ops.tree_attention import Backend, tree_attention
+from jaxsrl.sharding import constrain, spec
 from jaxsrl.types import Params
 
 
@@ -25,7 +28,7 @@ class Decoder(nnx.Module):
         self.embedding = nnx.Param(tables[0][...].T)
         stack = nnx.split_rngs(splits=c.layers)(nnx.vmap(lambda r: Layer(c, r), in_axes=0, out_axes=0))
         self.layers = stack(rngs)
-        self.final_norm = nnx.Param(jnp.ones(c.width, jnp.float32))
+        self.final_norm = nnx.Param(jnp.full(c.width, 0.0 if c.norm_offset else 1.0, jnp.float32))
         if not c.tied:
             self.head = tables[1]
 
@@ -44,67 +47,114 @@ def head_matrix(config: ModelConfig, params: Params) -> Float[Array, "D V"]:
 def forward(
     config: ModelConfig, params: Params, token: Int[Array, "R T"], position: Int[Array, "R T"],
     enter: Int[Array, "R T"], leave: Int[Array, "R T"], *, attention_backend: Backend | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, "R T D"]:  # fmt: skip
     """Hidden states after the final norm, under tree attention (see `Batch`).
+
+    Args:
+      mesh: that parameters and rows lie on; None for one device.
 
     float64 parameters are computed with in float64, whatever `config.dtype`: they are there to check numbers.
     """
     tree = {"position": position, "enter": enter, "leave": leave, "backend": attention_backend}
-    return _run(config, params, token, tree, keep=False)[0]
+    return _run(config, params, token, tree, mesh, keep=False)[0]
 
 
 def prefill(
     config: ModelConfig, params: Params, token: Int[Array, "R T"], position: Int[Array, "R T"],
     enter: Int[Array, "R T"], leave: Int[Array, "R T"], *, attention_backend: Backend | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Float[Array, "R T D"], PromptCache]:  # fmt: skip
     """`forward`, with the keys and values of every layer."""
     tree = {"position": position, "enter": enter, "leave": leave, "backend": attention_backend}
-    return _run(config, params, token, tree, keep=True)
+    return _run(config, params, token, tree, mesh, keep=True)
 
 
 def decode(
     config: ModelConfig, params: Params, token: Int[Array, "R S"], position: Int[Array, "R S"], prompt: PromptCache,
-    prompt_mask: Bool[Array, "R S T"], own: OwnCache, index: Int[Array, ""],
+    prompt_mask: Bool[Array, "R S T"], prompt_position: Int[Array, "R T"], own: OwnCache, index: Int[Array, ""],
 ) -> tuple[Float[Array, "R S D"], OwnCache]:  # fmt: skip
     """One token of every slot: it sees the prompt tokens its mask allows and its own columns up to `index`.
 
     Args:
+      position: of the tokens; a slot's own columns hold the positions before.
       prompt_mask: a slot that sees no prompt token at all sees its own columns only.
       own: written at column `index` in place, when the caller's loop carries it.
       index: 0 <= index < capacity.
     Returns: hidden states after the final norm, and the cache.
     """
     x, index = _embed(config, params, token), jnp.asarray(index)
-    turns = rope_turns(config, position, x.dtype)
+    turns = _turns(config, position, x.dtype)
+    distance = position[:, :, None] - prompt_position[:, None, :]
 
     def body(carry, part):
         x, own = carry
-        number, layer, cache = part
+        number, layer, cache, window = part
         layer = _layer(config, layer)
-        q, k, v = layer.qkv(x, turns)
+        q, k, v = layer.qkv(x, _of_layer(turns, window))
         own = write(own, number, index, k, v)
-        attended = attend_both(q, cache, own, prompt_mask=prompt_mask, layer=number, index=index)
+        seen = prompt_mask if window is None else prompt_mask & (distance < window)
+        attended = attend_both(q, cache, own, prompt_mask=seen, layer=number, index=index, window=window)
         return (layer.finish(x, attended), own), None
 
-    parts = (jnp.arange(config.layers), params["layers"], prompt)
+    parts = (jnp.arange(config.layers), params["layers"], prompt, _windows(config))
     (x, own), _ = jax.lax.scan(body, (x, own), parts)
     return _final(config, params, x), own
 
 
-def _run(config: ModelConfig, params: Params, token, tree, *, keep: bool):
+def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
     """(hidden, PromptCache or None)."""
-    x = _embed(config, params, token)
-    turns = rope_turns(config, tree["position"], x.dtype)
+    x = constrain(mesh, _embed(config, params, token), "rows", None, None)
+    turns = _turns(config, tree["position"], x.dtype)
 
-    def body(x, layer):
+    def body(x, part):
+        layer, window = part
         layer = _layer(config, layer)
-        q, k, v = layer.qkv(x, turns)
-        x = layer.finish(x, tree_attention(q, k, v, **tree))
+        q, k, v = layer.qkv(x, _of_layer(turns, window))
+        attended = _attend(config, mesh, q, k, v, window=window, **tree)
+        x = constrain(mesh, layer.finish(x, attended), "rows", None, None)
         heads_first = lambda y: y.transpose(0, 2, 1, 3)
         return x, PromptCache(k=heads_first(k), v=heads_first(v)) if keep else None
 
-    x, cache = jax.lax.scan(_remat(config, body), x, params["layers"])
+    x, cache = jax.lax.scan(_remat(config, body), x, (params["layers"], _windows(config)))
     return _final(config, params, x), cache
+
+
+def _attend(config: ModelConfig, mesh: jax.sharding.Mesh | None, q, k, v, *, backend, window, **tree):
+    """Tree attention, of each device's own rows and heads; heads that do not divide are whole on every device."""
+    if mesh is None:
+        return tree_attention(q, k, v, backend=backend, window=window, **tree)
+    heads = "heads" if config.kv_heads % mesh.shape["tensor"] == 0 else None
+    of = lambda x, *axes: spec(mesh, x.shape, axes)
+    inner = [of(x, "rows", None, heads, None) for x in (q, k, v)]
+    outer = {name: of(x, "rows", None) for name, x in tree.items()}
+    run = lambda q, k, v, tree, window: tree_attention(q, k, v, backend=backend, window=window, **tree)
+    return jax.shard_map(
+        run, mesh=mesh, in_specs=(*inner, outer, PartitionSpec()), out_specs=inner[0], check_vma=False
+    )(q, k, v, tree, window)  # fmt: skip
+
+
+EVERYTHING = 2**30  # the window of a global layer, in tokens
+
+
+def _windows(config: ModelConfig) -> Int[Array, "L"] | None:
+    """What each layer sees; None where no layer is windowed, which leaves windows out of the program."""
+    if config.window is None:
+        return None
+    return jnp.array([EVERYTHING if i in config.global_layers else config.window for i in range(config.layers)])
+
+
+def _turns(config: ModelConfig, position: Int[Array, "R T"], dtype) -> tuple[Turns, ...]:
+    """RoPE's angles of global layers and, where they have a base of their own, of windowed ones."""
+    of = lambda base, scaling: rope_turns(config.head_width, base, scaling, position, dtype)
+    everywhere = of(config.rope_base, config.rope_scaling)
+    return (everywhere,) if config.local_rope_base is None else (everywhere, of(config.local_rope_base, None))
+
+
+def _of_layer(turns: tuple[Turns, ...], window: Int[Array, ""] | None) -> Turns:
+    if len(turns) == 1:
+        return turns[0]
+    return jax.tree.map(lambda whole, local: jnp.where(window == EVERYTHING, whole, local), *turns)
 
 
 def _remat(config: ModelConfig, body):
@@ -124,8 +174,9 @@ def _layer(config: ModelConfig, params: Params) -> Layer:
 def _embed(config: ModelConfig, params: Params, token: Int[Array, "R T"]) -> Float[Array, "R T D"]:
     table = params["embedding"]
     dtype = jnp.float64 if table.dtype == jnp.float64 else config.dtype
-    return table.at[token].get(mode="clip").astype(dtype)
+    x = table.at[token].get(mode="clip").astype(dtype)
+    return x * jnp.asarray(config.width**0.5, dtype) if config.scale_embedding else x
 
 
 def _final(config: ModelConfig, params: Params, x: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
-    return rms_norm(x, params["final_norm"], config.rms_epsilon)
+    return rms_norm(config, x, params["final_norm"])

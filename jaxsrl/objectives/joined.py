@@ -47,7 +47,9 @@ def _with_rows(rollouts: Rollouts, target, groups, owner, wide: int) -> Rollouts
     more = len(groups)
     values = {}
     for name, value in vars(rollouts).items():
-        if isinstance(value, tuple):
+        if name == "token_bytes":
+            values[name] = value
+        elif isinstance(value, tuple):
             values[name] = value + ("" if name == "text" else "solve",) * more
         elif value is None or value.ndim == 1:
             values[name] = None if value is None else np.concatenate([value, np.zeros(more, value.dtype)])

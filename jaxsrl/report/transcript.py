@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from difflib import SequenceMatcher
 from typing import Any
 
+from jaxsrl.ops import similarity
 from jaxsrl.report.html import Html, join, tag
 
 THOUGHT = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
@@ -66,8 +66,8 @@ def blocks(action: str, expert: str, *, words: bool, autojunk: bool) -> list[tup
     """Character ranges of the action that were matched; a block of words spans the white space between them."""
     units = [m.span() for m in re.finditer(r"\S+", action)] if words else [(i, i + 1) for i in range(len(action))]
     a, b = (action.split(), expert.split()) if words else (action, expert)
-    found = SequenceMatcher(None, a, b, autojunk=autojunk).get_matching_blocks()
-    return [(units[m.a][0], units[m.a + m.size - 1][1]) for m in found if m.size]
+    found = similarity.blocks(a, b, autojunk=autojunk)
+    return [(units[i][0], units[i + size - 1][1]) for i, _, size in found]
 
 
 def _unmatched(text: str) -> Html:

@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsrl.ops.similarity import Backend, matched_length
+from jaxsrl.ops.similarity import LONGEST, ON_HOST, Backend, blocks, lcs_length, matched_length
 from jaxsrl.rewards.format import Think, parse
 from jaxsrl.types import Demonstration, Grades, Metrics, Rollouts
 
 Unit = Literal["char", "word"]  # Unicode code points, or runs between white space
-Metric = Literal["ratio", "exact"]
+Metric = Literal["ratio", "indel", "exact"]
+Where = Literal["host", "device"]
+# Where the tokens are made. On a CPU that is the host, which has nothing to compile.
+DEFAULT_WHERE: dict[str, Where] = {"cpu": "host", "gpu": "device", "tpu": "device"}
 AUTOJUNK_FROM = 200  # elements of the expert's action from which difflib's autojunk applies
 
 
@@ -28,9 +32,12 @@ class StepSimilarity:
       autojunk: difflib's default and therefore the paper's. An expert action of 200 units or more loses most of its
         characters in the search: ratios fall by about 0.13 there (synthetic math steps). False has no such
         cliff; the metrics show it.
-      metric: `exact` gives 1.0 for equal texts, else 0.0.
+      metric: `ratio` is difflib's; `indel` counts the longest common subsequence instead of matching blocks, another
+        reward that ranks nearly alike and is cheap; `exact` gives 1.0 for equal texts, else 0.0.
       malformed: reward of a completion that is not well formed, ran into the token cap, or holds no action.
       think, prefilled: see `format.parse`.
+      where: what scores a step. `host` parses decoded texts; `device` runs `similarity_device.step_rewards` on the
+        token ids. The rewards are the same numbers. None takes DEFAULT_WHERE's for the platform, for words the host.
       backend: of `ops.similarity`; None lets it choose.
     Source: arXiv:2510.25992 section 3; it leaves order, unit and autojunk open.
     """
@@ -41,6 +48,7 @@ class StepSimilarity:
     malformed: float = -1.0
     think: Think = "required"
     prefilled: bool = False
+    where: Where | None = None
     backend: Backend | None = None
 
     def __post_init__(self):
@@ -49,25 +57,65 @@ class StepSimilarity:
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
         if not np.isfinite(self.malformed):
             raise ValueError(f"malformed must be finite, got {self.malformed}")
+        if self.where not in (None, *get_args(Where)):
+            raise ValueError(f"where must be None or one of {', '.join(get_args(Where))}, got {self.where!r}")
+        if self.where == "device" and self._needs_host():
+            raise ValueError(
+                f"where='device' compares characters by ratio with a backend that compiles, got unit={self.unit!r} "
+                f"metric={self.metric!r} backend={self.backend!r}; leave where=None"
+            )
 
     def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
         """Raises: ValueError for a rollout that writes a whole solution, or with no expert action to compare with."""
         expert = tuple(_expert_action(rollouts, demonstrations, row) for row in range(len(rollouts)))
         action = tuple(self._action(rollouts, row) for row in range(len(rollouts)))
         formed = np.array([a is not None for a in action], bool)
-        pairs = [(a, e) for a, e in zip(action, expert, strict=True) if a is not None]
-        reward = np.full(len(rollouts), self.malformed, np.float64)
-        reward[formed] = self._compare(pairs)
-        exact = np.array([a == e for a, e in zip(action, expert, strict=True)], bool)
+        where = self.chosen_where()
+        score = self._score_on_device if where == "device" and len(rollouts) else self._score_on_host
+        reward, exact, more = score(rollouts, action, expert)
         length = np.array([_count(e, self.unit) for e in expert], np.int64)
-        settings = asdict(self) | {"order": "model, expert"}
+        settings = asdict(self) | {"order": "model, expert", "where": where}
         return Grades(
             reward=reward,
             action=action,
             expert=expert,
             settings=settings,
-            metrics=_metrics(reward, formed, exact, length),
+            metrics=_metrics(reward, formed, exact, length) | more,
         )
+
+    def chosen_where(self) -> Where:
+        """`where`, or what None stands for here."""
+        if self.where is None and self._needs_host():
+            return "host"
+        return self.where or DEFAULT_WHERE[jax.default_backend()]
+
+    def _needs_host(self) -> bool:
+        return self.unit != "char" or self.metric == "indel" or self.backend in ON_HOST
+
+    def _score_on_host(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, Metrics]:
+        """Reward and whether action and expert's are equal, of each rollout, and nothing more to log."""
+        formed = np.array([a is not None for a in action], bool)
+        reward = np.full(len(action), self.malformed, np.float64)
+        reward[formed] = self._compare([(a, e) for a, e in zip(action, expert, strict=True) if a is not None])
+        return reward, np.array([a == e for a, e in zip(action, expert, strict=True)], bool), {}
+
+    def _score_on_device(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, Metrics]:
+        """The same from the token ids; texts too long for the device are scored on the host, and their share logged."""
+        from jaxsrl.rewards.similarity_device import grade
+
+        graded = grade(
+            rollouts, expert, autojunk=self.autojunk, think=self.think, prefilled=self.prefilled, backend=self.backend
+        )
+        for row in np.flatnonzero(graded.scored & (graded.formed != np.array([a is not None for a in action]))):
+            raise ValueError(f"rollout {row}: `text` is not what `token` spells, only one of them is well formed")
+        exact = graded.ratio == 1.0  # with autojunk too: equal texts match along their whole diagonal
+        value = exact if self.metric == "exact" else graded.ratio
+        reward = np.where(graded.formed, value, self.malformed)
+        left = np.flatnonzero(~graded.scored)
+        if left.size:
+            some = [tuple(column[i] for i in left) for column in (action, expert)]
+            reward[left], exact[left], _ = self._score_on_host(rollouts, *some)
+        return reward, exact, {"reward/on_host_share": left.size / len(action)}
 
     def _action(self, rollouts: Rollouts, row: int) -> str | None:
         if rollouts.truncated[row]:
@@ -78,34 +126,64 @@ class StepSimilarity:
     def _compare(self, pairs: list[tuple[str, str]]) -> Float[np.ndarray, "P"]:
         if self.metric == "exact":
             return np.array([a == b for a, b in pairs], np.float64)
-        return score_pairs(pairs, unit=self.unit, autojunk=self.autojunk, backend=self.backend)
+        return score_pairs(
+            pairs, unit=self.unit, autojunk=self.autojunk, indel=self.metric == "indel", backend=self.backend
+        )  # fmt: skip
 
 
 def score_pairs(
-    pairs: Sequence[tuple[str, str]], *, unit: Unit = "char", autojunk: bool = True, backend: Backend | None = None
+    pairs: Sequence[tuple[str, str]],
+    *,
+    unit: Unit = "char",
+    autojunk: bool = True,
+    indel: bool = False,
+    backend: Backend | None = None,
 ) -> Float[np.ndarray, "P"]:
     """difflib's ratio of (model, expert) texts, float64: bit for bit `SequenceMatcher(None, *pair, autojunk).ratio()`.
 
-    Texts are compared as they are, not stripped. Equal pairs are computed once. Arrays are padded to a power of two,
-    32 elements and 64 pairs at least, so that a compiled backend meets few shapes in a whole run.
+    Texts are compared as they are, not stripped. Equal pairs are computed once, and what belongs to an expert once for
+    all that are compared with it. Arrays are padded to a power of two, 32 elements and 64 pairs at least, so that a
+    compiled backend meets few shapes in a whole run. Texts that no backend takes are compared one by one.
+
+    Args:
+      indel: 2 LCS / (|model| + |expert|) instead; `autojunk` and `backend` do not matter to it.
+    Raises: ValueError if `indel` is asked for texts of more than 4,096 units.
     """
     distinct = list(dict.fromkeys(pairs))
     if not distinct:
         return np.zeros(0, np.float64)
-    index = {pair: row for row, pair in enumerate(distinct)}
-    encode = _word_ids() if unit == "word" else _code_points
-    a, b = ([encode(pair[side]) for pair in distinct] for side in (0, 1))
-    rows = _bucket(len(distinct), 64)
-    width = _bucket(max(len(x) for x in (*a, *b)), 32)
-    a, a_len = _padded(a, rows, width)
-    b, b_len = _padded(b, rows, width)
-    matched = np.asarray(matched_length(a, a_len, b, b_len, autojunk=autojunk, backend=backend), np.int64)
-    total = a_len.astype(np.int64) + b_len
+    encode = _word_ids() if unit == "word" else code_points
+    coded = {text: encode(text) for pair in distinct for text in pair}
+    a, b = ([coded[pair[side]] for pair in distinct] for side in (0, 1))
+    total = np.array([len(x) + len(y) for x, y in zip(a, b, strict=True)], np.int64)
+    long = np.array([max(len(x), len(y)) > LONGEST for x, y in zip(a, b, strict=True)])
+    matched = np.zeros(len(distinct), np.int64)
+    short = np.flatnonzero(~long | indel)
+    if short.size:
+        matched[short] = _matched([a[i] for i in short], [b[i] for i in short], autojunk, indel, backend)
+    for i in np.flatnonzero(long & (not indel)):
+        matched[i] = sum(size for *_, size in blocks(a[i].tolist(), b[i].tolist(), autojunk=autojunk))
     ratio = np.where(total == 0, 1.0, 2.0 * matched / np.maximum(total, 1))
+    index = {pair: row for row, pair in enumerate(distinct)}
     return ratio[[index[pair] for pair in pairs]]
 
 
-def _code_points(text: str) -> Int[np.ndarray, "T"]:
+def _matched(a, b, autojunk: bool, indel: bool, backend: Backend | None) -> Int[np.ndarray, "P"]:
+    """Matched units of each pair of encoded texts, in one call."""
+    experts = {y.tobytes(): y for y in b}
+    row = {key: i for i, key in enumerate(experts)}
+    pairs, rows = _bucket(len(a), 64), _bucket(len(experts), 64)
+    width = _bucket(max(len(x) for x in (*a, *b)), 32)
+    index = np.zeros(pairs, np.int32)
+    index[: len(b)] = [row[y.tobytes()] for y in b]
+    arrays = (*_padded(a, pairs, width), *_padded(list(experts.values()), rows, width))
+    if indel:
+        return np.asarray(lcs_length(*arrays, b_index=index), np.int64)[: len(a)]
+    found = matched_length(*arrays, b_index=index, autojunk=autojunk, backend=backend)
+    return np.asarray(found, np.int64)[: len(a)]
+
+
+def code_points(text: str) -> Int[np.ndarray, "T"]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int32)
 
 

@@ -10,6 +10,7 @@ from jaxsrl.models.cache import init_own_cache
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import decode, head_matrix, prefill
 from jaxsrl.rollout.sampling import Sampling, draw, slot_keys
+from jaxsrl.sharding import constrain
 from jaxsrl.types import Params, Prompts
 
 Sample = Callable[
@@ -26,7 +27,7 @@ def prompt_mask(prompts: Prompts) -> Array:
     return seen | own  # an unused slot sees one token, so that its softmax is finite
 
 
-def make_sampler(config: ModelConfig, sampling: Sampling, end: int) -> Sample:
+def make_sampler(config: ModelConfig, sampling: Sampling, end: int, mesh: jax.sharding.Mesh | None = None) -> Sample:
     """Returns sample(params, prompts, key, temperature) -> (token, logp, length); pure, to be jitted by the caller.
 
     `token` is 0 and `logp` 0 past a completion's length; the length counts the end token. The temperature is an
@@ -38,7 +39,9 @@ def make_sampler(config: ModelConfig, sampling: Sampling, end: int) -> Sample:
 
     def sample(params, prompts, key, temperature):
         rows, slots = prompts.slot_parent.shape
-        hidden, prompt = prefill(config, params, prompts.token, prompts.position, prompts.enter, prompts.leave)
+        hidden, prompt = prefill(
+            config, params, prompts.token, prompts.position, prompts.enter, prompts.leave, mesh=mesh
+        )
         mask = prompt_mask(prompts)
         head = head_matrix(config, params)
         keys = slot_keys(key, prompts.slot_address)
@@ -60,14 +63,19 @@ def make_sampler(config: ModelConfig, sampling: Sampling, end: int) -> Sample:
         def body(carry):
             index, token, *_, own = carry
             newest = jax.lax.dynamic_index_in_dim(token, index - 1, 2, keepdims=False)
-            last, own = decode(config, params, newest, depth + index - 1, prompt, mask, own, index - 1)
+            last, own = decode(
+                config, params, newest, depth + index - 1, prompt, mask, prompts.position, own, index - 1
+            )
             return store((*carry[:-1], own), last)
 
         shape = (rows, slots, cap)
         start = (
             jnp.int32(0), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, _logit_dtype(hidden)),
             jnp.zeros((rows, slots), jnp.int32), ~prompts.slot_active,
-            init_own_cache(config, rows, slots, cap, hidden.dtype),
+            jax.tree.map(
+                lambda x: constrain(mesh, x, None, "rows", "heads", None, None, None),
+                init_own_cache(config, rows, slots, cap, hidden.dtype),
+            ),
         )  # fmt: skip
         running = lambda carry: (carry[0] < cap) & ~jnp.all(carry[4])
         _, token, logp, length, _, _ = jax.lax.while_loop(running, body, store(start, last))

@@ -1,5 +1,6 @@
 """Prefill and decode give the hidden states of the dense sequence, and a step does not copy the cache."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -46,30 +47,35 @@ def random_params(dtype):
     return jax.tree.map(lambda x: jnp.asarray(draw(x), dtype), shapes)
 
 
-@jax.jit
-def decoded(params, prompt_token, token, mask, depth):
+@partial(jax.jit, static_argnums=0)
+def decoded(config, params, prompt_token, token, mask, depth):
     """Hidden states [R K C D] of `token` [R K C] put into the slots one column at a time, inside a loop."""
     fields = material()[0]
-    hidden, prompt = prefill(CONFIG, params, prompt_token, *fields)
+    hidden, prompt = prefill(config, params, prompt_token, *fields)
 
     def body(carry):
         index, own, made = carry
-        last, own = decode(CONFIG, params, token[:, :, index], depth + index, prompt, mask, own, index)
+        last, own = decode(config, params, token[:, :, index], depth + index, prompt, mask, fields[0], own, index)
         return index + 1, own, jax.lax.dynamic_update_index_in_dim(made, last, index, 2)
 
-    own = init_own_cache(CONFIG, 2, K, C, hidden.dtype)
-    start = (jnp.int32(0), own, jnp.zeros((2, K, C, CONFIG.width), hidden.dtype))
+    own = init_own_cache(config, 2, K, C, hidden.dtype)
+    start = (jnp.int32(0), own, jnp.zeros((2, K, C, config.width), hidden.dtype))
     return hidden, jax.lax.while_loop(lambda carry: carry[0] < C, body, start)[2]
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-10)])
-def test_prefill_and_decode_equal_the_dense_sequence(dtype, bound):
+WINDOWED = replace(CONFIG, window=5, global_layers=(1,), local_rope_base=1e3)
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "bound"), [(CONFIG, "float32", 1e-5), (CONFIG, "float64", 1e-10), (WINDOWED, "float64", 1e-10)]
+)
+def test_prefill_and_decode_equal_the_dense_sequence(config, dtype, bound):
     with jax.enable_x64(dtype == "float64"):
         params = random_params(dtype)
         _, mask, depth, paths = material()
         prompt_token = jax.random.randint(jax.random.key(1), (2, T), 0, 31)
         token = jax.random.randint(jax.random.key(2), (2, K, C), 0, 31)
-        prompt, made = decoded(params, prompt_token, token, mask, depth)
+        prompt, made = decoded(config, params, prompt_token, token, mask, depth)
 
         # Dense: each slot's path and completion as a row of its own, filled up at the end.
         rows = np.zeros((2 * K, T + C), np.int32)
@@ -78,7 +84,7 @@ def test_prefill_and_decode_equal_the_dense_sequence(dtype, bound):
             rows[n, len(path) : len(path) + C] = token[r, s]
         position = jnp.broadcast_to(jnp.arange(T + C)[None], rows.shape)
         zero = jnp.zeros(rows.shape, jnp.int32)
-        dense = jax.jit(partial(forward, CONFIG))(params, jnp.asarray(rows), position, zero, zero + 1)
+        dense = jax.jit(partial(forward, config))(params, jnp.asarray(rows), position, zero, zero + 1)
         largest = np.abs(dense).max()
         for n, ((r, s), path) in enumerate(paths.items()):
             close = partial(np.testing.assert_allclose, atol=bound * largest, rtol=0)
@@ -86,7 +92,7 @@ def test_prefill_and_decode_equal_the_dense_sequence(dtype, bound):
             close(made[r, s], dense[n, len(path) : len(path) + C])
 
         # The control: with a mask that lets every slot see its whole row, the numbers differ.
-        _, leaking = decoded(params, prompt_token, token, jnp.ones_like(mask), depth)
+        _, leaking = decoded(config, params, prompt_token, token, jnp.ones_like(mask), depth)
         assert np.abs(leaking - made).max() > 1e-2 * largest
 
 
@@ -95,8 +101,8 @@ def test_slots_do_not_see_each_other():
     _, mask, depth, _ = material()
     prompt_token = jax.random.randint(jax.random.key(1), (2, T), 0, 31)
     token = jax.random.randint(jax.random.key(2), (2, K, C), 0, 30)
-    before = decoded(params, prompt_token, token, mask, depth)[1]
-    after = decoded(params, prompt_token, token.at[0, 1, 2].add(1), mask, depth)[1]
+    before = decoded(CONFIG, params, prompt_token, token, mask, depth)[1]
+    after = decoded(CONFIG, params, prompt_token, token.at[0, 1, 2].add(1), mask, depth)[1]
     moved = np.any(np.asarray(before != after), axis=-1)
     want = np.zeros_like(moved)
     want[0, 1, 2:] = True
@@ -115,7 +121,8 @@ def test_a_step_does_not_copy_the_cache():
 
         def body(carry):
             index, token, own = carry
-            last, own = decode(config, params, token, token * 0 + index, prompt, mask, own, index)
+            position = jnp.zeros((rows, 16), jnp.int32)
+            last, own = decode(config, params, token, token * 0 + index, prompt, mask, position, own, index)
             return index + 1, jnp.argmax(last, axis=-1).astype(jnp.int32), own
 
         start = (jnp.int32(0), token[:, :slots], own)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.models.config import Llama3Scaling, ModelConfig
-from jaxsrl.models.layer import rope_frequencies
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.rope import Llama3Scaling, rope_frequencies
 from jaxsrl.models.transformer import forward, head_matrix, init_params
 
 SMALL = ModelConfig(
@@ -51,40 +51,52 @@ def causal(token):
 def written_out(config, params, token):
     """The logits of one sequence, token by token and head by head, in float64."""
     c, p = config, jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-    norm = lambda x, w: x / math.sqrt(np.mean(x * x) + c.rms_epsilon) * w
-    frequency = [c.rope_base ** (-2 * i / c.head_width) for i in range(c.head_width // 2)]
-    frequency = [stretched(f, c.rope_scaling) for f in frequency]
+    norm = lambda x, w: x / math.sqrt(np.mean(x * x) + c.rms_epsilon) * (1 + w if c.norm_offset else w)
+    post = lambda x, layer, name: norm(x, layer[name]) if c.post_norms else x
+    powers = [-2 * i / c.head_width for i in range(c.head_width // 2)]
+    everywhere = [stretched(c.rope_base**power, c.rope_scaling) for power in powers]
+    local = [c.local_rope_base**power for power in powers] if c.local_rope_base else everywhere
+    windowed = lambda number: c.window is not None and number not in c.global_layers
 
-    def turn(x, position):
+    def turn(x, position, number):
         half, out = c.head_width // 2, x.copy()
-        for i, f in enumerate(frequency):
+        for i, f in enumerate(local if windowed(number) else everywhere):
             cos, sin = math.cos(position * f), math.sin(position * f)
             out[i], out[i + half] = x[i] * cos - x[i + half] * sin, x[i + half] * cos + x[i] * sin
         return out
 
-    def heads(x, layer, name, position):
+    def heads(x, layer, name, position, number):
         made = (x @ layer[name] + layer[f"{name}_bias"]).reshape(-1, c.head_width)
-        return made if name == "value" else np.stack([turn(norm(h, layer[f"{name}_norm"]), position) for h in made])
+        if name == "value":
+            return made
+        return np.stack([turn(norm(h, layer[f"{name}_norm"]), position, number) for h in made])
 
-    xs = [p["embedding"][t] for t in token]
+    xs = [p["embedding"][t] * (math.sqrt(c.width) if c.scale_embedding else 1) for t in token]
     for number in range(c.layers):
         layer = {name: x[number] for name, x in p["layers"].items()}
         made = [
-            [heads(norm(x, layer["attention_norm"]), layer, name, t) for name in ("query", "key", "value")]
+            [heads(norm(x, layer["attention_norm"]), layer, name, t, number) for name in ("query", "key", "value")]
             for t, x in enumerate(xs)
         ]
         for t in range(len(xs)):
             out = []
             for n in range(c.heads):
                 own = n // (c.heads // c.kv_heads)
-                seen, q = made[: t + 1], made[t][0][n] / math.sqrt(c.head_width)
+                seen, q = made[: t + 1], made[t][0][n] / math.sqrt(c.query_scalar or c.head_width)
+                seen = seen[-c.window :] if windowed(number) else seen
                 weight = np.array([math.exp(q @ k[own]) for _, k, _ in seen])
                 out.append(sum(w * v[own] for w, (_, _, v) in zip(weight, seen, strict=True)) / weight.sum())
-            x = xs[t] + np.concatenate(out) @ layer["out"]
+            x = xs[t] + post(np.concatenate(out) @ layer["out"], layer, "attention_post_norm")
             y = norm(x, layer["mlp_norm"])
-            gate = y @ layer["gate"]
-            xs[t] = x + (gate / (1 + np.exp(-gate)) * (y @ layer["up"])) @ layer["down"]
+            y = (ACTIVATION[c.activation](y @ layer["gate"]) * (y @ layer["up"])) @ layer["down"]
+            xs[t] = x + post(y, layer, "mlp_post_norm")
     return np.stack([norm(x, p["final_norm"]) @ (p["embedding"].T if c.tied else p["head"]) for x in xs])
+
+
+ACTIVATION = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+}
 
 
 def stretched(frequency, scaling):
@@ -101,9 +113,14 @@ def stretched(frequency, scaling):
     return (1 - smooth) * frequency / scaling.factor + smooth * frequency
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_forward_equals_the_one_written_out(x64, tied):
-    config = replace(SMALL, tied=tied, rope_scaling=None if tied else SMALL.rope_scaling)
+GEMMA = replace(
+    SMALL, tied=True, rope_scaling=None, rope_base=1e5, window=4, global_layers=(1,), local_rope_base=1e3,
+    query_scalar=10.0, activation="gelu_tanh", norm_offset=True, post_norms=True, scale_embedding=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [replace(SMALL, tied=True, rope_scaling=None), SMALL, GEMMA])
+def test_forward_equals_the_one_written_out(x64, config):
     params = random_params(config, "float64")
     token = jax.random.randint(jax.random.key(2), (1, 12), 0, config.vocab)
     hidden = jax.jit(partial(forward, config))(params, token, *causal(token))
@@ -118,7 +135,8 @@ def test_llama3_frequencies():
     want = [stretched(f, config.rope_scaling) for f in plain]
     assert want[0] == plain[0] and want[-1] == plain[-1] / 32
     assert any(p / 32 < w < p for p, w in zip(plain, want, strict=True))  # all three cases are in it
-    np.testing.assert_allclose(rope_frequencies(config, jnp.float32), want, rtol=2e-6)
+    made = rope_frequencies(config.head_width, config.rope_base, config.rope_scaling, jnp.float32)
+    np.testing.assert_allclose(made, want, rtol=2e-6)
 
 
 def test_a_tree_equals_its_paths(x64):

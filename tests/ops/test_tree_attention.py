@@ -114,6 +114,22 @@ def test_backends_agree(shape, dtype, held, split_rows):
         assert_close(got, want, BOUND[dtype])
 
 
+def test_a_window_counts_along_the_path():
+    """With 7 tokens a token sees the last 7 of its own path: the same as attention over those alone."""
+    shape = SHAPES[0]
+    tree, paths = forest(*shape[:2])
+    args, window = inputs(shape, "float32"), jnp.int32(7)
+    want = value_and_cotangents(partial(tree_attention, backend="reference", window=window), tree, *args)
+    assert_close(value_and_cotangents(partial(tiled, window=window, held=1), tree, *args), want, BOUND["float32"])
+    q, k, v, _ = args
+    token, seen = max(((t, path) for t, path in enumerate(paths[0])), key=lambda item: len(item[1]))
+    assert len(seen) > 7
+    seen = np.array(sorted(seen, key=lambda t: int(tree["position"][0, t])))[-7:]
+    head = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)[0, seen, 0], jnp.repeat(v, q.shape[2] // v.shape[2], axis=2)
+    weight = jax.nn.softmax(head[0] @ q[0, token, 0] * q.shape[-1] ** -0.5)
+    np.testing.assert_allclose(want[0][0, token, 0], weight @ head[1][0, seen, 0], atol=1e-5)
+
+
 @pytest.mark.parametrize("backend", ["reference", "xla"])
 def test_siblings_and_other_trees_do_not_leak(backend):
     shape = SHAPES[0]

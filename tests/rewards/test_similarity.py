@@ -149,7 +149,21 @@ def test_padding_keeps_to_few_shapes(monkeypatch):
     monkeypatch.setattr(similarity, "matched_length", spy)
     for count in range(1, 130, 3):
         score_pairs([("x" * (i + 1), "y" * (count // 2)) for i in range(count)])
-    assert shapes <= {((p, n), (p, n)) for p in (64, 128, 256) for n in (32, 64, 128, 256)} and len(shapes) < 8
+    assert shapes <= {((p, n), (64, n)) for p in (64, 128, 256) for n in (32, 64, 128, 256)} and len(shapes) < 8
+
+
+def test_texts_that_no_backend_takes_are_compared_too():
+    pairs = [("ab" * 2100, "ba" * 2100), ("x", "x" * 5000), ("short", "sort")]
+    want = [SequenceMatcher(None, a, b, autojunk=True).ratio() for a, b in pairs]
+    assert score_pairs(pairs).tolist() == want
+    with pytest.raises(ValueError, match="up to 4096 elements"):
+        score_pairs(pairs, indel=True)
+
+
+def test_indel_counts_the_longest_common_subsequence():
+    """tide, diet: blocks give 1 of 4, the subsequence 2 of 4."""
+    assert score_pairs([("tide", "diet"), ("", ""), ("a b", "b a")], indel=True).tolist() == [0.5, 1.0, 2 / 6]
+    assert score_pairs([("a b c", "c a b")], unit="word", indel=True).tolist() == [2 / 3]
 
 
 def test_compiled_backend_agrees():

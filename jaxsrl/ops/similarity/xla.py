@@ -46,8 +46,9 @@ class State(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="autojunk")
-def matched_length(a, a_len, b, b_len, *, autojunk: bool) -> Int[Array, "P"]:
-    a, a_len, b, b_len = (jnp.asarray(x, jnp.int32) for x in (a, a_len, b, b_len))
+def matched_length(a, a_len, b, b_len, b_index, *, autojunk: bool) -> Int[Array, "P"]:
+    a, a_len, b, b_len, b_index = (jnp.asarray(x, jnp.int32) for x in (a, a_len, b, b_len, b_index))
+    b, b_len = b[b_index], b_len[b_index]
     if 0 in a.shape or 0 in b.shape:
         return jnp.zeros(a.shape[0], jnp.int32)
     autojunk = autojunk and b.shape[1] >= 200

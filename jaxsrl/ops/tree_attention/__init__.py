@@ -26,6 +26,7 @@ def tree_attention(
     position: Int[Array, "R T"],
     enter: Int[Array, "R T"],
     leave: Int[Array, "R T"],
+    window: Int[Array, ""] | None = None,
     backend: Backend | None = None,
 ) -> Float[Array, "R T N H"]:
     """softmax(q k^T / sqrt(H)) v over the tokens q may see; each of the K heads of k and v serves N / K of q.
@@ -34,6 +35,7 @@ def tree_attention(
     so that padding, whose interval is empty, stays finite.
 
     Args:
+      window: tokens on its path that a token sees at most, itself included: position[q] - position[k] < window.
       backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
     Raises: ValueError if the backend is unknown, a shape does not fit or the heads do not divide.
     """
@@ -53,4 +55,4 @@ def tree_attention(
             settings = TILES.get(platform, TILES["gpu"])
         case unknown:
             raise ValueError(f"unknown backend {unknown!r}; there are: reference, xla")
-    return impl(q, k, v, position=position, enter=enter, leave=leave, **settings)
+    return impl(q, k, v, position=position, enter=enter, leave=leave, window=window, **settings)

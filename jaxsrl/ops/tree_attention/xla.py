@@ -15,7 +15,7 @@ SMALLEST_BLOCK = 64  # queries; below it a tile's products are too thin to be wo
 def tree_attention(
     q: Float[Array, "R T N H"], k: Float[Array, "R T K H"], v: Float[Array, "R T K H"], *,
     position: Int[Array, "R T"], enter: Int[Array, "R T"], leave: Int[Array, "R T"],
-    held: int = 2**17, split_rows: bool = True,
+    window: Int[Array, ""] | None = None, held: int = 2**17, split_rows: bool = True,
 ) -> Float[Array, "R T N H"]:  # fmt: skip
     """See the public function. Scores, softmax and sums in float32 at least; products take the dtype of q, k, v.
 
@@ -29,7 +29,7 @@ def tree_attention(
     q = (q * width**-0.5).reshape(rows, length, k.shape[2], -1, width).transpose(0, 2, 3, 1, 4)
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     split = lambda x: x.reshape(groups, rows // groups, *x.shape[1:])
-    one = lambda part: _attend(block, *part)
+    one = lambda part: _attend(block, *part, window)
     out = jax.lax.map(one, jax.tree.map(split, (q, k, v, (position, enter, leave))))
     out = out.reshape(rows, k.shape[1], -1, length, width)
     return out.transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, width)
@@ -47,17 +47,17 @@ def _tiling(rows: int, length: int, heads: int, held: int, split_rows: bool) -> 
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(block, q, k, v, tree):
+def _attend(block, q, k, v, tree, window):
     """Attention of scaled queries q [R K G T H] to k, v [R K T H]; tree = (position, enter, leave)."""
-    return _forward(block, q, k, v, tree)[0]
+    return _forward(block, q, k, v, tree, window)[0]
 
 
-def _forward(block, q, k, v, tree):
+def _forward(block, q, k, v, tree, window):
     wide = jnp.promote_types(q.dtype, jnp.float32)
 
     def one(part):
         q, own = part
-        scores = _scores(q, k, own, tree)
+        scores = _scores(q, k, own, tree, window)
         top = jnp.max(scores, axis=-1, keepdims=True)
         weight = jnp.exp(scores - top)
         total = jnp.sum(weight, axis=-1, keepdims=True)
@@ -66,17 +66,17 @@ def _forward(block, q, k, v, tree):
 
     out, log_total = jax.lax.map(one, (_cut(q, block, 3), _queries(tree, block)))
     out, log_total = _join(out, q.shape[3], 3), _join(log_total, q.shape[3], 3)
-    return out, (q, k, v, tree, out, log_total)
+    return out, (q, k, v, tree, window, out, log_total)
 
 
 def _backward(block, saved, cotangent):
-    q, k, v, tree, out, log_total = saved
+    q, k, v, tree, window, out, log_total = saved
     wide = jnp.promote_types(q.dtype, jnp.float32)
     mean = jnp.sum(cotangent.astype(wide) * out.astype(wide), axis=-1)
 
     def one(carry, part):
         q, cotangent, log_total, mean, own = part
-        weight = jnp.exp(_scores(q, k, own, tree) - log_total[..., None])
+        weight = jnp.exp(_scores(q, k, own, tree, window) - log_total[..., None])
         d_weight = _per_group("rkqh,rksh->rkqs", cotangent, v, wide)
         d_scores = (weight * (d_weight - mean[..., None])).astype(q.dtype)
         d_q = _per_group("rkqs,rksh->rkqh", d_scores, k, wide)
@@ -87,17 +87,19 @@ def _backward(block, saved, cotangent):
     zero = jnp.zeros(k.shape, wide)
     parts = *(_cut(x, block, 3) for x in (q, cotangent, log_total, mean)), _queries(tree, block)
     (d_k, d_v), d_q = jax.lax.scan(one, (zero, zero), parts)
-    return _join(d_q, q.shape[3], 3), d_k.astype(k.dtype), d_v.astype(v.dtype), None
+    return _join(d_q, q.shape[3], 3), d_k.astype(k.dtype), d_v.astype(v.dtype), None, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _scores(q, k, own, tree):
+def _scores(q, k, own, tree, window):
     """[R K G Q T] scores of a block of queries, the lowest number where a token is not seen."""
     q_position, q_enter, q_index = (x[:, :, None] for x in own)
     position, enter, leave = (x[:, None, :] for x in tree)
     seen = (enter <= q_enter) & (q_enter < leave) & (position <= q_position)
+    if window is not None:
+        seen = seen & (q_position - position < window)
     seen = seen | (q_index == jnp.arange(position.shape[2])[None, None, :])
     wide = jnp.promote_types(q.dtype, jnp.float32)
     scores = _per_group("rkqh,rksh->rkqs", q, k, wide)

@@ -1,29 +1,42 @@
-"""The gallop search of `xla.py` with Python integers as bit rows: exact, and several times faster than difflib.
+"""The gallop search with Python integers as bit rows: exact at any length, and several times faster than difflib.
 
 Bit j of `row[i]` says that a[i] equals b[j]. A block of n rows that ends at row i is a bit that survives
 `row[i] & row[i-1] << 1 & ... & row[i-n+1] << n-1`.
 """
 
+from collections.abc import Hashable, Iterator, Sequence
+
 import numpy as np
 
 
-def matched_length(a, a_len, b, b_len, *, autojunk: bool) -> np.ndarray:
+def matched_length(a, a_len, b, b_len, b_index, *, autojunk: bool) -> np.ndarray:
     """[P] int32; concrete arrays only."""
-    a, b = np.asarray(a), np.asarray(b)
-    pairs = zip(a, np.asarray(a_len), b, np.asarray(b_len), strict=True)
-    matched = [_matched(x[:n].tolist(), y[:m].tolist(), autojunk) for x, n, y, m in pairs]
-    return np.array(matched, np.int32)
+    a, b, own = np.asarray(a), np.asarray(b), np.asarray(b_index)
+    pairs = zip(a, np.asarray(a_len), b[own], np.asarray(b_len)[own], strict=True)
+    sizes = [sum(size for *_, size in _found(x[:n].tolist(), y[:m].tolist(), autojunk)) for x, n, y, m in pairs]
+    return np.array(sizes, np.int32)
 
 
-def _matched(a: list[int], b: list[int], autojunk: bool) -> int:
-    where: dict[int, int] = {}
+def matching_blocks(a: Sequence[Hashable], b: Sequence[Hashable], autojunk: bool) -> list[tuple[int, int, int]]:
+    """difflib's `get_matching_blocks` without the empty block at its end."""
+    joined: list[tuple[int, int, int]] = []
+    for i, j, size in sorted(_found(a, b, autojunk)):
+        if joined and (i, j) == (joined[-1][0] + joined[-1][2], joined[-1][1] + joined[-1][2]):
+            size += joined[-1][2]
+            i, j, _ = joined.pop()
+        joined.append((i, j, size))
+    return joined
+
+
+def _found(a: Sequence[Hashable], b: Sequence[Hashable], autojunk: bool) -> Iterator[tuple[int, int, int]]:
+    """Blocks (i, j, size) in the order of the search: of each rectangle the longest, then left and right of it."""
+    where: dict[Hashable, int] = {}
     for j, element in enumerate(b):
         where[element] = where.get(element, 0) | 1 << j
     allowed = len(b) // 100 + 1 if autojunk and len(b) >= 200 else len(b)
     unpopular = {element: bits for element, bits in where.items() if bits.bit_count() <= allowed}
     row = [unpopular.get(element, 0) for element in a]
-    total = 0
-    todo = [(0, len(a), 0, len(b))] if a and b else []
+    todo = [(0, len(a), 0, len(b))] if len(a) and len(b) else []
     while todo:
         rectangle = top, bottom, left, right = todo.pop()
         i, j, size = _longest(row, *rectangle)
@@ -31,12 +44,11 @@ def _matched(a: list[int], b: list[int], autojunk: bool) -> int:
             i, j, size = _prolong(a, b, i, j, size, *rectangle)
         if not size:
             continue
-        total += size
+        yield i, j, size
         if top < i and left < j:
             todo.append((top, i, left, j))
         if i + size < bottom and j + size < right:
             todo.append((i + size, bottom, j + size, right))
-    return total
 
 
 def _longest(row: list[int], top: int, bottom: int, left: int, right: int) -> tuple[int, int, int]:

@@ -1,0 +1,97 @@
+"""Weights out of a run, and a check of weights that came from elsewhere."""
+
+import shutil
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.families import WeightsError, read_config
+from jaxsrl.models.load import load_weights
+from jaxsrl.models.rope import Scaling
+from jaxsrl.models.save import save_weights
+from jaxsrl.models.transformer import forward, head_matrix, init_params
+from jaxsrl.runs import RunError, read_json
+
+
+def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) -> str:
+    """Writes a policy of a run as a folder that Transformers and vLLM load: config, weights, tokenizer.
+
+    Args:
+      policy: `STAGE-last` or `STAGE-best-STEP`; None takes the newest stage's last.
+      length: tokens that a server may allow, where the weights that the run started from do not say it.
+    Raises: RunError where the run has no such policy or no tokenizer that others can read.
+    """
+    config = model_from(read_json(run / "model.json"))
+    if not (run / "tokenizer").is_dir():
+        raise RunError(f"{run} was trained with used_ids_only=true: its ids are its own, no tokenizer file has them")
+    stages = [stage["name"] for stage in read_json(run / "config.json")["stages"]]
+    checkpoints = Checkpoints(run / "checkpoints")
+    try:
+        there = checkpoints.policies()
+        newest = [f"{name}-last" for name in stages if f"{name}-last" in there]
+        chosen = policy or (newest[-1] if newest else None)
+        if chosen not in there:
+            raise RunError(f"{run} has no policy {chosen!r}; there are: {', '.join(there) or 'none yet'}")
+        params = checkpoints.restore_policy(chosen, jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
+    finally:
+        checkpoints.close()
+    source = read_json(run / "weights_config.json") if (run / "weights_config.json").exists() else None
+    save_weights(to, config, params, dtype=dtype, length=length, source=source)
+    for path in sorted((run / "tokenizer").iterdir()):
+        shutil.copyfile(path, to / path.name)
+    return f"{to}: {chosen} of {run} in {dtype}"
+
+
+def model_from(said: dict[str, Any]) -> ModelConfig:
+    """The `ModelConfig` that a run wrote as JSON."""
+    values = {f.name: said[f.name] for f in fields(ModelConfig) if f.name in said}
+    scaling = values.get("rope_scaling")
+    if scaling is not None:
+        kind = {k.__name__: k for k in get_args(Scaling)}[scaling["type"]]
+        values["rope_scaling"] = kind(**{k: v for k, v in scaling.items() if k != "type"})
+    return ModelConfig(**values | {"global_layers": tuple(values.get("global_layers", ()))})
+
+
+def check_weights(folder: Path, reference: Path, tolerance: float) -> str:
+    """Compares logits with those of another implementation, in float32.
+
+    Args:
+      reference: NPZ with `ids` [B T] int32 and `logits` [B T V] float32.
+      tolerance: on the largest error, as a share of the largest logit.
+    Raises: WeightsError if the reference does not fit; RunError if the error is above the tolerance.
+    """
+    config = replace(read_config(folder), dtype="float32")
+    ids, want = _reference(reference, config)
+    params = load_weights(folder, config)
+    zero = jnp.zeros(ids.shape, jnp.int32)
+    position = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32)[None], ids.shape)
+    with jax.default_matmul_precision("highest"):
+        hidden = jax.jit(partial(forward, config))(params, jnp.asarray(ids), position, zero, zero + 1)
+        made = np.asarray(jax.jit(jnp.matmul)(hidden, head_matrix(config, params)))
+    error, scale = float(np.abs(made - want).max()), float(np.abs(want).max())
+    said = f"max abs error {error:.3g}, scale {scale:.3g}, error / scale {error / scale:.3g}, tolerance {tolerance:g}"
+    if not error <= tolerance * scale:
+        raise RunError(f"{folder} does not give the logits of {reference}: {said}")
+    return said
+
+
+def _reference(path: Path, config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids, logits = file["ids"].astype(np.int32), file["logits"].astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} is no NPZ file with ids [B T] and logits [B T V]: {error}") from error
+    if ids.ndim != 2 or logits.shape != (*ids.shape, config.vocab):
+        raise WeightsError(
+            f"{path}: ids {ids.shape} and logits {logits.shape} do not fit a vocabulary of {config.vocab}"
+        )
+    if ids.size == 0 or ids.min() < 0 or ids.max() >= config.vocab:
+        raise WeightsError(f"{path}: ids must be in 0..{config.vocab - 1}")
+    return ids, logits

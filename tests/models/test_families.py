@@ -1,0 +1,209 @@
+"""Five published families against Transformers: logits, caches, and folders that go in and out."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from jaxsrl.models.cache import init_own_cache
+from jaxsrl.models.config import PRESETS, preset
+from jaxsrl.models.families import WeightsError, model_config, published_config, read_config
+from jaxsrl.models.load import INDEX, SINGLE, load_weights
+from jaxsrl.models.names import tensors
+from jaxsrl.models.save import save_weights
+from jaxsrl.models.transformer import decode, forward, head_matrix, init_params, prefill
+from tests.models.checkpoints import CASES, checkpoint, drawn, golden, reference
+
+
+def loaded(folder):
+    config = replace(read_config(folder), dtype="float32")
+    return config, load_weights(folder, config)
+
+
+def rows_of(ids, length):
+    """position, enter, leave of rows with padding at their ends."""
+    index = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
+    real = index < length[:, None]
+    return tuple(jnp.asarray(x, jnp.int32) for x in (index * real, np.where(real, 0, -1), np.where(real, 1, -1)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_are_transformers(case, tmp_path):
+    """With padding, beyond the window, past the original length; then token by token through the cache."""
+    want = golden(case)
+    config, params = loaded(checkpoint(tmp_path / "in", case))
+    ids, length = jnp.asarray(want["ids"]), want["length"]
+    tree = rows_of(want["ids"], length)
+    head = head_matrix(config, params)
+    logits = np.asarray(jax.jit(partial(forward, config))(params, ids, *tree) @ head)
+    real = np.arange(ids.shape[1]) < length[:, None]
+    scale = np.abs(want["logits"]).max()
+    assert scale > 1
+    np.testing.assert_allclose(logits[real], want["logits"][real], atol=2e-5 * scale, rtol=0)
+    made = jax.jit(partial(stepwise, config), static_argnums=2)(params, ids[:1], 15) @ head
+    np.testing.assert_allclose(made, want["logits"][0, 15:], atol=2e-5 * scale, rtol=0)
+
+
+def stepwise(config, params, ids, given):
+    """Hidden states from token `given` on: a prompt prefilled, then one token at a time."""
+    tree = rows_of(np.zeros((1, given)), np.array([given]))
+    _, prompt = prefill(config, params, ids[:, :given], *tree)
+    count = ids.shape[1] - given
+
+    def step(own, index):
+        at, seen = jnp.full((1, 1), given + index, jnp.int32), jnp.ones((1, 1, given), bool)
+        token = jax.lax.dynamic_slice_in_dim(ids, given + index, 1, 1)
+        last, own = decode(config, params, token, at, prompt, seen, tree[0], own, index)
+        return own, last[0, 0]
+
+    return jax.lax.scan(step, init_own_cache(config, 1, 1, count, jnp.float32), jnp.arange(count))[1]
+
+
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [
+        ("gemma3", {"global_layers": ()}), ("gemma3", {"local_rope_base": None}), ("gemma3", {"query_scalar": None}),
+        ("gemma3", {"activation": "silu"}), ("gemma3", {"norm_offset": False}), ("gemma3", {"scale_embedding": False}),
+        ("mistral_window", {"window": None}), ("qwen2_yarn", {"rope_scaling": None}),
+        ("llama_stretched", {"rope_scaling": None}),
+    ],
+)  # fmt: skip
+def test_every_setting_matters(case, change, tmp_path):
+    """The control: without it the logits are others."""
+    want = golden(case)
+    config, params = loaded(checkpoint(tmp_path / "in", case))
+    run = jax.jit(partial(forward, replace(config, **change)))
+    hidden = run(params, jnp.asarray(want["ids"][:1]), *rows_of(want["ids"][:1], want["length"][:1]))
+    difference = np.abs(hidden @ head_matrix(config, params) - want["logits"][:1])
+    assert difference.max() > 1e-2 * np.abs(want["logits"]).max()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_live_transformers_agrees_and_loads_what_is_written(case, tmp_path):
+    """Where torch is installed: the folder written here gives Transformers' own classes the same logits."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    want = golden(case)
+    config, params = loaded(checkpoint(tmp_path / "in", case))
+    save_weights(tmp_path / "out", config, params, dtype="float32", shard_bytes=20_000)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation="eager").float()
+    for row, length in enumerate(want["length"]):
+        logits = reference.logits_of(model.eval(), want["ids"][row : row + 1, :length], [length])[0]
+        np.testing.assert_allclose(logits, want["logits"][row, :length], atol=1e-5 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_round_trip_is_bitwise(case, dtype, tmp_path):
+    """Files to parameters to files: every tensor comes back, bit for bit, and the config says the same model."""
+    config, params = loaded(checkpoint(tmp_path / "in", case, files=3))
+    save_weights(
+        tmp_path / "a", config, params, dtype=dtype, source=json.loads((tmp_path / "in/config.json").read_text())
+    )
+    again, read = loaded(tmp_path / "a")
+    assert again == config
+    save_weights(tmp_path / "b", again, read, dtype=dtype, shard_bytes=30_000)
+    files = sorted((tmp_path / "b").glob("*.safetensors"))
+    assert len(files) > 1 and (tmp_path / "b" / INDEX).exists()
+    held = {name: x for file in files for name, x in load_file(file).items()}
+    kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype]
+    want = {name: x.astype(kind) for name, x in drawn(case).items()}
+    assert held.keys() == want.keys()
+    assert all(held[name].dtype == kind and held[name].tobytes() == want[name].tobytes() for name in want)
+    assert json.loads((tmp_path / "a/config.json").read_text())["max_position_embeddings"] == 256
+    assert json.loads((tmp_path / "a/config.json").read_text())["eos_token_id"] == 2
+
+
+def test_every_preset_has_a_published_form():
+    for name in PRESETS:
+        config = preset(name)
+        back = model_config(published_config(config, 4096))
+        assert replace(back, dtype=config.dtype, remat=config.remat) == replace(
+            config, query_scalar=back.query_scalar
+        ), name
+    with pytest.raises(ValueError, match="no published family has qkv_bias=True, qk_norm=True"):
+        published_config(replace(preset("0.2M"), qkv_bias=True), 4096)
+
+
+@pytest.mark.parametrize("name", ["0.2M", "qwen2.5-0.5b", "llama-3.1-8b", "gemma-3-1b"])
+def test_names_cover_all_parameters(name):
+    config = preset(name)
+    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    paths = {tuple(key.key for key in path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
+    listed = {}
+    for tensor in tensors(config):
+        shape = tensor.shape[::-1] if tensor.transposed else tensor.shape
+        listed[tensor.path] = (config.layers, *shape) if tensor.stacked else shape
+    assert listed == paths
+
+
+def test_a_share_of_each_device(tmp_path):
+    """Sharded over 4 devices, every device holds its part of the same numbers."""
+    config, whole = loaded(checkpoint(tmp_path / "in", "qwen3"))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("fsdp",))
+    last = lambda x: "fsdp" if x.shape[-1] % 2 == 0 else None
+    spec = lambda x: jax.sharding.NamedSharding(mesh, jax.P(*[None] * (x.ndim - 1), last(x)))
+    parts = load_weights(tmp_path / "in", config, sharding=jax.tree.map(spec, whole))
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    shares = [x.addressable_shards[0].data.size / x.size for x in jax.tree.leaves(parts)]
+    assert len(mesh.devices) == 2 and 0.5 in shares
+
+
+def test_everything_wrong_is_named_at_once(tmp_path):
+    folder = checkpoint(tmp_path / "in", "qwen2")
+    held = load_file(folder / SINGLE)
+    held["model.norm.weight"] = held["model.norm.weight"][:-1]
+    held["model.layers.7.extra"] = held.pop("model.layers.1.mlp.up_proj.weight")
+    held["model.layers.0.input_layernorm.weight"] = np.zeros(32, np.int8)
+    from safetensors.numpy import save_file
+
+    save_file(held, folder / SINGLE)
+    with pytest.raises(WeightsError) as error:
+        load_weights(folder, read_config(folder))
+    for text in (
+        "1 missing: model.layers.1.mlp.up_proj.weight", "1 unexpected: model.layers.7.extra",
+        "1 mis-shaped: model.norm.weight is [31], not [32]", "1 quantised: model.layers.0.input_layernorm.weight is I8",
+    ):  # fmt: skip
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type='gpt2' is none of qwen2"),
+        ({"hidden_act": "relu"}, "activation 'relu' is not silu"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be a whole number from 1 to 1024"),
+        ({"hidden_size": "32"}, "hidden_size must be a whole number"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config.*not supported"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "'longrope' is none of"),
+        ({"num_key_value_heads": 3}, "multiple of model.kv_heads=3"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a number above 0"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(change, message, tmp_path):
+    folder = checkpoint(tmp_path / "in", "qwen2")
+    (folder / "config.json").write_text(json.dumps(reference.published("qwen2") | change))
+    with pytest.raises(WeightsError, match=f"config.json: .*{message}"):
+        read_config(folder)
+
+
+@pytest.mark.parametrize("file", ["../in2/model.safetensors", "/etc/passwd", "a/b.safetensors", "model.bin", "..", ""])
+def test_an_index_stays_in_its_folder(file, tmp_path):
+    folder = checkpoint(tmp_path / "in", "qwen2", files=2)
+    checkpoint(tmp_path / "in2", "qwen2")
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": file}}))
+    with pytest.raises(WeightsError, match="is no safetensors file of this folder"):
+        load_weights(folder, read_config(folder))
+
+
+def test_pickles_are_not_opened(tmp_path):
+    folder = checkpoint(tmp_path / "in", "qwen2")
+    (folder / SINGLE).rename(folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="pytorch_model.bin may run code"):
+        load_weights(folder, read_config(folder))
