@@ -106,6 +106,7 @@ class Collection:
     kept: np.ndarray
     position: int
     metrics: Metrics
+    whole_groups: bool = False
 
 
 def complete(
@@ -188,8 +189,8 @@ def join(parts: Sequence[Rollouts]) -> Rollouts:
     # Of the tokenizer, hence the same in every round that sampled.
     values = {"token_bytes": next((part.token_bytes for part in parts if part.token_bytes is not None), None)}
     for name in vars(parts[0]).keys() - values.keys():
-        column = [getattr(part, name) for part in parts]
-        values[name] = sum(column, ()) if name in ("form", "text") else np.concatenate(column)
+        column = [value for part in parts if (value := getattr(part, name)) is not None]
+        values[name] = sum(column, ()) if name in ("form", "text") else np.concatenate(column) if column else None
     return Rollouts(**values)
 
 
@@ -198,8 +199,32 @@ def select(rollouts: Rollouts, which: np.ndarray) -> Rollouts:
     values = {"token_bytes": rollouts.token_bytes}
     for name in vars(rollouts).keys() - values.keys():
         value = getattr(rollouts, name)
-        values[name] = tuple(value[i] for i in which) if name in ("form", "text") else value[which]
+        if value is not None:
+            values[name] = tuple(value[i] for i in which) if name in ("form", "text") else value[which]
     return Rollouts(**values)
+
+
+def reference_logp(
+    trees: Sequence[Tree], rollouts: Rollouts, rows: Rows, score: Callable[[Batch], jax.Array]
+) -> np.ndarray:
+    """[P, C] log-probs of the rollouts' tokens under a frozen reference, nats; 0 past their ends.
+
+    Args:
+      trees: the one at `rollouts.demonstration` holds a rollout's branch point.
+      score: batch -> log-probs [R, T] of the tokens with weight.
+    """
+    leaves = [attach(tree, rollouts, np.flatnonzero(rollouts.demonstration == m)) for m, tree in enumerate(trees)]
+    one, target = rollouts.mask.astype(np.float32), np.zeros(target_mask(trees).shape)
+    none = TokenWeights(nll=target, pg=target, advantage=target)
+    packed, _ = pack(
+        leaves, rollouts.behavior_logp, rollouts.mask, none, TokenWeights(nll=0 * one, pg=one, advantage=one),
+        row_tokens=rows.tokens, rows=rows.rows,
+    )  # fmt: skip
+    out = np.zeros(rollouts.mask.shape)
+    for batch, logp in [(batch, np.asarray(score(batch))) for batch in packed]:
+        for p in np.unique(batch.rollout[batch.rollout >= 0]):
+            out[p, rollouts.mask[p]] = logp[batch.rollout == p]  # row-major: a rollout's tokens in order
+    return out
 
 
 def collect(
@@ -213,10 +238,12 @@ def collect(
     params: Params,
     key: jax.Array,
     temperature: float,
+    reference: Callable[[Batch], jax.Array] | None = None,
 ) -> Collection:
     """Gathers one optimizer step: draws demonstrations, samples, grades and weighs, and refills dropped groups.
 
-    Refill happens between calls of the compiled sampler, so it never changes a shape. The key is the step's.
+    Refill happens between calls of the compiled sampler, so it never changes a shape. The key is the step's. A
+    `reference` scores rollouts before they are weighed, for objectives with the KL in the reward.
     """
     demonstrations: list[Demonstration] = []
     trees: list[Tree] = []
@@ -236,6 +263,8 @@ def collect(
             )  # fmt: skip
             demonstrations += drawn
             grades.append(objective.reward(rollouts, demonstrations))
+            if reference is not None:
+                rollouts = replace(rollouts, ref_logp=reference_logp([*trees, *new], rollouts, actor.rows, reference))
         else:
             rollouts = no_rollouts(actor.max_new_tokens)
             demonstrations += drawn
@@ -244,7 +273,7 @@ def collect(
         together = join(rounds)
         reward = np.concatenate([g.reward for g in grades]) if grades else np.zeros(0)
         target = target_mask(trees)
-        weights = objective.weigh(together, reward, target)
+        weights = objective.weigh(together, reward, target, step)
         kept = _kept_groups(together, weights[1])
         if settings.prompts is None or len(kept) >= settings.prompts or (objective.trunk and not len(together)):
             break  # demonstrations that are trained on themselves need no rollouts
@@ -252,12 +281,13 @@ def collect(
         "collect/prefilled_tokens": sum(count_tokens(tree, tree.branch.values()) for tree in trees),
         "collect/sampled_tokens": int(together.mask.sum()),
     }
-    weights, carried = _trim(objective, together, reward, target, weights, kept, settings.prompts)
+    weights, carried = _trim(objective, together, reward, target, step, weights, kept, settings.prompts)
     grade = _join_grades(grades)
     return Collection(
         demonstrations=tuple(demonstrations), trees=tuple(trees), rollouts=together, grades=grade,
         trunk_weights=weights[0], rollout_weights=weights[1], kept=carried, position=position,
         metrics=metrics | (grade.metrics if grade else {}),
+        whole_groups=getattr(objective, "whole_groups", False),
     )  # fmt: skip
 
 
@@ -267,12 +297,12 @@ def _kept_groups(rollouts: Rollouts, weights: TokenWeights) -> np.ndarray:
     return np.unique(rollouts.group[weighed])
 
 
-def _trim(objective, rollouts, reward, target, weights, kept, wanted):
+def _trim(objective, rollouts, reward, target, step, weights, kept, wanted):
     """Weights of a step that uses at most `wanted` groups; surplus groups get none and are not in any mean."""
     if wanted is None or len(kept) <= wanted:
         return weights, np.isin(rollouts.group, kept)
     used = np.flatnonzero(np.isin(rollouts.group, kept[:wanted]))
-    trunk, part = objective.weigh(select(rollouts, used), reward[used], target)
+    trunk, part = objective.weigh(select(rollouts, used), reward[used], target, step)
     full = {}
     for name, value in vars(part).items():
         full[name] = np.zeros(rollouts.mask.shape, value.dtype)
@@ -325,6 +355,7 @@ def batches(collection: Collection, rows: Rows) -> tuple[list[Batch], Metrics]:
     return pack(
         trees, collection.rollouts.behavior_logp, collection.rollouts.mask,
         collection.trunk_weights, collection.rollout_weights, row_tokens=rows.tokens, rows=rows.rows,
+        groups=collection.rollouts.group if collection.whole_groups else None,
     )  # fmt: skip
 
 

@@ -17,13 +17,14 @@ from jaxsrl.config.demonstrations import tokenizer_path
 from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
+from jaxsrl.data.curation import curate, profiled
 from jaxsrl.data.sources import Order, take
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.tokenizer_files import write_files
 from jaxsrl.data.used_ids import used_ids
 from jaxsrl.evals.evaluate import Evaluation, evaluate
-from jaxsrl.metrics import merge
+from jaxsrl.metrics import merge, read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
 from jaxsrl.models.load import load_weights
@@ -253,7 +254,8 @@ class StageLoop:
         self.run, self.config, self.index, self.stage = run, config, index, config.stages[index]
         self.splits, self.initial, self.programs = splits, initial, programs
         seed = (config.seed * 1009 + index) % 2**32
-        self.source = Demonstrations(items=splits.train, order=Order(count=len(splits.train), seed=seed))
+        items = self.curated()
+        self.source = Demonstrations(items=items, order=Order(count=len(items), seed=seed))
         self.rows = self.stage.rows or config.rows
         self.actor = programs.actor(self.stage.sampling, self.rows)
         self.train_step = programs.train_step(self.stage)
@@ -262,6 +264,20 @@ class StageLoop:
         self.started = time.monotonic()
         self.steps_before = 0
         self.fresh = True  # the first step compiles
+
+    def curated(self) -> tuple[Demonstration, ...]:
+        """The training demonstrations that the stage's curation chooses, with their profile where it names one."""
+        items, settings = self.splits.train, self.stage.curation
+        if settings is None:
+            return items
+        try:
+            if settings.profile is not None:
+                items = profiled(items, read(self.run.folder / "rollouts" / f"{settings.profile}.jsonl"))
+            chosen = curate(items, settings)
+        except ValueError as error:
+            raise ConfigError(f"stages.{self.stage.name}.curation: {error}") from error
+        self.run.progress.say(f"[{self.stage.name}] curation: {len(chosen)} of {len(items)} demonstrations")
+        return chosen
 
     def take_up(self, record: Mapping[str, Any]) -> None:
         self.position, self.stats, self.best = record["position"], record["stats"], record["best"]
@@ -284,7 +300,7 @@ class StageLoop:
         with self.run.progress.wait(name) if self.fresh else nullcontext():
             collection = collect(
                 self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
-                self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature,
+                self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature, self.reference(),
             )  # fmt: skip
             clock.append(time.monotonic())
             state, lines = self.update(state, collection)
@@ -309,6 +325,13 @@ class StageLoop:
         tokens = lines[0].get("pack/tokens", 0) / max(seconds["collect"] + seconds["update"], 1e-9)
         self.run.timing({"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)})
         return state
+
+    def reference(self):
+        """Scores a batch under the stage's first parameters, for objectives with the KL in the reward; else None."""
+        if not getattr(self.stage.objective, "reward_kl_coef", 0.0):
+            return None
+        score = self.programs.scorer(self.stage.sampling.temperature)
+        return lambda batch: score(self.initial, place_rows(self.programs.mesh, batch))
 
     def update(self, state: TrainState, collection) -> tuple[TrainState, list[dict[str, Any]]]:
         """The optimizer steps on one collection; one metrics line each."""

@@ -31,6 +31,8 @@ class Demonstration:
     titles: tuple[str | None, ...] | None = None  # a heading per action, shown as a hint when asked for
     thoughts: tuple[str, ...] | None = None  # what the expert thought before each action; None where not shown
     source: str = ""  # file:line, for messages
+    quality: float | None = None  # a score that the data bring along; higher is better
+    profile: tuple[tuple[int, tuple[float, ...]], ...] | None = None  # (actions given, a policy's rewards there)
 
     def __post_init__(self):
         for name in ("titles", "thoughts"):
@@ -92,6 +94,7 @@ class Batch:
     advantage: Float[Array, "R T"]
     behavior_logp: Float[Array, "R T"]  # nats, at the temperature the token was sampled with
     ref_logp: Float[Array, "R T"] | None = None  # nats, under the frozen reference
+    group: Int[Array, "R T"] | None = None  # of the token's rollout, -1 on the trunk; where groups are kept whole
 
 
 @jax.tree_util.register_dataclass
@@ -137,6 +140,7 @@ class Rollouts:
     group: Int[np.ndarray, "P"]  # equal iff same demonstration, branch point and draw; never by prompt text
     truncated: Bool[np.ndarray, "P"]  # ran to the cap without an end token
     text: tuple[str, ...] = field(repr=False)  # decoded completion, without the end token
+    ref_logp: Float[np.ndarray, "P C"] | None = None  # nats, under the frozen reference, where an objective asks
     token_bytes: TokenBytes | None = field(default=None, repr=False)  # what the ids spell; `text`, for a device
 
     def __len__(self) -> int:
@@ -182,7 +186,9 @@ class Objective(Protocol):
     """Where completions branch off, what rewards them, how much each token weighs, and the loss of a token.
 
     `trunk` names the forms in which the demonstration itself is laid out to be trained on. `kl_coef > 0` asks for
-    `Batch.ref_logp`. Both may be class attributes.
+    `Batch.ref_logp`. Both may be class attributes. An objective may also have `reward_kl_coef`, which above 0 asks for
+    `Rollouts.ref_logp`, and `needs_profile`: its demonstrations must have been profiled by an earlier stage;
+    and `whole_groups`: the loss looks at a group as a whole, so it stays in one row, and `Batch.group` is there.
     """
 
     trunk: tuple[Form, ...]
@@ -197,9 +203,11 @@ class Objective(Protocol):
     def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades: ...
 
     def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"]
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
     ) -> tuple[TokenWeights, TokenWeights]:
         """Weights of the demonstrations' target tokens and of the rollouts', of a whole optimizer step.
+
+        `step` counts the optimizer steps before it, for weights that follow a schedule.
 
         A group whose pg and nll weights are all zero counts as dropped: it is not packed, and it is what a refill
         replaces.

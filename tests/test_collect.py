@@ -99,6 +99,26 @@ def test_refill_goes_on_until_there_is_enough_and_no_further():
 
 
 @pytest.mark.fast
+def test_the_reference_scores_every_rollout_where_it_stands():
+    """Over a refill: a scorer that sees tokens alone gives each rollout's own tokens back, in their order."""
+    write = lambda refill, sample: FLAT(refill, sample) if refill == 0 else SPREAD(refill, sample)
+    objective = SRL(
+        grader=StepSimilarity(autojunk=False, think="optional"), samples=2,
+        policy=GRPO(filter_std=0.05, reward_kl="token", reward_kl_coef=0.5),
+    )  # fmt: skip
+    score = lambda batch: np.where(batch.pg_weight != 0, -batch.token / 100, np.nan)
+    settings, source = Collect(demonstrations=2, prompts=2, max_refills=5), Listed(PAIR)
+    found = collect(objective, source, 0, 0, {}, settings, actor(write), None, jax.random.key(0), 1.0, score)
+    r = found.rollouts
+    np.testing.assert_allclose(r.ref_logp, np.where(r.mask, -r.token / 100, 0.0), rtol=1e-6)
+    plain, _ = gather(write, settings, PAIR)
+    first = r.mask[4].sum()
+    k1 = -0.5 + r.token[4][:first] / 100
+    want = plain.rollout_weights.advantage[4][:first] - 0.5 * np.cumsum(k1[::-1])[::-1]
+    np.testing.assert_allclose(found.rollout_weights.advantage[4][:first], want, rtol=1e-6)
+
+
+@pytest.mark.fast
 def test_surplus_groups_are_out_of_every_mean():
     found, _ = gather(SPREAD, Collect(demonstrations=3, prompts=1), PAIR)
     alone, _ = gather(SPREAD, Collect(demonstrations=1), PAIR)

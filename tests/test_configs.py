@@ -26,8 +26,11 @@ def smoke(stage):
     validate = replace(
         stage.validate, every=0, problems=1, evaluation=Evaluation(modes=("steps",)), metric="steps/exact"
     )
+    # A policy of no skill solves nothing: bands of what it solves would be empty.
+    curation = stage.curation and replace(stage.curation, pass_rate=None, bucket=None)
     return replace(
-        stage, objective=objective, steps=2, collect=Collect(demonstrations=2), validate=validate, test=None,
+        stage, objective=objective, curation=curation, steps=2, collect=Collect(demonstrations=2), validate=validate,
+        test=None,
         sampling=replace(stage.sampling, max_new_tokens=8), step_tokens=8, solve_tokens=8,
         rows=replace(stage.rows, rows=1, prompt_rows=1, slots=4) if stage.rows else None,
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from jaxsrl.collect import Collect, Rows
 from jaxsrl.config.demonstrations import ArithmeticTask, arithmetic_answer
-from jaxsrl.config.run import Stage, Validate
+from jaxsrl.config.run import Data, Stage, Validate
+from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
@@ -12,8 +13,10 @@ from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.similarity import StepSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.tasks.arithmetic import LONG, SHORT, Arithmetic
+from jaxsrl.types import Objective
 from jaxsrl.update import AdamW
 
+MEDIUM = Arithmetic(run=(1, 3))  # the base solves some, not all
 STEP_TOKENS, SOLVE_TOKENS = 32, 272  # an expert's completion has 27 with its thought, a solution of 8 actions 218
 
 # A long problem with its actions is 79 tokens. A row holds it, and in training its 7 branch points with 8 rollouts.
@@ -81,3 +84,35 @@ def rlvr(
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,
         validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),
     )  # fmt: skip
+
+
+def arm(
+    name: str, objective: Objective, *, tokens: int | None = None, steps: int = 60, problems: int = 100,
+    every: int = 20, updates: int = 1, demonstrations: int = 16, prompts: int | None = None, lr: float = 3e-4,
+    data: Data | None = None, curation: Curation | None = None, max_new_tokens: int = 27 * MEDIUM.run[1] + 5,
+    start_from: str = "base",
+) -> Stage:  # fmt: skip
+    """Any objective on problems of one to three actions, without thoughts.
+
+    Args:
+      updates: optimizer steps on the same rollouts.
+      prompts: groups that a step refills to, at most three times; None takes what comes.
+    """
+    return Stage(
+        name=name, objective=objective, steps=steps, tokens=tokens, start_from=start_from, updates_per_rollout=updates,
+        data=data or ArithmeticTask(settings=MEDIUM, train=1024), curation=curation, rows=SOLVE_ROWS,
+        optimizer=AdamW(lr=lr),
+        collect=Collect(demonstrations=demonstrations, prompts=prompts),
+        sampling=Sampling(max_new_tokens=max_new_tokens), step_tokens=STEP_TOKENS, solve_tokens=SOLVE_TOKENS,
+        validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),
+        test=Evaluation(modes=("steps", "direct")), test_problems=problems,
+    )  # fmt: skip
+
+
+def profile(name: str, objective: Objective, *, problems: int = 512, data: Data | None = None, **settings) -> Stage:
+    """A stage that learns nothing: its rollouts say how often the policy it starts from is rewarded, and where.
+
+    One pass over the problems, 16 a step. The same data must be given to the stages that use it.
+    """
+    data = data or ArithmeticTask(settings=MEDIUM, train=problems)
+    return arm(name, objective, steps=problems // 16, every=0, lr=0.0, data=data, **settings)

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from jaxsrl.collect import Collect, Rows
 from jaxsrl.data.chat import Template
+from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.rollout.sampling import Sampling
@@ -78,6 +79,7 @@ class Stage:
     Args:
       tokens: budget of executed tokens: prefilled and sampled ones, and those of the trees learned from, each once for
         every optimizer step on them. The stage ends with the step that reaches it, or after `steps`.
+      curation: which of the training demonstrations are used; None uses all.
       start_from: `STAGE` or `STAGE:best` of an earlier stage; None starts from random parameters.
       updates_per_rollout: optimizer steps on the same rollouts (the mu of GRPO).
       behavior_logp: log-probs of the rollouts as the sampler gave them, or recomputed by the learner.
@@ -94,6 +96,7 @@ class Stage:
     optimizer: AdamW = field(default_factory=AdamW)
     collect: Collect = field(default_factory=Collect)
     sampling: Sampling = field(default_factory=Sampling)
+    curation: Curation | None = None
     start_from: str | None = None
     updates_per_rollout: int = 1
     behavior_logp: Literal["sampler", "recompute"] = "sampler"
@@ -125,6 +128,11 @@ class Stage:
         if self.behavior_logp not in ("sampler", "recompute"):
             raise ValueError(
                 f"stage {self.name}: behavior_logp must be sampler or recompute, got {self.behavior_logp!r}"
+            )
+        if getattr(self.objective, "needs_profile", False) and not (self.curation and self.curation.profile):
+            raise ValueError(
+                f"stage {self.name}: {type(self.objective).__name__} needs curation=Curation(profile=STAGE), an "
+                "earlier stage whose rollouts profile the demonstrations"
             )
         self.sampling.check_trainable()
 
@@ -182,6 +190,12 @@ class Config:
                 raise ValueError(
                     f"stage {stage.name}: start_from={stage.start_from!r} must be an earlier stage "
                     f"({', '.join(seen) or 'there is none'}), `:best` may follow"
+                )
+            profile = stage.curation.profile if stage.curation else None
+            if profile is not None and profile not in seen:
+                raise ValueError(
+                    f"stage {stage.name}: curation.profile={profile!r} must be an earlier stage "
+                    f"({', '.join(seen) or 'there is none'})"
                 )
             _check_rows(stage, stage.rows or self.rows, self.mesh)
             tokens = (stage.rows or self.rows).tokens

@@ -24,6 +24,7 @@ class Fields:
       answer_mark: the answer is what follows the last of these marks in the solution (`####` in GSM8K).
       id: must not occur twice.
       thoughts: a list of texts, one for each action.
+      quality: a finite number, higher is better; `Curation` can choose by it.
     """
 
     problem: str = "problem"
@@ -32,6 +33,7 @@ class Fields:
     answer_mark: str | None = None
     id: str | None = None
     thoughts: str | None = None
+    quality: str | None = None
 
     def __post_init__(self):
         for name in ("problem", "solution"):
@@ -133,6 +135,7 @@ def _demonstration(
         titles=cut.titles if any(cut.titles) else None,
         thoughts=thoughts,
         source=source,
+        quality=None if fields.quality is None else _number(row, fields.quality),
     )
 
 
@@ -167,6 +170,13 @@ def _scalar(row: Mapping[str, Any], field: str) -> str:
             raise RowError(f"{field} must be finite, got {value}")
         return str(int(value) if value == int(value) else value)
     return _text(row, field)
+
+
+def _number(row: Mapping[str, Any], field: str) -> float:
+    try:
+        return float(_scalar(row, field))
+    except ValueError as error:
+        raise RowError(str(error) if isinstance(error, RowError) else f"{field} must be a number") from None
 
 
 def _answer(row: Mapping[str, Any], fields: Fields, solution: str) -> str | None:

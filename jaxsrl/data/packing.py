@@ -61,35 +61,57 @@ def lay_out(tree: Tree) -> Layout:
     )  # fmt: skip
 
 
-def split(tree: Tree, wanted: Sequence[int], row_tokens: int, *, slots: Sequence[int] = (), row_slots: int = 0):
+def split(
+    tree: Tree,
+    wanted: Sequence[int],
+    row_tokens: int,
+    *,
+    slots: Sequence[int] = (),
+    row_slots: int = 0,
+    together: Sequence[int] = (),
+):
     """Cuts the wanted nodes into parts whose trees fit a row; each part is a list of indices into `wanted`.
 
     Ancestors are repeated in every part that needs them. Wanted nodes are taken in the order given.
 
     Args:
       slots: how many slots each wanted node takes; with `row_slots`, bounds a part too.
-    Raises: ValueError if one path alone is longer than a row.
+      together: a label for each wanted node; neighbours with the same label of 0 or more stay in one part.
+    Raises: ValueError if one path alone, or one such set of paths, is longer than a row.
     """
     parts: list[list[int]] = []
     seen: set[int] = set()
     used = taken = 0
-    for i, node in enumerate(wanted):
-        chain = path(tree, node)
-        length = sum(len(tree.nodes[j].token) for j in chain)
+    tokens = lambda nodes: sum(len(tree.nodes[j].token) for j in nodes)
+    for unit in _units(len(wanted), together):
+        chain = dict.fromkeys(j for i in unit for j in path(tree, wanted[i]))
+        length = tokens(chain)
         if length > row_tokens:
+            what = "a path" if len(unit) == 1 else f"a group of {len(unit)} completions that must not be parted"
             raise ValueError(
-                f"a path of {length} tokens does not fit a row of {row_tokens}: raise row_tokens to at least {length}, "
+                f"{what} of {length} tokens does not fit a row of {row_tokens}: raise row_tokens to at least {length}, "
                 "or leave out or cut the demonstration"
             )
-        more = sum(len(tree.nodes[j].token) for j in chain if j not in seen)
-        need = slots[i] if row_slots else 0
+        more = tokens(j for j in chain if j not in seen)
+        need = sum(slots[i] for i in unit) if row_slots else 0
         if not parts or used + more > row_tokens or (row_slots and taken + need > row_slots):
             parts.append([])
             seen, used, taken, more = set(), 0, 0, length
-        parts[-1].append(i)
+        parts[-1].extend(unit)
         seen.update(chain)
         used, taken = used + more, taken + need
     return parts
+
+
+def _units(count: int, labels: Sequence[int]) -> list[list[int]]:
+    """0 … count - 1 as runs of neighbours with the same label of 0 or more; without labels each alone."""
+    units: list[list[int]] = []
+    for i in range(count):
+        if labels and units and labels[i] >= 0 and labels[units[-1][-1]] == labels[i]:
+            units[-1].append(i)
+        else:
+            units.append([i])
+    return units
 
 
 def _fit(sizes: Sequence[int], capacity: int, second: Sequence[int], second_capacity: int) -> list[list[int]]:
@@ -116,6 +138,7 @@ def pack(
     *,
     row_tokens: int,
     rows: int,
+    groups: np.ndarray | None = None,
 ) -> tuple[list[Batch], Metrics]:
     """Packs trees with their weights into batches of `rows` rows; a rollout is never cut, a tree may be.
 
@@ -126,6 +149,7 @@ def pack(
       behavior_logp, rollout_mask: [P, C] as in `Rollouts`.
       trunk_weights: [M, E] over the target tokens of each tree in node order.
       rollout_weights: [P, C].
+      groups: [P] ids of groups that must stay in one row; batches then have `group`. None parts them where it must.
     Returns: batches of host arrays, and what packing did: `tokens` executed; `tree_tokens`, the same without those
       repeated because a tree was cut; `dense_tokens` that a batch of single paths would execute.
     """
@@ -133,7 +157,9 @@ def pack(
     for m, tree in enumerate(trees):
         weighed = _weigh_nodes(tree, m, behavior_logp, rollout_mask, trunk_weights, rollout_weights)
         wanted = sorted(weighed, key=lambda node: _depth_first_key(tree, node))
-        parts = split(tree, wanted, row_tokens)
+        owner = [tree.nodes[node].rollout for node in wanted]
+        together = () if groups is None else [int(groups[p]) if p >= 0 else -1 for p in owner]
+        parts = split(tree, wanted, row_tokens, together=together)
         metrics["pack/cut_trees"] += len(parts) > 1
         metrics["pack/tree_tokens"] += count_tokens(tree, wanted)
         metrics["pack/dense_tokens"] += _dense_tokens(tree, wanted)
@@ -149,7 +175,11 @@ def pack(
     for first in range(0, len(filled), rows):
         group = filled[first : first + rows]
         group += [empty] * (rows - len(group))
-        batches.append(Batch(**{name: np.stack([row[name] for row in group]) for name in empty}))
+        fields = {name: np.stack([row[name] for row in group]) for name in empty}
+        if groups is not None:
+            own = fields["rollout"]
+            fields["group"] = np.where(own >= 0, np.asarray(groups, np.int32)[np.maximum(own, 0)], -1)
+        batches.append(Batch(**fields))
     return batches, metrics
 
 

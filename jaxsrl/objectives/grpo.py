@@ -1,15 +1,16 @@
 """Group-relative policy optimisation: what RLVR and SRL share, every choice a named setting."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxsrl.objectives.advantage import Baseline, Scale, group_advantage, group_std
+from jaxsrl.objectives.advantage import Baseline, Scale, group_advantage, group_std, whiten
 from jaxsrl.objectives.kl import Estimator, kl_estimate
-from jaxsrl.objectives.surrogate import clipped_surrogate
+from jaxsrl.objectives.surrogate import clipped_surrogate, log_ratio
 from jaxsrl.objectives.weights import Aggregation, aggregate
 from jaxsrl.types import Batch, Metrics, Rollouts, TokenWeights
 
@@ -19,9 +20,13 @@ class GRPO:
     """Advantages within groups and a clipped surrogate on every token of a completion, thoughts included.
 
     Args:
-      baseline, std, ddof, epsilon: of the advantage; see `group_advantage`.
+      baseline, std, ddof, epsilon, lone: of the advantage; see `group_advantage`.
+      whiten: brings the kept tokens' advantages to mean 0 and deviation 1 over the optimizer step, after `std`.
       clip_low, clip_high, dual_clip: of the surrogate.
       aggregation: how a step's tokens are averaged; `fixed_length` divides by `length` tokens.
+      reward_kl, reward_kl_coef: KL in the reward: reward_kl_coef * k1, behavior against reference, is taken off the
+        completion's reward before the baseline (`sequence`), or off each token's return, the reward and the k1 of the
+        tokens from it on (`token`).
       kl, kl_coef: estimator and weight of KL(policy, reference), averaged like the surrogate.
       filter_std: drops groups whose rewards' population deviation is not above this; None keeps all.
       mask_truncated: leaves completions without an end token out of the loss, its average and the group's statistics.
@@ -32,11 +37,15 @@ class GRPO:
     std: Scale = "group"
     ddof: int = 0
     epsilon: float = 1e-6
+    lone: float = 0.0
+    whiten: bool = False
     clip_low: float = 0.2
     clip_high: float = 0.2
     dual_clip: float | None = None
     aggregation: Aggregation = "token_mean"
     length: int = 1024
+    reward_kl: Literal["sequence", "token"] = "sequence"
+    reward_kl_coef: float = 0.0
     kl: Estimator = "k3"
     kl_coef: float = 0.0
     filter_std: float | None = None
@@ -45,15 +54,16 @@ class GRPO:
     def __post_init__(self):
         choices = {
             "baseline": ("mean", "leave_one_out", "none"),
-            "std": ("group", "none"),
+            "std": ("group", "batch", "leave_one_out", "none"),
             "ddof": (0, 1),
             "aggregation": ("token_mean", "sequence_mean", "group_mean", "fixed_length"),
+            "reward_kl": ("sequence", "token"),
             "kl": ("k1", "k2", "k3"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        for name in ("epsilon", "clip_low", "clip_high", "kl_coef"):
+        for name in ("epsilon", "clip_low", "clip_high", "reward_kl_coef", "kl_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if self.clip_low > 1:
@@ -66,21 +76,38 @@ class GRPO:
             raise ValueError(f"filter_std must be >= 0, got {self.filter_std}")
 
     def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"]
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
     ) -> tuple[TokenWeights, TokenWeights]:
         """Advantages on every token of their own rollout; weights of the kept rollouts, averaged over those alone."""
         include = ~rollouts.truncated if self.mask_truncated else np.ones(len(reward), bool)
+        penalty = self._penalty(rollouts)
+        from_all = penalty[:, 0] if self.reward_kl == "sequence" and penalty.size else np.zeros(len(reward))
         advantage = group_advantage(
-            reward, rollouts.group, baseline=self.baseline, std=self.std, ddof=self.ddof, epsilon=self.epsilon,
-            include=include,
+            reward - from_all, rollouts.group, baseline=self.baseline, std=self.std, ddof=self.ddof,
+            epsilon=self.epsilon, lone=self.lone, include=include,
         )  # fmt: skip
         kept = include.copy()
         if self.filter_std is not None and include.any():
             kept[include] = group_std(reward[include], rollouts.group[include]) > self.filter_std
-        pg = aggregate(rollouts.mask & kept[:, None], self.aggregation, group=rollouts.group, length=self.length)
+        counted = rollouts.mask & kept[:, None]
+        pg = aggregate(counted, self.aggregation, group=rollouts.group, length=self.length)
+        spread = advantage[:, None] * rollouts.mask
+        if self.reward_kl == "token":
+            spread = spread - penalty * (rollouts.mask & include[:, None])
+        if self.whiten:
+            spread = whiten(spread, counted)
         zero = np.zeros(target.shape)
         trunk = TokenWeights(nll=zero, pg=zero, advantage=zero)
-        return trunk, TokenWeights(nll=np.zeros(pg.shape), pg=pg, advantage=advantage[:, None] * rollouts.mask)
+        return trunk, TokenWeights(nll=np.zeros(pg.shape), pg=pg, advantage=spread)
+
+    def _penalty(self, rollouts: Rollouts) -> Float[np.ndarray, "P C"]:
+        """reward_kl_coef times k1 of each token and those after it."""
+        if not self.reward_kl_coef:
+            return np.zeros(rollouts.mask.shape)
+        if rollouts.ref_logp is None:
+            raise ValueError("reward_kl_coef needs Rollouts.ref_logp: collect() is to be given the reference's scorer")
+        k1 = np.where(rollouts.mask, np.asarray(rollouts.behavior_logp, np.float64) - rollouts.ref_logp, 0.0)
+        return self.reward_kl_coef * np.cumsum(k1[:, ::-1], axis=1)[:, ::-1]
 
     def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """sum pg_weight * (surrogate + kl_coef * kl).
@@ -89,20 +116,16 @@ class GRPO:
         """
         weighed = batch.pg_weight != 0
         # `where` before any arithmetic: places without weight may hold anything.
-        difference = jnp.where(weighed, logp - jnp.where(weighed, batch.behavior_logp, 0.0), 0.0)
-        ratio = jnp.exp(difference)
-        surrogate = clipped_surrogate(
-            ratio, jnp.where(weighed, batch.advantage, 0.0), clip_low=self.clip_low, clip_high=self.clip_high,
-            dual_clip=self.dual_clip,
-        )  # fmt: skip
-        loss = jnp.sum(batch.pg_weight * surrogate)
-        still = jax.lax.stop_gradient(ratio)
-        outside = (still < 1 - self.clip_low) | (still > 1 + self.clip_high)
+        difference = log_ratio(logp, batch.behavior_logp, weighed)
+        trusted = self.trusted(difference, weighed, batch)
+        advantage = jnp.where(weighed, batch.advantage, 0.0)
+        loss = jnp.sum(batch.pg_weight * self.per_token(jnp.where(weighed, logp, 0.0), trusted, advantage, batch))
+        still = jax.lax.stop_gradient(difference)
         metrics = {
             "pg/loss": loss,
-            "pg/ratio_mean": jnp.sum(batch.pg_weight * still),
-            "pg/outside_clip_share": jnp.sum(batch.pg_weight * outside),
-            "pg/behavior_kl": jnp.sum(batch.pg_weight * jnp.where(weighed, still - 1 - jnp.log(still), 0.0)),
+            "pg/ratio_mean": jnp.sum(batch.pg_weight * jnp.exp(still)),
+            "pg/outside_clip_share": jnp.sum(batch.pg_weight * self.outside(trusted)),
+            "pg/behavior_kl": jnp.sum(batch.pg_weight * kl_estimate(jnp.zeros_like(still), still, "k3")),
             "pg/weight": jnp.sum(batch.pg_weight),
         }
         if self.kl_coef:
@@ -111,3 +134,23 @@ class GRPO:
             loss = loss + self.kl_coef * kl
             metrics[f"kl/{self.kl}"] = kl
         return loss, metrics
+
+    def trusted(self, log_ratio: Float[Array, "R T"], weighed: Bool[Array, "R T"], batch: Batch) -> Float[Array, "R T"]:
+        """The log of the ratio that is clipped, from each token's own."""
+        return log_ratio
+
+    def outside(self, log_ratio: Float[Array, "R T"]) -> Bool[Array, "R T"]:
+        """Whether a ratio lies outside the clip's bounds."""
+        ratio = jnp.exp(log_ratio)
+        return (ratio < 1 - self.clip_low) | (ratio > 1 + self.clip_high)
+
+    def per_token(
+        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch
+    ) -> Float[Array, "R T"]:
+        """Loss of each token before it is weighed; what a relative of GRPO with another loss replaces.
+
+        All three arguments are 0 where a token has no weight.
+        """
+        return clipped_surrogate(
+            jnp.exp(log_ratio), advantage, clip_low=self.clip_low, clip_high=self.clip_high, dual_clip=self.dual_clip
+        )

@@ -5,16 +5,19 @@ k1 has mean zero, that of k3 is biased (it is the gradient of the other directio
 "Approximating KL divergence" (2020), for the values.
 """
 
+import math
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Estimator = Literal["k1", "k2", "k3"]
+LARGEST = 20.0  # nats
 
 
 def kl_estimate(logp: Float[Array, "R T"], ref_logp: Float[Array, "R T"], estimator: Estimator) -> Float[Array, "R T"]:
-    """k1 = -d; k2 = d^2 / 2; k3 = exp(d) - d - 1.
+    """k1 = -d; k2 = d^2 / 2; k3 = exp(d) - d - 1, beyond d = 20 continued by its tangent.
 
     Raises: ValueError if the estimator is unknown.
     """
@@ -25,6 +28,19 @@ def kl_estimate(logp: Float[Array, "R T"], ref_logp: Float[Array, "R T"], estima
         case "k2":
             return d * d / 2
         case "k3":
-            return jnp.exp(d) - d - 1
+            return _k3(d)
         case unknown:
             raise ValueError(f"unknown KL estimator {unknown!r}; there are: k1, k2, k3")
+
+
+@jax.custom_jvp
+def _k3(d: Float[Array, "R T"]) -> Float[Array, "R T"]:
+    """exp(d) - d - 1 without its faults in float32: cancellation near 0, where policies agree, and overflow."""
+    bounded = jnp.minimum(d, LARGEST)
+    return jnp.expm1(bounded) - bounded + (d - bounded) * math.expm1(LARGEST)
+
+
+@_k3.defjvp
+def _k3_jvp(primals, tangents):
+    # Left to itself, the derivative would be (expm1 + 1) - 1: rounded to 6e-8 however small it is.
+    return _k3(*primals), jnp.expm1(jnp.minimum(primals[0], LARGEST)) * tangents[0]

@@ -44,7 +44,7 @@ class SFT:
         raise RuntimeError("SFT has no rollouts to reward")
 
     def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"]
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
     ) -> tuple[TokenWeights, TokenWeights]:
         """NLL weights on the demonstrations' target tokens; they sum to 1."""
         none, zero = np.zeros(rollouts.mask.shape), np.zeros(target.shape)

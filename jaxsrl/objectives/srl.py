@@ -1,46 +1,36 @@
 """Step-wise supervised RL: one completion per expert action, rewarded by its similarity to that action."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.types import Batch, BranchPoint, Demonstration, Form, Grades, Metrics, Reward, Rollouts, TokenWeights
+from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.types import BranchPoint, Demonstration
 
 
 @dataclass(frozen=True, kw_only=True)
-class SRL:
+class SRL(OnBranches):
     """GRPO at the branch points x, a_1 … a_{N-2}: N-1 targets, never the last action.
 
     Args:
-      grader: compares an action with the expert's; given by the config.
+      grader: compares an action with the expert's.
       policy: advantage, filter, surrogate. The filter's threshold is not in the paper; 0.05 is our choice for the
         similarity of characters.
-      samples: rollouts per branch point.
       max_branch_points: of one demonstration in one optimizer step; which ones is drawn from its name and the step.
     Source: arXiv:2510.25992.
     """
 
-    grader: Reward
     policy: GRPO = field(default_factory=lambda: GRPO(filter_std=0.05))
-    samples: int = 8
     max_branch_points: int | None = None
-    trunk: tuple[Form, ...] = ()
 
     def __post_init__(self):
-        if self.samples < 2:
-            raise ValueError(f"samples must be >= 2, a group of one has no baseline, got {self.samples}")
+        super().__post_init__()
         if self.max_branch_points is not None and self.max_branch_points < 1:
             raise ValueError(f"max_branch_points must be >= 1, got {self.max_branch_points}")
-        if self.trunk:
-            raise ValueError(f"SRL puts no weight on the demonstration itself, got trunk={self.trunk!r}")
-
-    @property
-    def kl_coef(self) -> float:
-        return self.policy.kl_coef
+        self._no_trunk()
 
     def branch_points(
         self, demonstration: Demonstration, stats: Mapping[str, float], step: int
@@ -52,14 +42,3 @@ class SRL:
             drawn = np.random.default_rng(int.from_bytes(seed, "little")).permutation(len(after))
             after = sorted(drawn[: self.max_branch_points].tolist())
         return tuple(BranchPoint(after=k, samples=self.samples, form="step") for k in after)
-
-    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        return self.grader(rollouts, demonstrations)
-
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"]
-    ) -> tuple[TokenWeights, TokenWeights]:
-        return self.policy.weigh(rollouts, reward, target)
-
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        return self.policy.token_loss(logp, batch)

@@ -1,7 +1,22 @@
 """The clipped policy-gradient surrogate, per token."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+# exp(20) = 4.9e8: beyond it a ratio means nothing. Float32 overflows at exp(89), and 0 * inf makes a gradient NaN.
+LARGEST_LOG_RATIO = 20.0
+
+
+def log_ratio(
+    logp: Float[Array, "R T"], behavior_logp: Float[Array, "R T"], weighed: Bool[Array, "R T"]
+) -> Float[Array, "R T"]:
+    """logp - behavior_logp, nats, within +-20; 0 where a token has no weight, whatever stands there.
+
+    Beyond the bound the ratio is constant and has no gradient: with a positive advantage the clip has none there
+    either; with a negative one a step of e^20 is left out instead of making the update not finite.
+    """
+    difference = jnp.where(weighed, logp - jnp.where(weighed, behavior_logp, 0.0), 0.0)
+    return jnp.clip(difference, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
 
 
 def clipped_surrogate(

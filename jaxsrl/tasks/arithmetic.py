@@ -153,6 +153,19 @@ def verify_answer(text: str, demonstration: Demonstration, *, chain: bool = True
     return bool(lines) and lines[-1] == expected[-1]
 
 
+def same_action(found: str, expert: str) -> bool:
+    """Whether two actions put the machine in the same state; white space around label and digits does not count."""
+    state = lambda text: tuple(part.strip() for part in text.split("="))
+    return len(state(found)) == 2 and state(found) == state(expert)
+
+
+def right_steps(text: str, demonstration: Demonstration) -> tuple[float, ...]:
+    """1 for every line of a solution, its thoughts taken out, that is the expert's at its place, else 0."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    expected, _ = solve(demonstration.problem)
+    return tuple(float(i < len(expected) and line == expected[i]) for i, line in enumerate(lines))
+
+
 def corrupt(
     demonstration: Demonstration, seed: int, kind: Literal["digit", "slip", "drop"] = "digit"
 ) -> tuple[str, ...]:

@@ -1,0 +1,34 @@
+"""PivotRL: the base is profiled at every branch point of 512 demonstrations, then trained where its rewards differ.
+
+Run:    launch/local.sh configs/arithmetic_pivot.py
+
+`profile` draws 8 actions after each of the expert's at learning rate 0; `pivot` trains at the two branch points of
+largest variance of a demonstration, rewarded for an action that does what the expert's does; `every` is the same
+reward at all of them.
+
+Not measured yet.
+"""
+
+from jaxsrl.config import Config
+from jaxsrl.config.arithmetic import ROWS, STEP_TOKENS, arm, base, profile
+from jaxsrl.config.demonstrations import ArithmeticTask
+from jaxsrl.data.curation import Curation
+from jaxsrl.models.config import preset
+from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.objectives.pivot import PivotRL
+from jaxsrl.objectives.srl import SRL
+from jaxsrl.rewards.equivalence import StepEquivalence
+from jaxsrl.tasks.arithmetic import Arithmetic, same_action
+
+
+def config() -> Config:
+    same = StepEquivalence(same=same_action)
+    data = ArithmeticTask(settings=Arithmetic(run=(4, 4)), train=512)
+    common = dict(data=data, max_new_tokens=STEP_TOKENS)
+    stages = (
+        base(),
+        profile("profile", SRL(grader=same, policy=GRPO()), **common),
+        arm("pivot", PivotRL(grader=same), curation=Curation(profile="profile"), **common),
+        arm("every", SRL(grader=same, policy=GRPO(filter_std=0.0)), **common),
+    )
+    return Config(name="arithmetic_pivot", model=preset("0.2M"), rows=ROWS, stages=stages)

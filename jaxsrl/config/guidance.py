@@ -1,0 +1,36 @@
+"""How much of the demonstration the reward looks at: its answer, the whole of it, or every step."""
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.objectives.rlvr import RLVR
+from jaxsrl.objectives.srl import SRL
+from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.solution import SolutionSimilarity
+
+Granularity = Literal["answer", "one_shot", "step"]
+
+
+def guided(
+    granularity: Granularity, *, answer: FinalAnswer, policy: GRPO | None = None, samples: int = 8,
+    autojunk: bool = False, filter_std: float = 0.05,
+) -> RLVR | SRL:  # fmt: skip
+    """The objective of one granularity; all else equal, as the ablation of arXiv:2510.25992 has it.
+
+    Args:
+      answer: grader of `answer`, which drops groups that are all right or all wrong.
+      filter_std: of the two similarities.
+    """
+    policy = policy or GRPO()
+    similar = replace(policy, filter_std=filter_std)
+    match granularity:
+        case "answer":
+            return RLVR(grader=answer, policy=replace(policy, filter_std=0.0), samples=samples)
+        case "one_shot":
+            return RLVR(grader=SolutionSimilarity(autojunk=autojunk), policy=similar, samples=samples)
+        case "step":
+            return SRL(grader=StepSimilarity(autojunk=autojunk), policy=similar, samples=samples)
+        case unknown:
+            raise ValueError(f"unknown granularity {unknown!r}; there are: {', '.join(get_args(Granularity))}")

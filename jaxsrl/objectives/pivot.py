@@ -1,0 +1,50 @@
+"""PivotRL: step-wise RL at the branch points where the start policy's rewards differ most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.types import BranchPoint, Demonstration
+
+
+@dataclass(frozen=True, kw_only=True)
+class PivotRL(OnBranches):
+    """GRPO at the pivots of a demonstration: branch points whose profiled rewards have the largest variance.
+
+    A profile is what an earlier stage found (`Curation.profile`); where all of its rollouts were right, or all wrong,
+    there is nothing to learn.
+
+    Args:
+      grader: whether the action does what the expert's does.
+      max_pivots: of one demonstration, those of largest variance; ties go to the earlier one.
+      min_std: population deviation that a pivot must exceed.
+    Source: the idea of PivotRL; thresholds are our choice.
+    """
+
+    policy: GRPO = field(default_factory=lambda: GRPO(filter_std=0.0))
+    max_pivots: int = 2
+    min_std: float = 0.0
+    needs_profile = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._no_trunk()
+        if self.max_pivots < 1 or self.min_std < 0:
+            raise ValueError(
+                f"needs max_pivots >= 1 and min_std >= 0, got max_pivots={self.max_pivots} min_std={self.min_std}"
+            )
+
+    def branch_points(
+        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
+    ) -> tuple[BranchPoint, ...]:
+        """The pivots. Before there is a profile, when only sizes are checked, every action but the last."""
+        if demonstration.profile is None:
+            chosen = list(range(len(demonstration.actions) - 1))
+        else:
+            spread = {after: float(np.std(rewards)) for after, rewards in demonstration.profile}
+            pivots = [after for after, std in spread.items() if std > self.min_std]
+            chosen = sorted(sorted(pivots, key=lambda k: (-spread[k], k))[: self.max_pivots])
+        return tuple(BranchPoint(after=k, samples=self.samples, form="step") for k in chosen)

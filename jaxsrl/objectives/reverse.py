@@ -1,0 +1,44 @@
+"""R3: outcome reward from ever earlier points of the demonstration."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.types import BranchPoint, Demonstration
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReverseCurriculum(OnBranches):
+    """The solution is finished from the expert's action k: late at first, the problem itself in the end.
+
+    Args:
+      grader: of the final answer; it is given what the model wrote, not the expert's actions before it.
+      steps: optimizer steps over which k falls from N-1 to 0, in equal shares of a demonstration's N actions; in the
+        paper stages, of which it names no length.
+      mixed: draws k evenly from all those up to N-1 instead, by problem and step: all stages at once.
+    Source: arXiv:2402.05808, as the baseline of arXiv:2510.25992.
+    """
+
+    policy: GRPO = field(default_factory=lambda: GRPO(filter_std=0.0))
+    steps: int = 100
+    mixed: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._no_trunk()
+        if self.steps < 1:
+            raise ValueError(f"steps must be >= 1, got {self.steps}")
+
+    def branch_points(
+        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
+    ) -> tuple[BranchPoint, ...]:
+        last = len(demonstration.actions) - 1
+        if self.mixed:
+            digest = hashlib.sha256(f"{demonstration.problem_id}:{step}".encode()).digest()
+            after = int.from_bytes(digest[:8], "little") % (last + 1)
+        else:
+            after = math.ceil(last * max(1.0 - step / self.steps, 0.0))
+        return (BranchPoint(after=after, samples=self.samples, form="solve"),)

@@ -1,0 +1,40 @@
+"""RL with an SFT term: a policy loss plus the NLL of the expert's solution of the same problem."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxsrl.objectives.expert import expert_nll
+from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.objectives.weights import token_mean
+from jaxsrl.types import Batch, Form, Metrics, Rollouts, TokenWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLWithSFT(OnBranches):
+    """GRPO + sft_coef * SFT, each averaged over its own tokens.
+
+    Args:
+      sft_coef: not printed; 1 is our choice.
+    Source: the baseline of that name in arXiv:2504.14945.
+    """
+
+    sft_coef: float = 1.0
+    trunk: tuple[Form, ...] = ("solve",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sft_coef < 0 or not self.trunk:
+            raise ValueError(f"needs sft_coef >= 0 and a trunk, got sft_coef={self.sft_coef} trunk={self.trunk!r}")
+
+    def weigh(
+        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
+    ) -> tuple[TokenWeights, TokenWeights]:
+        trunk, branches = self.policy.weigh(rollouts, reward, target, step)
+        return replace(trunk, nll=self.sft_coef * token_mean(target)), branches
+
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        pg, pg_metrics = self.policy.token_loss(logp, batch)
+        nll, nll_metrics = expert_nll(logp, batch, "one")
+        return pg + nll, pg_metrics | nll_metrics

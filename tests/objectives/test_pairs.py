@@ -1,0 +1,98 @@
+"""DPO and KTO against NumPy, ragged and shuffled; and groups that packing keeps whole."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsrl.data.packing import pack, split
+from jaxsrl.objectives.dpo import DPO
+from jaxsrl.objectives.kto import KTO
+from jaxsrl.types import Node, TokenWeights, Tree
+
+LENGTHS, GROUP = [3, 1, 5, 2, 4, 4, 2, 1], [7, 2, 7, 7, 2, 2, 5, 5]
+REWARD = np.array([0.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.3, 0.3])  # group 5 is all alike
+NONE = np.zeros((1, 0), bool)
+NO_TRUNK = TokenWeights(nll=np.zeros((1, 2)), pg=np.zeros((1, 2)), advantage=np.zeros((1, 2)))
+
+
+def setup(make_rollouts, seed=0):
+    rng = np.random.default_rng(seed)
+    old, ref = -rng.uniform(0.2, 3.0, (8, 5)), -rng.uniform(0.2, 3.0, (8, 5))
+    rollouts = replace(make_rollouts(GROUP, LENGTHS, logp=old), ref_logp=ref)
+    return rollouts, old + rng.normal(size=old.shape), ref
+
+
+def evaluate(objective, rollouts, logp, ref, lay_out):
+    weights = objective.weigh(rollouts, REWARD, NONE)[1]
+    batch, flat, place = lay_out(rollouts, NO_TRUNK, weights, logp, trunk_logp=-np.ones((1, 2)), ref_logp=ref)
+    group = np.where(batch.rollout >= 0, np.array(GROUP)[batch.rollout], -1)
+    batch = replace(batch, group=group)
+    (loss, metrics), grad = jax.value_and_grad(objective.token_loss, has_aux=True)(jnp.asarray(flat), batch)
+    return float(loss), np.where(rollouts.mask, np.asarray(grad).reshape(-1)[place], 0.0), metrics, weights
+
+
+def total(x, p):
+    return x[p, : LENGTHS[p]].sum()
+
+
+def test_dpo(make_rollouts, lay_out, x64):
+    """Pairs (2, 0) and (1, 4); each pair counts the same, however long."""
+    rollouts, logp, ref = setup(make_rollouts)
+    loss, grad, metrics, weights = evaluate(DPO(grader=None), rollouts, logp, ref, lay_out)
+    margins = [0.1 * (total(logp - ref, w) - total(logp - ref, r)) for w, r in ((2, 0), (1, 4))]
+    assert loss == pytest.approx(np.mean([np.log1p(np.exp(-m)) for m in margins]), rel=1e-10)
+    want = np.zeros(rollouts.mask.shape)
+    for (w, r), m in zip(((2, 0), (1, 4)), margins, strict=True):
+        want[w], want[r] = -0.1 / (1 + np.exp(m)) / 2, 0.1 / (1 + np.exp(m)) / 2
+    assert np.allclose(grad, want * rollouts.mask, rtol=1e-10, atol=1e-15)
+    assert float(metrics["dpo/right_order"]) == pytest.approx(np.mean(np.array(margins) > 0))
+    assert not weights.pg[[3, 5, 6, 7]].any() and weights.pg.sum() == pytest.approx(1)
+    start = evaluate(DPO(grader=None), rollouts, ref, ref, lay_out)
+    assert start[0] == pytest.approx(np.log(2)) and start[1].any()  # at the reference: log 2, and a gradient
+
+
+def test_kto(make_rollouts, lay_out, x64):
+    rollouts, logp, ref = setup(make_rollouts)
+    objective = KTO(grader=None, desirable=1.5, undesirable=0.5)
+    kl = np.mean([total(rollouts.behavior_logp - ref, p) for p in range(8)])
+    for sign in (1, -1):  # z0 is clamped at 0
+        now = rollouts if sign * kl > 0 else replace(rollouts, behavior_logp=2 * ref - rollouts.behavior_logp)
+        z0 = max(np.mean([total(now.behavior_logp - ref, p) for p in range(8)]), 0.0)
+        assert (z0 > 0) == (sign > 0)
+        loss, grad, metrics, _ = evaluate(objective, now, logp, ref, lay_out)
+        want, slopes = 0.0, np.zeros(rollouts.mask.shape)
+        for p in range(8):
+            y, scale = (1, 1.5) if REWARD[p] >= 1 else (-1, 0.5)
+            value = 1 / (1 + np.exp(-y * 0.1 * (total(logp - ref, p) - z0)))
+            want += scale * (1 - value) / 8
+            slopes[p] = -scale * y * 0.1 * value * (1 - value) / 8
+        assert loss == pytest.approx(want, rel=1e-10)
+        assert np.allclose(grad, slopes * rollouts.mask, rtol=1e-10, atol=1e-15)
+    with pytest.raises(ValueError, match="ref_logp"):
+        objective.weigh(replace(rollouts, ref_logp=None), REWARD, NONE)
+
+
+def tree(lengths=(6, 6, 6, 6)):
+    trunk = [Node(token=np.arange(4)), Node(token=np.arange(2), parent=0)]
+    leaves = [Node(token=np.full(n, 9), parent=p // 2, rollout=p) for p, n in enumerate(lengths)]
+    return Tree(nodes=(*trunk, *leaves), branch={("step", 0): 0, ("step", 1): 1})
+
+
+def test_packing_keeps_groups_whole_where_it_is_asked_to():
+    """Rows of 20: a third completion would fit beside the first two, but its sibling would not."""
+    weights = TokenWeights(nll=np.zeros((4, 6)), pg=np.ones((4, 6)), advantage=np.ones((4, 6)))
+    none = TokenWeights(nll=np.zeros((1, 0)), pg=np.zeros((1, 0)), advantage=np.zeros((1, 0)))
+    mask, groups = np.ones((4, 6), bool), np.array([8, 8, 3, 3])
+    together = lambda **kw: pack([tree()], np.zeros((4, 6)), mask, none, weights, row_tokens=24, rows=1, **kw)[0]
+    parted, whole = together(), together(groups=groups)
+    rows = lambda batches: [sorted({int(p) for p in b.rollout.ravel() if p >= 0}) for b in batches]
+    assert rows(parted) != rows(whole) and sorted(rows(whole)) == [[0, 1], [2, 3]]
+    for batch in whole:
+        np.testing.assert_array_equal(batch.group, np.where(batch.rollout >= 0, groups[batch.rollout], -1))
+    assert parted[0].group is None
+    with pytest.raises(ValueError, match="group of 2 completions"):
+        split(tree(), [2, 3, 4, 5], 15, together=[8, 8, 3, 3])
+    assert split(tree(), [2, 3, 4, 5], 15) == [[0], [1], [2], [3]]
