@@ -1,5 +1,6 @@
 """Fixtures of the whole suite, and which tests also run on a second Python."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -14,13 +15,34 @@ jax.config.update("jax_num_cpu_devices", 8)
 TESTS = Path(__file__).parent
 BESIDE = TESTS.parents[1] / "shared" / "data"
 # Marked `fast`: what leans on jax and its libraries, at about a minute altogether. A test elsewhere marks itself.
-FAST = {"objectives", "rewards", "test_floors.py", "test_setup.py"}
+# Compilers of accelerators, and other implementations to compare with: a test that is marked `needs(…)` uses them.
+OPTIONAL = ("jax_cuda13_pjrt", "jax_cuda13_plugin", "libtpu", "rapidfuzz", "torch", "transformers")
+FAST = (
+    "objectives/", "rewards/test_answer.py", "rewards/test_format.py", "rewards/test_similarity.py", "test_floors.py",
+    "test_setup.py",
+)  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
+def absent() -> set[str]:
+    return {name for name in OPTIONAL if importlib.util.find_spec(name) is None}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests that need a package which is not installed are left out; the summary names it."""
+    needed = lambda item: {name for mark in item.iter_markers("needs") for name in mark.args}
+    unknown = {name for item in items for name in needed(item)} - set(OPTIONAL)
+    assert not unknown, f"name these in OPTIONAL: {unknown}"
+    out = [item for item in items if needed(item) & absent()]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in FAST:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(FAST):
             item.add_marker(pytest.mark.fast)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if absent():
+        terminalreporter.write_line(f"left out, not installed: tests that need {', '.join(sorted(absent()))}")
 
 
 @pytest.fixture(scope="session")

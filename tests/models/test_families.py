@@ -84,11 +84,12 @@ def test_every_setting_matters(case, change, tmp_path):
     assert difference.max() > 1e-2 * np.abs(want["logits"]).max()
 
 
+@pytest.mark.needs("torch", "transformers")
 @pytest.mark.parametrize("case", CASES)
 def test_live_transformers_agrees_and_loads_what_is_written(case, tmp_path):
     """Where torch is installed: the folder written here gives Transformers' own classes the same logits."""
-    pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     want = golden(case)
     config, params = loaded(checkpoint(tmp_path / "in", case))
     save_weights(tmp_path / "out", config, params, dtype="float32", shard_bytes=20_000)

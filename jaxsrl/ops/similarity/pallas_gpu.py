@@ -59,6 +59,8 @@ def matched_length(
 ) -> Int[Array, "P"]:
     """M of each pair, as `jaxsrl.ops.similarity.matched_length` defines it.
 
+    Under `shard_map` over the pairs say `check_vma=False`; vmap adds its axis to the pairs.
+
     Args:
       _interpret: for tests alone: the same kernel body, run by Pallas' interpreter on whatever device there is.
     Raises: RuntimeError on a machine without an NVIDIA GPU, ValueError above 4,096 elements a side.
@@ -154,8 +156,8 @@ def _launch(a, a_len, b, b_len, b_index, *, autojunk: bool, interpret: bool):
         q = b_index[p]
         load = lambda start: table[q, pl.ds(start, LANES)]
         beside = _beside(*(x.at[k] for x, k in zip(text, (p, q), strict=True))) if text else None
-        read = Rows(lambda i: offset[p, i], lambda K, i: barrier[p, jnp.minimum(K, 1), i], load)
-        total, read = _pair(read, beside, a_len[p], b_len[p])
+        rows = Rows(lambda i: offset[p, i], lambda K, i: barrier[p, jnp.minimum(K, 1), i], load)
+        total, read = _pair(rows, beside, a_len[p], b_len[p])
         matched[p, :] = jnp.full((LANES,), total, I32)
         reads[p, :] = jnp.full((LANES,), read, I32)
 

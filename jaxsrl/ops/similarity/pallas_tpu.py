@@ -64,6 +64,8 @@ def matched_length(
 ) -> Int[Array, "P"]:
     """M of each pair, as `jaxsrl.ops.similarity.matched_length` defines it.
 
+    Under `shard_map` over the pairs say `check_vma=False`; vmap adds its axis to the pairs.
+
     Args:
       _interpret: for tests alone: the same kernels, run by Pallas' interpreter on whatever device there is.
       _cut: for tests alone: smaller pieces, some of which only the interpreter takes.
@@ -203,14 +205,8 @@ def _down(equal, rows, columns, popular, blocks, *, planes: int, unroll: int, in
     over_words = partial(_over_words, words, unroll)
 
     def kernel(live, _source, equal, rows, columns, *refs):
-        bits, (size_out, end_out, longest_out, lengths, mark, carry) = (
-            (refs[0], refs[1:])
-            if popular is not None
-            else (
-                None,
-                refs,
-            )
-        )
+        bits = refs[0] if popular is not None else None
+        size_out, end_out, longest_out, lengths, mark, carry = refs[-6:]
         zero, none = jnp.zeros(tile, I32), jnp.zeros(tile, U32)
         t = pl.program_id(0)
 
@@ -235,6 +231,7 @@ def _down(equal, rows, columns, popular, blocks, *, planes: int, unroll: int, in
             at = jnp.where(start, top - 1, at)  # the empty block before the rectangle; what prolongs it is difflib's
             column = jnp.where(start, left - 1, column)  # block where nothing but popular elements match
             prolonged = jnp.where(start, 0, prolonged)
+            fresh = at == i - 1  # the mark starts below the block
             wanted = best + 1
             digits = [jnp.where(wanted >> p & 1 == 1, U32(EVERY), U32(0)) for p in range(planes)]
 
@@ -258,7 +255,7 @@ def _down(equal, rows, columns, popular, blocks, *, planes: int, unroll: int, in
                 found = jnp.where(here, matching, found)
                 if bits is not None:
                     old = mark[w]
-                    slid = jnp.where(start, _bit(left - 32 * w), old << 1 | marked >> 31) & every
+                    slid = jnp.where(fresh, _bit(column + 1 - 32 * w), old << 1 | marked >> 31) & every
                     mark[w] = slid
                     marked, sliding = old, sliding | slid
                 return shifted_out, marked, first, found, sliding
@@ -270,12 +267,6 @@ def _down(equal, rows, columns, popular, blocks, *, planes: int, unroll: int, in
             best = jnp.where(hit, wanted, best)
             at = jnp.where(hit, i, at)
             column = jnp.where(hit, 32 * first + _lowest(found), column)
-            if bits is not None:
-
-                def remark(w, _):
-                    mark[w] = jnp.where(hit, _bit(column - 32 * w), mark[w])
-
-                over_words(remark, None)
             size_out[r] = best << 16 | prolonged
             end_out[r] = at + 1 << 16 | column + 1
             return best, at, column, prolonged, jnp.maximum(longest, best)
@@ -332,7 +323,8 @@ def _up(equal, rows, columns, size, end, popular, blocks, *, unroll: int, interp
     autojunk = popular is not None
 
     def kernel(live, _source, rows, columns, size, end, *refs):
-        bits, (rows_out, columns_out, found_out, carry) = (refs[0], refs[1:]) if autojunk else (None, refs)
+        bits = refs[0] if autojunk else None
+        rows_out, columns_out, found_out, carry = refs[-4:]
         zero = jnp.zeros(tile, I32)
         t = pl.program_id(0)
         base = block * (last_block - t)

@@ -1,7 +1,5 @@
 """The Pallas kernels for machines that are not there: their lowered text, and what the real compilers say."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -61,10 +59,9 @@ def test_tpu_text_holds_the_kernels_and_no_callback():
 TPU_CASES = [("v5e:2x2", 128, False), ("v5p:2x2x1", 4096, True), ("v6e:2x2", 200, True)]
 
 
+@pytest.mark.needs("libtpu")
 @pytest.mark.parametrize("chip, length, autojunk", TPU_CASES, ids=[chip for chip, *_ in TPU_CASES])
 def test_tpu_compiles(chip, length, autojunk, monkeypatch):
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("no TPU compiler: the package libtpu of this jax is not installed (extra `tpu`)")
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
     monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     device = topologies.get_topology_desc(platform="tpu", topology_name=chip).devices[0]
@@ -74,10 +71,9 @@ def test_tpu_compiles(chip, length, autojunk, monkeypatch):
     assert compiled.memory_analysis().temp_size_in_bytes < 3 << 30  # `equal` of one group: 2 GiB at 4,096
 
 
+@pytest.mark.needs("jax_cuda13_plugin", "jax_cuda13_pjrt")
 @pytest.mark.parametrize("length, autojunk", [(128, False), (4096, True)])
 def test_gpu_compiles(length, autojunk):
-    if importlib.util.find_spec("jax_cuda13_plugin") is None:
-        pytest.skip("no CUDA compiler: the packages jax-cuda13-plugin and jax-cuda13-pjrt are not installed")
     topology = topologies.get_topology_desc(platform="cuda", target_config=HOPPER, topology="1x1x1")
     args = arguments(64, length, SingleDeviceSharding(topology.devices[0]))
     compiled = traced_gpu(*args, autojunk=autojunk).lower().compile()

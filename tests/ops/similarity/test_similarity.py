@@ -255,8 +255,10 @@ def test_lcs_is_the_tables():
     np.testing.assert_allclose(found[:2], [0.5, 1.0])
 
 
+@pytest.mark.needs("rapidfuzz")
 def test_indel_is_rapidfuzz():
-    distance = pytest.importorskip("rapidfuzz.distance")
+    from rapidfuzz import distance
+
     a, b = sequences(np.random.default_rng(12), 500, (0, 5, 33, 100, 200))
     found = indel_ratio(*padded(a, 200), *padded(b, 200))[:500]
     want = [distance.Indel.normalized_similarity(x, y) for x, y in zip(a, b, strict=True)]
