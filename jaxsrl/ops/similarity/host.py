@@ -26,7 +26,7 @@ def matched_length(a, a_len, b, b_len, b_index, *, autojunk: bool) -> np.ndarray
     _check(*arrays)
     a, a_len, b, b_len, b_index = arrays
     out = np.zeros(len(a), np.int32)
-    threads = min(_cpus(), 1 + int(a_len.sum(dtype=np.int64)) // ROWS, max(1, len(a)))
+    threads = min(cpus(), 1 + int(a_len.sum(dtype=np.int64)) // ROWS, max(1, len(a)))
     at = [x.ctypes.data for x in (*arrays, out)]
     if function(*at[:2], a.shape[1], *at[2:4], b.shape[1], at[4], len(a), autojunk, threads, at[5]):
         raise MemoryError(f"no memory for the masks of {b.shape[1]} elements in {threads} threads")
@@ -78,6 +78,6 @@ def _libc() -> tuple[str, str]:
     return platform.libc_ver()
 
 
-def _cpus() -> int:
+def cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
