@@ -195,6 +195,30 @@ class Compare:
         print(compare(self.runs, self.split))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measures every way on this machine to compute a step's similarity, side by side; a few minutes."""
+
+    what: Annotated[Literal["similarity"], tyro.conf.Positional]
+    backends: tuple[str, ...] = ()
+    """Some of difflib, cydifflib, rapidfuzz, gallop, host, xla, pallas_gpu, pallas_tpu; default is all there are."""
+    chars: tuple[int, ...] = (100, 300, 1000)
+    """Lengths of steps in code points."""
+    tokens: tuple[int, ...] = (32, 128, 512)
+    """Lengths of steps in token ids."""
+    seconds: float = 0.8
+    """At least, for each implementation of each length."""
+    repeat: int = 4096
+    """Elements of the pathological pairs; 0 leaves them out."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to write the numbers, too."""
+
+    def __call__(self) -> None:
+        from jaxsrl.bench.similarity import main
+
+        main(self.backends, self.chars, self.tokens, self.seconds, self.repeat, self.json)
+
+
 COMMANDS = {
     "train": Train,
     "eval": Eval,
@@ -204,6 +228,7 @@ COMMANDS = {
     "compare": Compare,
     "convert": Convert,
     "doctor": Doctor,
+    "bench": Bench,
 }
 
 

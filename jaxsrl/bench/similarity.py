@@ -1,0 +1,247 @@
+"""Pairs per second of every way on this machine to compute a step's similarity, side by side in one run."""
+
+import difflib
+import importlib
+import importlib.util
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+
+from jaxsrl.bench.steps import KINDS, pairs
+from jaxsrl.ops.similarity import host, matched_length
+
+Unit = Literal["chars", "tokens"]
+Pairs = Sequence[tuple[list[int], list[int]]]
+PAIR_BY_PAIR = ("difflib", "cydifflib", "rapidfuzz", "gallop")
+NAMES = (*PAIR_BY_PAIR, "host", "xla", "pallas_gpu", "pallas_tpu")
+# Pairs of each kind in one call. On a CPU `xla` works in chunks anyway; an accelerator wants to be filled.
+BATCH = {"cpu": {"xla": 32}, "gpu": {"xla": 256, "pallas_gpu": 4096}, "tpu": {"xla": 256, "pallas_tpu": 4096}}
+DISTINCT = 256  # pairs of each kind that are made; larger batches repeat them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """One cell: pairs/s over all kinds, `kinds` apart; and how many of the compared values are not difflib's."""
+
+    name: str
+    unit: Unit
+    length: int
+    autojunk: bool
+    rate: float
+    kinds: dict[str, float]
+    compared: int
+    mismatches: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stall:
+    """One pathological pair: milliseconds, and whether M is the one of `gallop`."""
+
+    name: str
+    case: str
+    length: int
+    autojunk: bool
+    ms: float
+    equal: bool
+
+
+def bench(names: Sequence[str], chars: Sequence[int], tokens: Sequence[int], seconds: float, repeat: int, out=print):
+    """Measures and prints; returns what `--json` writes.
+
+    Args:
+      names: of NAMES; empty for all that this machine has. One that is asked for and missing raises.
+      chars, tokens: lengths of steps, in code points and in token ids.
+      seconds: spent at least on each implementation of each cell, a quarter on each kind.
+      repeat: elements of the pathological pairs, 0 for none.
+    Raises: ValueError for an unknown name; RuntimeError for one that this machine cannot run.
+    """
+    missing = {name: why for name in names or NAMES if (why := absent(name))}
+    if missing and names:
+        raise RuntimeError("; ".join(f"{name}: {why}" for name, why in missing.items()))
+    present = [name for name in names or NAMES if name not in missing]
+    out("\n".join([machine(), *(f"left out: {name} ({why})" for name, why in missing.items())]))
+    out("rapidfuzz is another metric (longest common subsequence), not the same number\n")
+    rates: list[Rate] = []
+    for unit, lengths in (("chars", chars), ("tokens", tokens)):
+        for length in lengths:
+            for autojunk in (False, True):
+                rates += cell(present, unit, length, autojunk, seconds)
+            out(table([r for r in rates if (r.unit, r.length) == (unit, length)]))
+    stalls = [s for autojunk in (False, True) for s in pathological(present, repeat, autojunk)] if repeat else []
+    if stalls:
+        out(stall_table(stalls))
+    wrong = sum(r.mismatches for r in rates) + sum(not s.equal for s in stalls)
+    out(f"mismatches: {wrong} of {sum(r.compared for r in rates) + len(stalls)} values compared")
+    return {"machine": machine(), "rates": [asdict(r) for r in rates], "pathological": [asdict(s) for s in stalls]}
+
+
+def machine() -> str:
+    device = jax.devices()[0]
+    return f"{device.device_kind}, jax {jax.__version__}, Python {platform.python_version()}, {host.cpus()} CPU cores"
+
+
+def absent(name: str) -> str:
+    """Why this machine cannot run it; empty if it can."""
+    if name not in NAMES:
+        raise ValueError(f"unknown implementation {name!r}, have {', '.join(NAMES)}")
+    if name in ("cydifflib", "rapidfuzz") and importlib.util.find_spec(name) is None:
+        return f"not installed; pip install {name}"
+    if name == "host" and not host.is_built():
+        return f"not built; {host.COMMAND}"
+    platform_of = {"pallas_gpu": "gpu", "pallas_tpu": "tpu"}.get(name)
+    return f"needs a {platform_of.upper()}" if platform_of and jax.default_backend() != platform_of else ""
+
+
+def cell(names: Sequence[str], unit: Unit, length: int, autojunk: bool, seconds: float) -> list[Rate]:
+    """Every implementation on the same pairs; what difflib's share of the time does not reach is not compared."""
+    made = {kind: pairs(kind, DISTINCT, length, unit=unit) for kind in KINDS}
+    found: dict[str, dict[str, tuple[float, list[int]]]] = {}
+    for name in ("difflib", *(n for n in names if n != "difflib")):
+        found[name] = {kind: measure(name, made[kind], length, autojunk, seconds / len(KINDS)) for kind in KINDS}
+    return [_rate(name, found, unit, length, autojunk) for name in names]
+
+
+def _rate(name: str, found, unit: Unit, length: int, autojunk: bool) -> Rate:
+    per_kind = {kind: rate for kind, (rate, _) in found[name].items()}
+    same = [
+        x == y
+        for kind, (_, values) in found[name].items()
+        for x, y in zip(values, found["difflib"][kind][1], strict=False)
+        if name != "rapidfuzz"
+    ]
+    mixed = len(per_kind) / sum(1 / rate for rate in per_kind.values())
+    return Rate(
+        name=name, unit=unit, length=length, autojunk=autojunk, rate=mixed, kinds=per_kind,
+        compared=len(same), mismatches=len(same) - sum(same),
+    )  # fmt: skip
+
+
+def measure(name: str, made: Pairs, width: int, autojunk: bool, seconds: float) -> tuple[float, list[int]]:
+    """(pairs/s, values of the first pairs)."""
+    if name in PAIR_BY_PAIR:
+        return _one_by_one(one(name, autojunk), made, seconds)
+    count = BATCH[jax.default_backend()].get(name, DISTINCT)
+    some = [made[n % len(made)] for n in range(count)]
+    call = batched(name, some, width, autojunk)
+    values = np.asarray(call()).tolist()[: len(made)]  # compiles
+    return count / _median(call, seconds), values
+
+
+def one(name: str, autojunk: bool) -> Callable[[list[int], list[int]], int]:
+    """M of one pair; rapidfuzz's is the longest common subsequence."""
+    if name == "rapidfuzz":
+        return importlib.import_module("rapidfuzz.distance").LCSseq.similarity
+    if name == "gallop":
+        from jaxsrl.ops.similarity.gallop import matching_blocks
+
+        return lambda a, b: sum(size for *_, size in matching_blocks(a, b, autojunk))
+    matcher = {"difflib": difflib}.get(name) or importlib.import_module(name)
+    blocks = lambda a, b: matcher.SequenceMatcher(None, a, b, autojunk=autojunk).get_matching_blocks()
+    return lambda a, b: sum(size for *_, size in blocks(a, b))
+
+
+def batched(name: str, made: Pairs, width: int, autojunk: bool) -> Callable[[], jax.Array]:
+    """All pairs in one call, their arrays already where they are computed on."""
+    arrays = [x for side in (0, 1) for x in padded([pair[side] for pair in made], width)]
+    if name == "host":
+        return lambda: matched_length(*arrays, autojunk=autojunk, backend=name)
+    arrays = jax.device_put(arrays)
+    return lambda: jax.block_until_ready(_on_device(*arrays, autojunk=autojunk, backend=name))
+
+
+@partial(jax.jit, static_argnames=("autojunk", "backend"))
+def _on_device(*arrays, autojunk: bool, backend: str) -> jax.Array:
+    return matched_length(*arrays, autojunk=autojunk, backend=backend)
+
+
+def padded(sequences: Sequence[list[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.zeros((len(sequences), width), np.int32)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return rows, np.array([len(s) for s in sequences], np.int32)
+
+
+def _one_by_one(function, made: Pairs, seconds: float) -> tuple[float, list[int]]:
+    values: list[int] = []
+    begin, count = time.perf_counter(), 0
+    while (spent := time.perf_counter() - begin) < seconds or not count:
+        values.append(function(*made[count % len(made)]))
+        count += 1
+    return count / max(spent, time.perf_counter() - begin), values[: len(made)]
+
+
+def _median(call, seconds: float) -> float:
+    times: list[float] = []
+    while sum(times) < seconds or not times:
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def repetitive(n: int) -> dict[str, tuple[list[int], list[int]]]:
+    """Pairs that have made searches quadratic or worse: loops of a policy, and repeats against repeats."""
+    cycle = lambda period, count=n: np.resize(np.arange(period), count).tolist()
+    bits = np.random.default_rng(0).integers(0, 2, (2, n)).tolist()
+    return {
+        "identical": (cycle(n), cycle(n)),
+        "one element against half of it": ([1] * n, [1] * (n // 2)),
+        "one element against all distinct": ([1] * n, cycle(n)),
+        "period 2 against 3": (cycle(2), cycle(3)),
+        "period 7 against 11": (cycle(7), cycle(11)),
+        "random bits": (bits[0], bits[1]),
+        "halves exchanged": ([0] * (n // 2) + [1] * (n // 2), [1] * (n // 2) + [0] * (n // 2)),
+    }
+
+
+def pathological(names: Sequence[str], n: int, autojunk: bool) -> list[Stall]:
+    """Each pair alone. difflib and its compiled copy would take minutes to hours here and are not asked."""
+    stalls = []
+    for case, (a, b) in repetitive(n).items():
+        want = one("gallop", autojunk)(a, b)
+        for name in (x for x in names if x not in ("difflib", "cydifflib", "rapidfuzz")):
+            single = one(name, autojunk) if name == "gallop" else None
+            call = (lambda: single(a, b)) if single else batched(name, [(a, b)], n, autojunk)  # noqa: B023
+            value = int(np.asarray(call()).reshape(()))
+            ms = 1e3 * _median(call, 0.0)
+            stalls.append(Stall(name=name, case=case, length=n, autojunk=autojunk, ms=ms, equal=value == want))
+    return stalls
+
+
+def table(rates: Sequence[Rate]) -> str:
+    """Rows are implementations; pairs/s, as multiples of difflib where it was measured."""
+    lines = [f"{rates[0].unit} {rates[0].length:<12}{'autojunk':>9}{'pairs/s':>13}{'x difflib':>11}  " + "  ".join(
+        f"{kind:>11}" for kind in KINDS
+    )]  # fmt: skip
+    slowest = {r.autojunk: r.rate for r in rates if r.name == "difflib"}
+    for r in rates:
+        times = f"{r.rate / slowest[r.autojunk]:11.1f}" if r.autojunk in slowest else " " * 11
+        kinds = "  ".join(f"{r.kinds[kind]:11,.0f}" for kind in KINDS)
+        wrong = f"  {r.mismatches} of {r.compared} WRONG" if r.mismatches else ""
+        lines.append(f"{r.name:<18}{'on' if r.autojunk else 'off':>9}{r.rate:13,.0f}{times}  {kinds}{wrong}")
+    return "\n".join(lines) + "\n"
+
+
+def stall_table(stalls: Sequence[Stall]) -> str:
+    names = list(dict.fromkeys(s.name for s in stalls))
+    lines = [f"ms for one pair of {stalls[0].length:<17}{'autojunk':>9}" + "".join(f"{name:>12}" for name in names)]
+    for case, autojunk in dict.fromkeys((s.case, s.autojunk) for s in stalls):
+        row = {s.name: s for s in stalls if (s.case, s.autojunk) == (case, autojunk)}
+        cells = "".join(f"{row[n].ms:11,.1f}{' ' if row[n].equal else '!'}" for n in names)
+        lines.append(f"{case:<36}{'on' if autojunk else 'off':>9}{cells}")
+    return "\n".join(lines) + "\n"
+
+
+def main(names, chars, tokens, seconds: float, repeat: int, file: Path | None) -> None:
+    """The command; writes `file` last."""
+    result = bench(names, chars, tokens, seconds, repeat, out=lambda text: print(text, flush=True))
+    if file is not None:
+        file.write_text(json.dumps(result, indent=1) + "\n")
