@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxsrl.objectives.advantage import group_std
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.types import Rollouts, TokenWeights
 
@@ -25,6 +26,8 @@ def weigh_joined(
         rollouts, and where these are all alike the expert's advantage is its reward above them, divided by nothing.
     Returns: of the demonstrations (as policy gradient, no NLL) and of the rollouts.
     """
+    if not in_baseline and (policy.std not in ("group", "none") or policy.whiten):
+        raise ValueError(f"in_baseline=False needs std group or none, unwhitened; got {policy.std!r} {policy.whiten=}")
     count, width = rollouts.mask.shape
     groups, first = np.unique(rollouts.group, return_index=True)
     owner = rollouts.demonstration[first]
@@ -70,7 +73,8 @@ def _apart(policy: GRPO, rollouts: Rollouts, reward, groups, expert_reward: floa
         members = reward[(rollouts.group == group) & ~(policy.mask_truncated & rollouts.truncated)]
         if not members.size:
             continue
-        spread = members.std(ddof=policy.ddof) if policy.std == "group" and np.ptp(members) > 0 else 0.0
+        alike = not group_std(members, np.zeros(len(members), int)).any()
+        spread = members.std(ddof=policy.ddof) if policy.std == "group" and not alike else 0.0
         above = expert_reward - members.mean()
         out[len(rollouts) + i] = above / (spread + policy.epsilon) if spread else above
     return out * joined.mask

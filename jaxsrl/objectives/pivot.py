@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jaxsrl.objectives.advantage import group_std
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.on_branches import OnBranches
 from jaxsrl.types import BranchPoint, Demonstration
@@ -44,7 +45,12 @@ class PivotRL(OnBranches):
         if demonstration.profile is None:
             chosen = list(range(len(demonstration.actions) - 1))
         else:
-            spread = {after: float(np.std(rewards)) for after, rewards in demonstration.profile}
+            spread = {after: _std(rewards) for after, rewards in demonstration.profile}
             pivots = [after for after, std in spread.items() if std > self.min_std]
             chosen = sorted(sorted(pivots, key=lambda k: (-spread[k], k))[: self.max_pivots])
         return tuple(BranchPoint(after=k, samples=self.samples, form="step") for k in chosen)
+
+
+def _std(rewards) -> float:
+    """Population deviation; exactly 0 where all are alike."""
+    return float(group_std(np.asarray(rewards), np.zeros(len(rewards), int)).max(initial=0.0))

@@ -16,8 +16,8 @@ class ReverseCurriculum(OnBranches):
 
     Args:
       grader: of the final answer; it is given what the model wrote, not the expert's actions before it.
-      steps: optimizer steps over which k falls from N-1 to 0, in equal shares of a demonstration's N actions; in the
-        paper stages, of which it names no length.
+      steps: optimizer steps in which k falls from N-1 to 0, an equal share of them for each of the N; in the paper
+        stages, of which it names no length.
       mixed: draws k evenly from all those up to N-1 instead, by problem and step: all stages at once.
     Source: arXiv:2402.05808, as the baseline of arXiv:2510.25992.
     """
@@ -40,5 +40,5 @@ class ReverseCurriculum(OnBranches):
             digest = hashlib.sha256(f"{demonstration.problem_id}:{step}".encode()).digest()
             after = int.from_bytes(digest[:8], "little") % (last + 1)
         else:
-            after = math.ceil(last * max(1.0 - step / self.steps, 0.0))
+            after = max(math.ceil((last + 1) * (1.0 - step / self.steps)) - 1, 0)
         return (BranchPoint(after=after, samples=self.samples, form="solve"),)

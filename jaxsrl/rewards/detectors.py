@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 
 from jaxsrl.types import Demonstration, Grades, Reward, Rollouts
 
-ANSWER = re.compile(r"\\boxed\{([^{}]*)\}|(?:final )?answer is:?\s*([^\s.,;]+)", re.IGNORECASE)
+BOXED = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces within braces once, as in \frac{1}{2}
+ANSWER = re.compile(BOXED + r"|(?:final )?answer is:?\s*(?!\\boxed)((?:[^\s.,;]|[.,](?=\d))+)", re.IGNORECASE)
 EQUATION = re.compile(r"\d\s*(?:[-+*/×÷]\s*\d+(?:\.\d+)?\s*)+=\s*-?\d")
 
 
@@ -54,7 +55,7 @@ class Watched:
     """Another grader with the detectors as metrics beside its own; no reward changes.
 
     Args:
-      count: how much a text computes; `computation_ratio` is its mean over that of the expert's solution.
+      count: how much a text computes; `computation_ratio` is its sum over that of what the expert wrote there.
       answers: the answers a text states.
       short_tokens: completions shorter than this that state an answer all the same are counted.
     Metrics: `detect/answer_repetition_share`, `detect/ngram_share`, `detect/computation_ratio`,
@@ -72,7 +73,7 @@ class Watched:
             return grades
         lengths = rollouts.mask.sum(axis=1)
         short = [n < self.short_tokens and bool(self.answers(t)) for n, t in zip(lengths, rollouts.text, strict=True)]
-        expected = sum(self.count(_solution(demonstrations[m])) for m in rollouts.demonstration)
+        expected = sum(self.count(_asked(rollouts, p, demonstrations)) for p in range(len(rollouts)))
         found = {
             "detect/answer_repetition_share": np.mean([repeats_answer(t, answers=self.answers) for t in rollouts.text]),
             "detect/ngram_share": np.mean([repeated_ngram_share(t) for t in rollouts.text]),
@@ -83,6 +84,9 @@ class Watched:
         return replace(grades, metrics={**grades.metrics, **{name: float(x) for name, x in found.items()}})
 
 
-def _solution(demonstration: Demonstration) -> str:
+def _asked(rollouts: Rollouts, row: int, demonstrations: Sequence[Demonstration]) -> str:
+    """What the expert wrote where the rollout had to write: the next action, or all that follow."""
+    demonstration, given = demonstrations[rollouts.demonstration[row]], int(rollouts.branch[row])
     thoughts = demonstration.thoughts or ("",) * len(demonstration.actions)
-    return "\n".join(f"{t} {a}" for t, a in zip(thoughts, demonstration.actions, strict=True))
+    lines = [f"{t} {a}" for t, a in zip(thoughts, demonstration.actions, strict=True)]
+    return "\n".join(lines[given : given + 1] if rollouts.form[row] == "step" else lines[given:])

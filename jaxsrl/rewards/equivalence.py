@@ -1,6 +1,7 @@
 """Does an action do what the expert's does, however it is written?"""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,8 @@ def _tagged(value: Any) -> Any:
     """The value with its kind beside it: Python's True equals 1."""
     if isinstance(value, dict):
         return ("object", {key: _tagged(item) for key, item in value.items()})
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number too large to compare")
     if isinstance(value, list):
         return ("array", [_tagged(item) for item in value])
     return ("number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__, value)

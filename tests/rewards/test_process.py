@@ -82,6 +82,9 @@ def test_right_steps():
 
 def test_detectors():
     assert stated_answers(r"so \boxed{7}. The answer is 8, final answer is: 9") == ["7", "8", "9"]
+    assert stated_answers(r"\boxed{\frac{1}{2}}, the answer is 3.14. Final answer is: \boxed{7}") == [
+        r"\frac{1}{2}", "3.14", "7",
+    ]  # fmt: skip
     assert repeats_answer(r"\boxed{7} \boxed{7} the answer is 7") and not repeats_answer(r"\boxed{7} \boxed{7}")
     assert count_equations("3 + 4 = 7, 2*5=10 and 1 + 2 + 3 = 6; x = 5, 7 = 7") == 3
     assert repeated_ngram_share("a b c d " * 3, n=4) == pytest.approx(3 / 9)
