@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from jaxsrl.types import Demonstration, Grades, Reward, Rollouts
 
 BOXED = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces within braces once, as in \frac{1}{2}
-ANSWER = re.compile(BOXED + r"|(?:final )?answer is:?\s*(?!\\boxed)((?:[^\s.,;]|[.,](?=\d))+)", re.IGNORECASE)
+ANSWER = re.compile(BOXED + r"|(?:final )?answer is(?!:?\s*\\boxed):?\s*((?:[^\s.,;:]|[.,](?=\d))+)", re.IGNORECASE)
 EQUATION = re.compile(r"\d\s*(?:[-+*/×÷]\s*\d+(?:\.\d+)?\s*)+=\s*-?\d")
 
 
