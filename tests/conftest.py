@@ -17,7 +17,10 @@ BESIDE = TESTS.parents[1] / "shared" / "data"
 # Marked `fast`: what leans on jax and its libraries, at about a minute altogether. A test elsewhere marks itself.
 # Compilers of accelerators, and other implementations to compare with: a test that is marked `needs(…)` uses them.
 OPTIONAL = ("jax_cuda13_pjrt", "jax_cuda13_plugin", "libtpu", "rapidfuzz", "torch", "transformers")
-FAST = {"objectives", "rewards", "test_floors.py", "test_setup.py"}
+FAST = (
+    "objectives/", "rewards/test_answer.py", "rewards/test_format.py", "rewards/test_similarity.py", "test_floors.py",
+    "test_setup.py",
+)  # fmt: skip
 
 
 def absent() -> set[str]:
@@ -33,7 +36,7 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in FAST:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(FAST):
             item.add_marker(pytest.mark.fast)
 
 

@@ -41,7 +41,7 @@ def line(tmp_path_factory):
         sampling=replace(stage.sampling, max_new_tokens=12, temperature=0.7),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxsrl.train.start_params", lambda run, config, index, model: drawn_by_numpy(model))
+        patch.setattr("jaxsrl.train.start_params", lambda run, config, index, programs: drawn_by_numpy(programs.model))
         folder = train(replace(config, stages=(stage,), runs=str(tmp_path_factory.mktemp("first"))))
     return next(x for x in read(folder / "metrics.jsonl") if x["kind"] == "train")
 

@@ -27,6 +27,8 @@ from jaxsrl.train import StageLoop, train
 TINY = Path(__file__).parent / "tiny_config.py"
 pytestmark = pytest.mark.usefixtures("shared_programs")
 KILLS = int(os.environ.get("JAXSRL_KILLS", "2"))
+# A process of its own has the settings of tests/conftest.py: bits are promised for the same devices alone.
+SAME_BITS = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUM_CPU_DEVICES": str(len(jax.devices()))}
 PATIENCE = 240  # seconds that a process may take on a machine that does other things too
 EVERY = load(TINY).checkpoint_every
 
@@ -281,7 +283,7 @@ class Steps:
 def start_process(runs: Path, cache) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "jaxsrl", "train", str(TINY), "--runs", str(runs)],
-        env=os.environ | cache | {"JAX_NUMPY_RANK_PROMOTION": "raise"}, cwd=TINY.parents[1],
+        env=os.environ | cache | SAME_BITS, cwd=TINY.parents[1],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -8,12 +8,13 @@ import orbax.checkpoint as ocp
 
 from jaxsrl.checkpoint import array_hash
 from jaxsrl.metrics import read
+from jaxsrl.ops.similarity import default_backend
 from jaxsrl.runs import RunError, environment, read_json
 
 
 def machine() -> str:
-    """Versions, devices and flags, one line each."""
-    return json.dumps(environment(), indent=1)
+    """Versions, devices and flags, one line each, and what compares the steps of SRL here."""
+    return json.dumps(environment() | {"similarity": default_backend()}, indent=1)
 
 
 def run_state(folder: Path) -> str:

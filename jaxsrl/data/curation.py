@@ -87,7 +87,7 @@ def pass_rate(demonstration: Demonstration, right_from: float = 1.0) -> float | 
 def bucket(rate: float) -> Bucket:
     """`hard`: never right (Hard@8 with 8 rollouts); `easy`: right in 3 of 4 or more; `medium`: between.
 
-    Source: arXiv:2605.28388 for hard; where easy begins is not in our notes of it and our choice.
+    Source: arXiv:2605.28388 for hard; where easy begins is our choice.
     """
     return "hard" if rate == 0 else "easy" if rate >= 0.75 else "medium"
 

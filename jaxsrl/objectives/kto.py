@@ -22,7 +22,7 @@ class KTO(Sampled):
     completions are not the policy's; ours are, so it is the mean of log behavior/ref over the step's own completions.
 
     Args:
-      beta: not in our notes of the paper; 0.1 is that of DPO.
+      beta: 0.1, DPO's, is our choice.
       desirable, undesirable: the two lambdas.
       right_from: a reward from here on is desirable.
     Source: arXiv:2402.01306.

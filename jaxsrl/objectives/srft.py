@@ -22,7 +22,7 @@ class SRFT(LUFFY):
     """0.5 e^-H E_demo[-log p] + GRPO on demonstration and rollouts + 0.1 e^H E_right[-log p] + E_wrong[log p].
 
     Rewards must be +1 and -1: what is above 0 is right. H is the entropy of the step's rollouts, a number, so both
-    factors are constants of the step. Not in our source and our choice: expectations over right and wrong rollouts
+    factors are constants of the step. Our choice: expectations over right and wrong rollouts
     share one denominator, the step's sampled tokens; the advantage keeps its deviation; ratios keep GRPO's clip.
 
     Args:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from jaxsrl.data import datasets
-from jaxsrl.data.bpe_tokenizer import _ALPHABET
+from jaxsrl.data.bpe_tokenizer import ALPHABET
 from jaxsrl.data.jsonl import read_rows
 from jaxsrl.data.tokenizer import load_tokenizer
 
@@ -20,7 +20,7 @@ MARKS = {300: "<|endoftext|>", 301: "<|im_end|>", 302: "<think>"}
 
 def write_folder(path, **config):
     """A tokenizer of 256 bytes and four merges."""
-    pieces = [*_ALPHABET.values(), "he", "ll", "Ġhe", "Ċ1"]
+    pieces = [*ALPHABET.values(), "he", "ll", "Ġhe", "Ċ1"]
     path.mkdir(exist_ok=True)
     (path / "vocab.json").write_text(json.dumps({piece: token for token, piece in enumerate(pieces)}))
     (path / "merges.txt").write_text("#version: 0.2\nh e\nl l\nĠ he\nĊ 1\n")
@@ -75,8 +75,8 @@ def gpt2(data_dir):
 
 
 def test_alphabet_is_that_of_the_library():
-    assert set(_ALPHABET.values()) == set(pre_tokenizers.ByteLevel.alphabet()) and list(_ALPHABET) == list(range(256))
-    assert _ALPHABET[ord(" ")] == "Ġ" and _ALPHABET[ord("\n")] == "Ċ" and _ALPHABET[0xAD] == "Ń"
+    assert set(ALPHABET.values()) == set(pre_tokenizers.ByteLevel.alphabet()) and list(ALPHABET) == list(range(256))
+    assert ALPHABET[ord(" ")] == "Ġ" and ALPHABET[ord("\n")] == "Ċ" and ALPHABET[0xAD] == "Ń"
 
 
 def test_merges_marks_and_sizes(tiny):

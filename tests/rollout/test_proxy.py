@@ -18,7 +18,7 @@ from jaxsrl.types import BranchPoint, Demonstration
 
 BYTES = ByteTokenizer()
 SIZE = dict(vocab=BYTES.vocab_size, heads=2, kv_heads=1, head_width=8, mlp_width=24)
-LARGE, SMALL = ModelConfig(width=24, layers=2, **SIZE), ModelConfig(width=16, layers=1, **SIZE)
+LARGE, SMALL = ModelConfig(width=24, layers=1, **SIZE), ModelConfig(width=16, layers=1, **SIZE)
 CAP = 6
 GIVEN = [Demonstration(problem_id=w, problem=w, actions=("ab", "cd")) for w in ("abc", "defg")]
 POINTS = [[BranchPoint(after=0, samples=3), BranchPoint(after=1, samples=2)]] * 2
@@ -42,37 +42,47 @@ def proxy(large=LARGE, **settings):
 
 
 def test_the_two_ends(params):
-    three = (params["M"], params["plus"], params["minus"])
-    alone = lambda config, one: draw(make_sampler(config, Sampling(max_new_tokens=CAP), BYTES.end), one)[1]
-    off, large = draw(proxy(alpha=0.0), three)[1], alone(LARGE, params["M"])
-    np.testing.assert_array_equal(off.token, large.token)
-    np.testing.assert_allclose(off.behavior_logp, large.behavior_logp, atol=1e-6)
-    swapped = draw(proxy(large=SMALL), (params["minus"], params["plus"], params["minus"]))[1]
-    small = alone(SMALL, params["plus"])
-    np.testing.assert_array_equal(swapped.token, small.token)
-    np.testing.assert_allclose(swapped.behavior_logp, small.behavior_logp, atol=1e-4)
-    assert not np.array_equal(draw(proxy(), three)[1].token, large.token)  # and in between it is neither
+    """With alpha 0 it is M, with M in the place of M- it is M+; all of one size, so that there are three programs."""
+    base, plus, minus = (init_params(SMALL, jax.random.key(seed)) for seed in range(3))
+    one = jax.jit(make_sampler(SMALL, Sampling(max_new_tokens=CAP), BYTES.end))
+    on, off = jax.jit(proxy(large=SMALL)), jax.jit(proxy(large=SMALL, alpha=0.0))
+    of = lambda sample, given: draw(sample, given)[1]
+    untuned, tuned = of(one, base), of(one, plus)
+    nothing, everything = of(off, (base, plus, minus)), of(on, (base, plus, base))
+    np.testing.assert_array_equal(nothing.token, untuned.token)
+    np.testing.assert_allclose(nothing.behavior_logp, untuned.behavior_logp, atol=1e-6)
+    np.testing.assert_array_equal(everything.token, tuned.token)
+    np.testing.assert_allclose(everything.behavior_logp, tuned.behavior_logp, atol=1e-4)
+    between = of(on, (base, plus, minus))
+    assert not np.array_equal(between.token, untuned.token) and not np.array_equal(between.token, tuned.token)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.0])
-def test_log_probs_are_those_of_the_mixed_logits(params, alpha):
-    trees, rollouts = draw(proxy(alpha=alpha), (params["M"], params["plus"], params["minus"]), temperature=0.8)
-    worst = 0.0
-    for p in range(len(rollouts)):
-        tree = trees[rollouts.demonstration[p]]
-        before = path_tokens(tree, tree.branch[rollouts.form[p], int(rollouts.branch[p])])
+def test_log_probs_are_those_of_the_mixed_logits(params):
+    """Every rollout in a row of its own, with padding behind it that it cannot see."""
+    alpha, temperature = 0.5, 0.8
+    trees, rollouts = draw(proxy(alpha=alpha), (params["M"], params["plus"], params["minus"]), temperature)
+    given = [
+        path_tokens(trees[m], trees[m].branch["step", int(k)])
+        for m, k in zip(rollouts.demonstration, rollouts.branch, strict=True)
+    ]
+    token, position = np.zeros((len(rollouts), 32), int), np.tile(np.arange(32), (len(rollouts), 1))
+    for p, before in enumerate(given):
         written = rollouts.token[p][rollouts.mask[p]]
-        whole = np.concatenate([before, written])[None]
-        n = whole.shape[1]
-        position, zero = np.arange(n)[None], np.zeros((1, n), int)
-        z = []
-        for config, name in ((LARGE, "M"), (SMALL, "plus"), (SMALL, "minus")):
-            hidden = forward(config, params[name], whole, position, zero, zero + 1)
-            z.append(jnp.matmul(hidden, head_matrix(config, params[name])))
-        mixed = jax.nn.log_softmax((z[0] + alpha * (z[1] - z[2])) / 0.8)[0]
-        want = mixed[np.arange(len(before) - 1, n - 1), written]
-        worst = max(worst, float(jnp.abs(want - rollouts.behavior_logp[p][rollouts.mask[p]]).max()))
-    assert worst < 2e-4
+        token[p, : len(before) + len(written)] = [*before, *written]
+
+    def logits(config, name):
+        tree = (position, np.zeros_like(token), np.ones_like(token))
+        return jax.jit(
+            lambda p: jnp.matmul(forward(config, p, token, *tree), head_matrix(config, p))
+        )(params[name])  # fmt: skip
+
+    mixed = logits(LARGE, "M") + alpha * (logits(SMALL, "plus") - logits(SMALL, "minus"))
+    logp = np.asarray(jax.nn.log_softmax(mixed / temperature))
+    for p, before in enumerate(given):
+        n = rollouts.mask[p].sum()
+        at = len(before) - 1 + np.arange(n)
+        want = logp[p, at, rollouts.token[p, :n]]
+        assert np.abs(want - rollouts.behavior_logp[p, :n]).max() < 2e-4
 
 
 def test_vocabularies_must_be_one():

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Int
 
 Backend = Literal["reference", "gallop", "host", "xla", "pallas_gpu", "pallas_tpu"]
 
-# Pairs/s of math-like text on two shared CPU cores, actions of 25 / 100 / 300 characters, 300 again without autojunk:
-#   reference  22k / 2.6k / 2.0k / 0.4k     gallop  45k / 8.8k / 4.2k / 3.1k     xla  60k / 4.5k / 0.4k / 0.4k
-# The kernels of GPU and TPU compile and are exact in interpret mode; `jaxsrl bench similarity` measures them.
-DEFAULT: dict[str, Backend] = {"cpu": "gallop", "gpu": "pallas_gpu", "tpu": "pallas_tpu"}
+# By platform. `host` is compiled by a command of its own (`launch/setup.sh` gives it); `gallop`, the same search on
+# Python integers, stands in where it is not built: on a CPU both are several times faster than `xla`. `jaxsrl
+# bench similarity` measures all of them (`jaxsrl/bench/README.md`).
+DEFAULT: dict[str, Backend] = {"cpu": "host", "gpu": "pallas_gpu", "tpu": "pallas_tpu"}
 ON_HOST = ("reference", "gallop", "host")  # need concrete arrays and return one of NumPy
 LONGEST = 4096  # elements a side
 
@@ -40,8 +40,8 @@ def matched_length(
         cannot begin or carry a block, only prolong one.
       b_index: row of b that each pair is compared with, 0..Q-1: one expert action serves its group, and its masks are
         built once. None: b has a row per pair.
-      backend: runs or raises. `reference`, `gallop` and `host` run on the host. None takes DEFAULT's for
-        `jax.default_backend()`; inside a transformation `xla` where that one runs on the host.
+      backend: runs or raises. `reference`, `gallop` and `host` run on the host. None takes that of `default_backend`;
+        inside a transformation `xla` where that one runs on the host.
     Raises: ValueError for an unknown backend, shapes that do not fit or are too long; TypeError if a backend of the
       host is traced; RuntimeError if the machine cannot run the backend.
     Source: CPython's difflib; Ratcliff and Metzener, Dr. Dobb's Journal, July 1988.
@@ -49,7 +49,7 @@ def matched_length(
     arrays = (a, a_len, b, b_len) if b_index is None else (a, a_len, b, b_len, b_index)
     _check_shapes(a, a_len, b, b_len, b_index)
     traced = any(isinstance(x, jax.core.Tracer) for x in arrays)
-    asked, backend = backend, backend or DEFAULT[jax.default_backend()]
+    asked, backend = backend, backend or default_backend()
     if traced and backend in ON_HOST:
         if asked:
             raise TypeError(
@@ -74,6 +74,14 @@ def matched_length(
     if b_index is None:
         b_index = np.arange(np.shape(a)[0], dtype=np.int32)
     return impl(a, a_len, b, b_len, b_index, autojunk=autojunk)
+
+
+def default_backend() -> Backend:
+    """What `backend=None` stands for on this machine, outside of transformations."""
+    from jaxsrl.ops.similarity.host import is_built
+
+    chosen = DEFAULT[jax.default_backend()]
+    return "gallop" if chosen == "host" and not is_built() else chosen
 
 
 def ratio(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsrl.ops.similarity import build, gallop, host, matched_length
+from jaxsrl.ops.similarity import build, default_backend, gallop, host, matched_length
 
 PACKAGE = Path(host.__file__).parent
 
@@ -169,3 +169,9 @@ def test_a_library_that_cannot_be_loaded_says_what_to_do(tmp_path, monkeypatch):
     host.library().write_bytes(b"not a library")
     with pytest.raises(RuntimeError, match="cannot be loaded.*delete it and run: python -m"):
         found([[1]], [[1]], False)
+
+
+def test_it_is_the_default_on_a_cpu_where_it_is_built(built, monkeypatch, tmp_path):
+    assert default_backend() == "host"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_backend() == "gallop"
