@@ -40,10 +40,8 @@ def is_built() -> bool:
 
 def library() -> Path:
     """Where the build belongs: the user's cache folder, the name being a hash of the source and of the platform."""
-    kind = "-".join([sys.platform, platform.machine(), *_libc()])
-    digest = hashlib.sha256(SOURCE.read_bytes() + kind.encode()).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "jaxsrl" / f"similarity-{digest}.so"
+    return Path(root) / "jaxsrl" / f"similarity-{_digest(SOURCE)}.so"
 
 
 @cache
@@ -74,8 +72,9 @@ def _check(a, a_len, b, b_len, b_index) -> None:
 
 
 @cache
-def _libc() -> tuple[str, str]:
-    return platform.libc_ver()
+def _digest(source: Path) -> str:
+    kind = "-".join([sys.platform, platform.machine(), *platform.libc_ver()])
+    return hashlib.sha256(source.read_bytes() + kind.encode()).hexdigest()[:16]
 
 
 def cpus() -> int:
