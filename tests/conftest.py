@@ -70,8 +70,13 @@ def shared_programs():
     from jaxsrl.train import Programs
 
     made: dict = {}
-    once = lambda self, key, make: made[self.model, key] if (self.model, key) in made else _kept(made, self, key, make)
     train_step = Programs.train_step
+
+    def once(self, key, make):
+        key = (self.model, self.mesh, key)
+        if key not in made:
+            made[key] = make()
+        return made[key]
 
     def shared_step(self, stage):
         key = ("step", stage.objective, stage.sampling.temperature, stage.optimizer, stage.steps)
@@ -81,7 +86,3 @@ def shared_programs():
         patch.setattr(Programs, "_once", once)
         patch.setattr(Programs, "train_step", shared_step)
         yield
-
-
-def _kept(made, programs, key, make):
-    return made.setdefault((programs.model, key), make())
