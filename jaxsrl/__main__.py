@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxsrl.bench.work import Work
+
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
@@ -42,25 +44,46 @@ class Train(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Common):
+class OfPolicy(Common):
+    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """STAGE-last or STAGE-best-STEP; default is the newest stage's last."""
+    proxy_run: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Run folder of two small policies that steer this one by proxy-tuning: logits + alpha (tuned - untuned)."""
+    proxy_tuned: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    proxy_untuned: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    proxy_alpha: float = 1.0
+
+    def load_policy(self, config):
+        from jaxsrl.commands.policy import load_policy
+        from jaxsrl.commands.steer import Proxy, steer
+
+        given = (self.proxy_run, self.proxy_tuned, self.proxy_untuned)
+        if any(given) and not all(given):
+            raise ValueError("--proxy-run, --proxy-tuned and --proxy-untuned are given together")
+        policy = load_policy(config, self.policy)
+        if not all(given):
+            return policy
+        run, tuned, untuned = given
+        return steer(policy, Proxy(run=run, tuned=tuned, untuned=untuned, alpha=self.proxy_alpha))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(OfPolicy):
     """Evaluates a policy of a run on held-out problems, in every mode its stage names.
 
     Args:
-      policy: STAGE-last or STAGE-best-STEP; default is the newest stage's last.
       split: whose problems.
       problems: how many, from the start of the split.
     """
 
-    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     split: Literal["validation", "test"] = "test"
     problems: int = 100
 
     def __call__(self) -> None:
         config = self.load()
         from jaxsrl.commands.evaluate import evaluate_policy
-        from jaxsrl.commands.policy import load_policy
 
-        print(evaluate_policy(config, load_policy(config, self.policy), self.split, self.problems))
+        print(evaluate_policy(config, self.load_policy(config), self.split, self.problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +108,10 @@ class Data(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Common):
+class Sample(OfPolicy):
     """Prints completions of one problem.
 
     Args:
-      policy: STAGE-last or STAGE-best-STEP; default is the newest stage's last.
       index: which problem of the test split.
       problem: a problem of your own instead.
       form: `step` asks for the next action, `solve` for the whole solution.
@@ -99,7 +121,6 @@ class Sample(Common):
       seed: of the completions.
     """
 
-    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     index: int = 0
     problem: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     form: Literal["step", "solve"] = "step"
@@ -110,10 +131,9 @@ class Sample(Common):
 
     def __call__(self) -> None:
         config = self.load()
-        from jaxsrl.commands.policy import load_policy
         from jaxsrl.commands.sample import choose, sample_text
 
-        policy = load_policy(config, self.policy)
+        policy = self.load_policy(config)
         demonstration = choose(policy, self.index, self.problem, self.after)
         print(sample_text(
             config, policy, demonstration, form=self.form, after=self.after, samples=self.samples,
@@ -196,10 +216,9 @@ class Compare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Similarity:
     """Measures every way on this machine to compute a step's similarity, side by side; a few minutes."""
 
-    what: Annotated[Literal["similarity"], tyro.conf.Positional]
     backends: tuple[str, ...] = ()
     """Some of difflib, cydifflib, rapidfuzz, gallop, host, xla, pallas_gpu, pallas_tpu; default is all there are."""
     chars: tuple[int, ...] = (100, 300, 1000)
@@ -217,6 +236,46 @@ class Bench:
         from jaxsrl.bench.similarity import main
 
         main(self.backends, self.chars, self.tokens, self.seconds, self.repeat, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Measures optimizer steps of SFT, SRL and RLVR at random weights: seconds by part, tokens/s, peak memory."""
+
+    model: str = "0.2M"
+    """A preset, as qwen2.5-0.5b."""
+    objectives: tuple[str, ...] = ()
+    """Some of sft, srl, rlvr; default is all."""
+    steps: int = 3
+    """After the one that compiles; medians are shown."""
+    work: Work = Work()
+    data: int = 1
+    """Devices of the mesh axis, as in `mesh.data` of a config; fsdp and tensor likewise."""
+    fsdp: int = 1
+    tensor: int = 1
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to write the numbers, too."""
+
+    def __call__(self) -> None:
+        from jaxsrl.bench.training import main
+        from jaxsrl.sharding import Layout
+
+        layout = Layout(data=self.data, fsdp=self.fsdp, tensor=self.tensor)
+        main(self.objectives, self.model, self.work, layout, self.steps, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measures this machine."""
+
+    what: Annotated[
+        Annotated[Similarity, tyro.conf.subcommand("similarity")]
+        | Annotated[Training, tyro.conf.subcommand("training")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def __call__(self) -> None:
+        self.what()
 
 
 COMMANDS = {

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from jaxsrl.models.load import load_weights
 from jaxsrl.models.transformer import init_params
 from jaxsrl.progress import Progress
 from jaxsrl.report.page import write_report
-from jaxsrl.rollout.sampler import make_sampler
+from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, open_run, write_json
 from jaxsrl.sharding import make_mesh, place_rows, state_sharding
@@ -53,11 +53,19 @@ class Demonstrations:
 
 
 class Programs:
-    """Compiled functions of a run by what they depend on, so that stages share them."""
+    """Compiled functions of a run by what they depend on, so that stages share them.
 
-    def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
+    Args:
+      sampler: makes what completions are drawn with; None draws from `model`.
+    """
+
+    def __init__(
+        self, config: Config, model: ModelConfig, tokenizer: Tokenizer,
+        sampler: Callable[[Sampling], Sample] | None = None,
+    ):  # fmt: skip
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.mesh = make_mesh(config.mesh)
+        self.sampler = sampler
         self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
 
@@ -69,9 +77,8 @@ class Programs:
     def actor(self, sampling: Sampling, rows: Rows) -> Actor:
         """Samplers that differ in temperature alone are one program."""
         key = replace(sampling, temperature=1.0)
-        program = self._once(
-            ("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end, self.mesh))
-        )
+        make = self.sampler or (lambda sampling: make_sampler(self.model, sampling, self.tokenizer.end, self.mesh))
+        program = self._once(("sample", key, self.sampler), lambda: jax.jit(make(key)))
         sample = lambda params, prompts, *rest: program(params, place_rows(self.mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,

@@ -66,6 +66,26 @@ def test_sample(run, capsys):
     assert code == 2 and "index=99" in err and "0..1" in err
 
 
+def test_proxy_tuning_at_its_ends(run, capsys):
+    """M with alpha 0, M+ where M- is M; what is half given, or not there, is named."""
+    spoken = lambda *more: call(capsys, "sample", TINY, "--runs", run, "--policy", "sft-last", "--after", 1, *more)
+    steered = lambda tuned, alpha: spoken(
+        "--proxy-run", run / "tiny", "--proxy-tuned", tuned, "--proxy-untuned", "sft-last", "--proxy-alpha", alpha
+    )
+    completions = lambda said: [line for line in said[1].splitlines() if line.startswith("──")]
+    alone, tuned = spoken(), call(capsys, "sample", TINY, "--runs", run, "--policy", "rlvr-last", "--after", 1)
+    assert completions(steered("rlvr-last", 0)) == completions(alone) != completions(tuned)
+    assert completions(steered("rlvr-last", 1)) == completions(tuned)
+    assert spoken("--proxy-run", run / "tiny")[0] == 2
+    code, _, err = steered("lost", 1)
+    assert code == 1 and "'lost'" in err and "rlvr-last" in err
+    code, out, _ = call(
+        capsys, "eval", TINY, "--runs", run, "--policy", "sft-last", "--problems", 2, "--proxy-run", run / "tiny",
+        "--proxy-tuned", "srl-last", "--proxy-untuned", "sft-last",
+    )  # fmt: skip
+    assert code == 0 and "sft-last + 1 (srl-last - sft-last of tiny)" in out
+
+
 def test_data_draws_a_tree(capsys):
     code, out, _ = call(capsys, "data", TINY, "--stage", "srl")
     assert code == 0 and "action 1 of 3" in out and "4 rollouts" in out and "times fewer" in out

@@ -38,9 +38,7 @@ def repeated_ngram_share(text: str, n: int = 4) -> float:
     return most / sum(grams.values()) if most > 1 else 0.0
 
 
-def frozen_set(correct: Bool[np.ndarray, "M K"], *, share: float = 7 / 8) -> Bool[np.ndarray, "M"]:
-    """Problems that the start policy solves in at least this share of K samples: accuracy on them should not fall."""
-    return np.mean(correct, axis=1) >= share
+MASTERED = 7 / 8  # share of a problem's rollouts that the start policy has right: accuracy there should not fall
 
 
 def lost_accuracy(
@@ -58,14 +56,17 @@ class Watched:
       count: how much a text computes; `computation_ratio` is its sum over that of what the expert wrote there.
       answers: the answers a text states.
       short_tokens: completions shorter than this that state an answer all the same are counted.
+      right_from: a reward from here on is right.
     Metrics: `detect/answer_repetition_share`, `detect/ngram_share`, `detect/computation_ratio`,
-      `detect/short_answer_share`.
+      `detect/short_answer_share`; where demonstrations have been profiled, `detect/lost_accuracy`: the share of right
+      rollouts that the profiled policy had, less today's, where it had at least 7/8.
     """
 
     grader: Reward
     count: Callable[[str], int] = count_equations
     answers: Callable[[str], list[str]] = stated_answers
     short_tokens: int = 32
+    right_from: float = 1.0
 
     def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
         grades = self.grader(rollouts, demonstrations)
@@ -81,6 +82,14 @@ class Watched:
         }
         if expected:
             found["detect/computation_ratio"] = sum(map(self.count, rollouts.text)) / expected
+        profiled = [
+            dict(demonstrations[d].profile or ()).get(int(after), ())
+            for d, after in zip(rollouts.demonstration, rollouts.branch, strict=True)
+        ]
+        before = np.array([np.mean(np.asarray(rewards) >= self.right_from) if rewards else 0.0 for rewards in profiled])
+        lost = lost_accuracy(before, grades.reward >= self.right_from, before >= MASTERED)
+        if lost is not None:
+            found["detect/lost_accuracy"] = lost
         return replace(grades, metrics={**grades.metrics, **{name: float(x) for name, x in found.items()}})
 
 

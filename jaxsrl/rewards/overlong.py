@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxsrl.types import Demonstration, Grades, Reward, Rollouts
 
@@ -20,12 +20,16 @@ class Overlong:
 
     Args:
       max_tokens, margin_tokens: in tokens; of a run whose cap is `max_tokens`.
+      spare_equal: a group whose rewards are equal without the penalty is spared it, so that DAPO's filter, which looks
+        at correctness, drops it as its paper does. False penalises every group.
+    Raises: ValueError when called if completions cannot become long enough to be penalised.
     Source: arXiv:2503.14476, with 20 480 and 4 096.
     """
 
     grader: Reward
     max_tokens: int = 20_480
     margin_tokens: int = 4_096
+    spare_equal: bool = True
 
     def __post_init__(self):
         if not 0 < self.margin_tokens <= self.max_tokens:
@@ -35,13 +39,26 @@ class Overlong:
             )
 
     def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+        cap, free = rollouts.mask.shape[1], self.max_tokens - self.margin_tokens
+        if cap <= free:
+            raise ValueError(
+                f"Overlong penalises from {free} tokens on (max_tokens={self.max_tokens}, "
+                f"margin_tokens={self.margin_tokens}), but sampling.max_new_tokens={cap} ends completions before"
+            )
         grades = self.grader(rollouts, demonstrations)
         penalty = overlong_penalty(
             rollouts.mask.sum(axis=1), max_tokens=self.max_tokens, margin_tokens=self.margin_tokens
         )
-        shown = {"max_tokens": self.max_tokens, "margin_tokens": self.margin_tokens}
+        if self.spare_equal:
+            penalty = np.where(_differ(grades.reward, rollouts.group), penalty, 0.0)
+        shown = {name: getattr(self, name) for name in ("max_tokens", "margin_tokens", "spare_equal")}
         metrics = {"reward/overlong_mean": float(penalty.mean())} if len(penalty) else {}
         return replace(
             grades, reward=grades.reward + penalty, settings={**grades.settings, "overlong": shown},
             metrics={**grades.metrics, **metrics},
         )  # fmt: skip
+
+
+def _differ(reward: Float[np.ndarray, "P"], group: Int[np.ndarray, "P"]) -> Bool[np.ndarray, "P"]:
+    """Whether a rollout's group has more than one reward."""
+    return np.array([np.ptp(reward[group == own]) > 0 for own in group], bool)

@@ -1,13 +1,16 @@
 """Proxy-tuning: a small tuned model steers a large untuned one, token by token."""
 
+import jax
+
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.rollout.sampler import Sample, make_mixed_sampler
 from jaxsrl.rollout.sampling import Sampling
 
 
 def make_proxy_sampler(
-    large: ModelConfig, small: ModelConfig, sampling: Sampling, end: int, *, alpha: float = 1.0
-) -> Sample:
+    large: ModelConfig, small: ModelConfig, sampling: Sampling, end: int, *, alpha: float = 1.0,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Sample:  # fmt: skip
     """Draws from z_M + alpha (z_M+ - z_M-): large untuned, small tuned, small untuned; then temperature and truncation.
 
     Returns: sample((M, M+, M-), prompts, key, temperature), for an `Actor` like any other. alpha 0 is M; with M- equal
@@ -20,4 +23,4 @@ def make_proxy_sampler(
         base, tuned, untuned = logits
         return base + alpha * (tuned - untuned)
 
-    return make_mixed_sampler((large, small, small), mix, sampling, end)
+    return make_mixed_sampler((large, small, small), mix, sampling, end, mesh)

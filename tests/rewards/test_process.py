@@ -7,7 +7,6 @@ from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.detectors import (
     Watched,
     count_equations,
-    frozen_set,
     lost_accuracy,
     repeated_ngram_share,
     repeats_answer,
@@ -89,10 +88,8 @@ def test_detectors():
     assert count_equations("3 + 4 = 7, 2*5=10 and 1 + 2 + 3 = 6; x = 5, 7 = 7") == 3
     assert repeated_ngram_share("a b c d " * 3, n=4) == pytest.approx(3 / 9)
     assert repeated_ngram_share("a b c d e f g") == 0.0 == repeated_ngram_share("")
-    correct = np.array([[1] * 8, [1] * 7 + [0], [1] * 6 + [0] * 2], bool)
-    frozen = frozen_set(correct)
-    assert frozen.tolist() == [True, True, False]
-    assert lost_accuracy(correct.mean(axis=1), np.array([0.5, 7 / 8, 1.0]), frozen) == pytest.approx(0.25)
+    before = np.array([1, 7 / 8, 6 / 8])
+    assert lost_accuracy(before, np.array([0.5, 7 / 8, 1.0]), np.array([True, True, False])) == pytest.approx(0.25)
     assert lost_accuracy(np.ones(3), np.zeros(3), np.zeros(3, bool)) is None
 
 
@@ -107,3 +104,16 @@ def test_watched_metrics_stand_beside_an_unchanged_reward():
     assert got.metrics["detect/short_answer_share"] == pytest.approx(1 / 3)
     assert got.metrics["detect/computation_ratio"] == pytest.approx(2 / 6)
     assert plain.metrics.items() <= got.metrics.items()
+
+
+def test_accuracy_lost_where_the_profiled_policy_was_right():
+    """At a branch point with 7 of 8 right before, half right now; those it had not mastered do not count."""
+    expert = Demonstration(
+        problem_id="p", problem="x", actions=("a", "b"), answer="14",
+        profile=((0, (1.0,) * 7 + (0.0,)), (1, (1.0,) * 6 + (0.0,) * 2)),
+    )  # fmt: skip
+    right, wrong = r"\boxed{14}", r"\boxed{3}"
+    got = Watched(grader=FinalAnswer())(written(right, wrong), [expert])
+    assert got.metrics["detect/lost_accuracy"] == pytest.approx(7 / 8 - 1 / 2)
+    for other in (written(right, wrong, branch=1), written(right, wrong, branch=2)):
+        assert "detect/lost_accuracy" not in Watched(grader=FinalAnswer())(other, [expert]).metrics
