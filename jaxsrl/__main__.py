@@ -208,11 +208,13 @@ class Compare:
     """Run folders, one per seed."""
     split: Literal["validation", "test"] = "test"
     """Whose last evaluation counts."""
+    metrics: tuple[str, ...] = ()
+    """Columns, as steps/exact; default is the usual ones."""
 
     def __call__(self) -> None:
         from jaxsrl.commands.compare import compare
 
-        print(compare(self.runs, self.split))
+        print(compare(self.runs, self.split, self.metrics))
 
 
 @dataclass(frozen=True, kw_only=True)

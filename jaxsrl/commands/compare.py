@@ -24,13 +24,17 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, STUDENT.get(len(values) - 1, 1.96) * deviation / math.sqrt(len(values))
 
 
-def compare(folders: Sequence[Path], split: str, columns: Sequence[str] = COLUMNS) -> str:
+def compare(folders: Sequence[Path], split: str, metrics: Sequence[str] = ()) -> str:
     """A Markdown table: a row per stage, per metric the mean of the stage's last evaluation over runs.
 
     `tokens` are those a stage executed, in thousands (the budget of `Stage.tokens`), mean over runs.
-    Raises: RunError naming the run that has no evaluation on that split.
+
+    Args:
+      metrics: columns; none takes the usual ones of those there are.
+    Raises: RunError naming the run that has no evaluation on that split, or a metric that no stage has.
     """
     cells: dict[str, dict[str, list[float]]] = {}
+    columns, known = metrics or COLUMNS, set()
     for folder in folders:
         lines = read(folder / "metrics.jsonl")
         last = {line["stage"]: line for line in lines if line["kind"] == "eval" and line.get("split") == split}
@@ -38,11 +42,14 @@ def compare(folders: Sequence[Path], split: str, columns: Sequence[str] = COLUMN
             raise RunError(f"{folder} has no evaluation on the {split} split")
         for stage, line in last.items():
             row = cells.setdefault(stage, {})
+            known |= {name for name, value in line.items() if "/" in name and value is not None}
             tokens = [x["tokens/executed"] for x in lines if x["stage"] == stage and x["kind"] == "train"]
             row.setdefault("tokens (k)", []).append((tokens or [0])[-1] / 1000)
             for name in columns:
                 if line.get(name) is not None:
                     row.setdefault(name, []).append(line[name])
+    if absent := [name for name in metrics if name not in known]:
+        raise RunError(f"no stage has the metric {absent[0]!r}; there are: {', '.join(sorted(known))}")
     shown = [name for name in ("tokens (k)", *columns) if any(name in row for row in cells.values())]
     table = ["| stage | " + " | ".join(shown) + " |", "|" + " --- |" * (len(shown) + 1)]
     for stage, row in cells.items():

@@ -35,3 +35,6 @@ def test_the_last_evaluation_of_each_run_counts(tmp_path):
     assert "| srl | 3 ± 0 | 0.3 ± 1.3 |" in table
     with pytest.raises(RunError, match="validation"):
         compare([tmp_path / "0"], "validation")
+    assert "| stage | tokens (k) | steps/exact |" in compare([tmp_path / "0"], "test", ["steps/exact"])
+    with pytest.raises(RunError, match="no stage has the metric 'steps/exakt'; there are: steps/exact"):
+        compare([tmp_path / "0"], "test", ["steps/exakt"])
