@@ -42,7 +42,7 @@ def compare(folders: Sequence[Path], split: str, metrics: Sequence[str] = ()) ->
             raise RunError(f"{folder} has no evaluation on the {split} split")
         for stage, line in last.items():
             row = cells.setdefault(stage, {})
-            known |= {name for name, value in line.items() if "/" in name and value is not None}
+            known |= {name for name in line if "/" in name and not name.endswith(("_low", "_high"))}
             tokens = [x["tokens/executed"] for x in lines if x["stage"] == stage and x["kind"] == "train"]
             row.setdefault("tokens (k)", []).append((tokens or [0])[-1] / 1000)
             for name in columns:
