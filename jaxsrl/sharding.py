@@ -35,6 +35,11 @@ PARAMETERS: dict[str, tuple[str | None, ...]] = {
     "layers/up": (None, "width", "mlp"),
     "layers/down": (None, "mlp", "width"),
 }
+# Adapters of a matrix (models/lora.py): A is cut where the matrix's input is, B where its output is.
+PARAMETERS |= {
+    f"{path}/{part}": (None, None, axes[2]) if part == "b" else (None, axes[1], None)
+    for path, axes in PARAMETERS.items() if path.startswith("layers/") for part in "ab"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

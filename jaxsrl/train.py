@@ -28,17 +28,27 @@ from jaxsrl.metrics import merge, read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
 from jaxsrl.models.load import load_weights
+from jaxsrl.models.lora import frozen, init_adapters, with_adapters
 from jaxsrl.models.transformer import init_params
 from jaxsrl.progress import Progress
 from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.runs import Run, open_run, write_json
+from jaxsrl.runs import Run, check_base, open_run, write_json
 from jaxsrl.sharding import make_mesh, place_rows, state_sharding
 from jaxsrl.types import Demonstration, Params, TrainState
-from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
+from jaxsrl.update import (
+    init_state,
+    learning_rate,
+    make_gradient,
+    make_loss,
+    make_scorer,
+    make_train_step,
+    on_base,
+    optimizer,
+)
 
-TRAIN, EVALUATE, INIT = 0, 1, 2  # first word of a key's address, after the stage
+TRAIN, EVALUATE, INIT, ADAPT = 0, 1, 2, 3  # first word of a key's address, after the stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +63,47 @@ class Demonstrations:
 
 
 class Programs:
-    """Compiled functions of a run by what they depend on, so that stages share them."""
+    """Compiled functions of a run by what they depend on, so that stages share them.
+
+    All take the parameters that are trained. Under LoRA these are adapters, and the base is handed on beside them.
+    """
 
     def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.mesh = make_mesh(config.mesh)
         self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
+        self._base: tuple[int, Params] | None = None  # and the number of the stage that it is the start of
+
+    def load_base(self, name: str) -> None:
+        """Under LoRA: holds what lies under the adapters of a stage, the parameters that its first ancestor began with.
+
+        Raises: RunError if published weights are no longer those that the run began with.
+        """
+        config = self.config
+        if config.lora is None:
+            return
+        index = first_ancestor({stage.name: stage.start_from for stage in config.stages}, name)
+        if self._base is None or (self._base[0] != index and config.weights is None):
+            base = first_params(self.model, config.seed, index, config.weights, self.mesh)
+            if config.weights is not None:
+                check_base(Path(config.runs) / config.name, base, config.weights)
+            self._base = index, frozen(self.model, base)
+
+    def _frozen(self) -> tuple[Params, ...]:
+        """What programs take beside trained parameters."""
+        return () if self._base is None else self._base[1:]
+
+    def _whole(self, params: Params) -> Params:
+        """The model's parameters from those that are trained."""
+        return params if self._base is None else with_adapters(self.config.lora, self._base[1], params)
+
+    def shapes(self) -> Params:
+        """Of the parameters that are trained."""
+        key = jax.random.key(0)
+        if self.config.lora is not None:
+            return jax.eval_shape(lambda: init_adapters(self.model, self.config.lora, key))
+        return jax.eval_shape(lambda: init_params(self.model, key))
 
     def _once(self, key: Any, make):
         if key not in self._made:
@@ -72,7 +116,7 @@ class Programs:
         program = self._once(
             ("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end, self.mesh))
         )
-        sample = lambda params, prompts, *rest: program(params, place_rows(self.mesh, prompts), *rest)
+        sample = lambda params, prompts, *rest: program(self._whole(params), place_rows(self.mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
             max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
@@ -100,17 +144,25 @@ class Programs:
         return metrics, records
 
     def train_step(self, stage: Stage):
-        objective, temperature = stage.objective, stage.sampling.temperature
-        gradient = self._once(
-            ("gradient", objective, temperature),
-            lambda: make_gradient(make_loss(self.model, objective, temperature, self.mesh), self.mesh),
+        objective, temperature, lora = stage.objective, stage.sampling.temperature, self.config.lora
+
+        def make():
+            loss = make_loss(self.model, objective, temperature, self.mesh)
+            return make_gradient(loss if lora is None else on_base(loss, lora), self.mesh)
+
+        key = objective, temperature, lora
+        gradient = self._once(("gradient", *key), make)
+        step = self._once(
+            ("step", *key, stage.optimizer, stage.steps),
+            lambda: make_train_step(gradient, optimizer(stage.optimizer, stage.steps)),
         )
-        return make_train_step(gradient, optimizer(stage.optimizer, stage.steps))
+        return lambda state, batches: step(state, batches, *self._frozen())
 
     def scorer(self, temperature: float):
-        return self._once(("score", temperature), lambda: make_scorer(self.model, temperature, self.mesh))
+        score = self._once(("score", temperature), lambda: make_scorer(self.model, temperature, self.mesh))
+        return lambda params, batch: score(self._whole(params), batch)
 
-    def place(self, state: TrainState) -> TrainState:
+    def place(self, state: Any) -> Any:
         """Committed to its devices, like all that is computed from it: else the first step would be another program."""
         return jax.device_put(state, jax.devices()[0] if self.mesh is None else state_sharding(self.mesh, state))
 
@@ -207,17 +259,44 @@ def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
         run.progress.say(f"[{name}] {len(splits.quarantine)} bad rows set aside in {path}")
 
 
-def start_params(run: Run, config: Config, index: int, programs: Programs) -> Params:
-    """Parameters a stage starts from: random or published, or those an earlier stage ended with or found best."""
-    stage, model = config.stages[index], programs.model
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), index), INIT)
+def first_params(
+    model: ModelConfig, seed: int, index: int, weights: str | None, mesh: jax.sharding.Mesh | None = None
+) -> Params:
+    """What stage `index` starts from where it starts from no other: published parameters, or random ones of its own."""
+    key = _address(seed, index, INIT)
     like = jax.eval_shape(lambda: init_params(model, key))
+    where = None if mesh is None else state_sharding(mesh, like)
+    if weights is not None:
+        return load_weights(Path(weights), model, sharding=where)
+    return jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
+
+
+def first_ancestor(starts: Mapping[str, str | None], name: str) -> int:
+    """Number of the stage that starts from no other and that a stage goes back to; `starts` has each one's source."""
+    while (source := starts[name]) is not None:
+        name = source.partition(":")[0]
+    return list(starts).index(name)
+
+
+def _address(seed: int, index: int, purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), index), purpose)
+
+
+def start_params(run: Run, config: Config, index: int, programs: Programs) -> Params:
+    """What a stage trains, as it starts: random or published, or what an earlier stage ended with or found best.
+
+    Under LoRA it trains adapters, which are random or an earlier stage's, and their base is made or read.
+    """
+    stage, model, like = config.stages[index], programs.model, programs.shapes()
     where = None if programs.mesh is None else state_sharding(programs.mesh, like)
-    if stage.start_from is None and config.weights is not None:
-        with run.progress.wait(f"[{stage.name}] reading {config.weights}"):
-            params = load_weights(Path(config.weights), model, sharding=where)
-    elif stage.start_from is None:
-        params = jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
+    reading = config.weights is not None and (stage.start_from is None or config.lora is not None)
+    with run.progress.wait(f"[{stage.name}] reading {config.weights}") if reading else nullcontext():
+        programs.load_base(stage.name)
+        if stage.start_from is None and config.lora is None:
+            return first_params(model, config.seed, index, config.weights, programs.mesh)
+    if stage.start_from is None:
+        key = _address(config.seed, index, ADAPT)
+        params = jax.jit(init_adapters, static_argnums=(0, 1), out_shardings=where)(model, config.lora, key)
     else:
         name, _, which = stage.start_from.partition(":")
         best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")] if which else []
@@ -288,8 +367,7 @@ class StageLoop:
         return _is_over(self.stage, int(state.step), self.executed)
 
     def key(self, purpose: int, step: int) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(self.config.seed), self.index)
-        return jax.random.fold_in(jax.random.fold_in(key, purpose), step)
+        return jax.random.fold_in(_address(self.config.seed, self.index, purpose), step)
 
     def step(self, state: TrainState) -> TrainState:
         """One collection and its optimizer steps, then whatever is due: evaluation, checkpoint."""

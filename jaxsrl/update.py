@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.lora import LoRA, with_adapters
 from jaxsrl.models.transformer import forward, head_matrix
 from jaxsrl.ops.token_logprob import token_logprob
 from jaxsrl.sharding import RULES, constrain_state
@@ -114,22 +115,30 @@ def make_loss(config: ModelConfig, objective: Objective, temperature: float, mes
     return loss
 
 
-TrainStep = Callable[[TrainState, Sequence[Batch]], tuple[TrainState, Metrics]]
+def on_base(loss, lora: LoRA):
+    """Returns loss(adapters, batch, base) from one of whole parameters."""
+    return lambda adapters, batch, base: loss(with_adapters(lora, base, adapters), batch)
+
+
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
-    """Returns gradient(params, batch) -> (grads, metrics), compiled: what a batch adds to an optimizer step."""
+    """Returns gradient(params, batch, *frozen) -> (grads, metrics), compiled: what a batch adds to an optimizer step.
+
+    `frozen` are further arguments of the loss, which is not differentiated by them.
+    """
 
     @jax.jit
-    def gradient(params: Params, batch: Batch):
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch)
+    def gradient(params: Params, batch: Batch, *frozen: Params):
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, *frozen)
         return constrain_state(mesh, grads), metrics | {"loss": value}
 
     return gradient
 
 
 def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
-    """Returns train_step(state, batches) -> (state, metrics): one optimizer step over any number of batches.
+    """Returns train_step(state, batches, *frozen) -> (state, metrics): one optimizer step over any number of batches.
 
     Gradients of the batches only add, because weights were divided before the split, so their number changes nothing
     but memory. An update that is not finite is left out and counted; the step counts all the same.
@@ -152,10 +161,10 @@ def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
         )  # fmt: skip
         return moved, {"grad/norm": norm, "update/skipped": moved.skipped}
 
-    def train_step(state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batches: Sequence[Batch], *frozen: Params) -> tuple[TrainState, Metrics]:
         total = None
         for batch in batches:
-            one = gradient(state.params, batch)
+            one = gradient(state.params, batch, *frozen)
             total = one if total is None else add(total, one)
         if total is None:
             raise ValueError("a step without batches: nothing carries weight")

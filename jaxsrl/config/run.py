@@ -9,6 +9,7 @@ from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.lora import LoRA
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout
 from jaxsrl.types import Demonstration, Objective, Reward
@@ -145,6 +146,8 @@ class Config:
       weights: folder of a published checkpoint that stages without `start_from` start from. Its sizes replace those of
         `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`.
       tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
+      lora: trains adapters of this size in every stage, on parameters that stay what the first stage began with. None
+        trains everything. Setting one of its fields on the command line switches it on.
       used_ids_only: keeps only the tokens that occur in the stages' data, for small models with a large tokenizer.
       mesh: devices per mesh axis; all 1 is one device.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
@@ -157,6 +160,7 @@ class Config:
     stages: tuple[Stage, ...]
     seed: int = 0
     weights: str | None = None
+    lora: LoRA | None = field(default=None, metadata={"begins_with": LoRA})
     tokenizer: str = "bytes"
     used_ids_only: bool = False
     template: Template = field(default_factory=Template)

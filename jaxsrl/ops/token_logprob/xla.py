@@ -35,10 +35,18 @@ def token_logprob(
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _chunked(chunk, hidden, head, target, count):
     """Log-probs of the first `count` tokens, 0 in the chunks behind them."""
-    return _forward(chunk, hidden, head, target, count)[0]
+    return _log_probs(chunk, hidden, head, target, count)[0]
 
 
 def _forward(chunk, hidden, head, target, count):
+    # No gradient is made by a frozen head. The backward pass reads it from the structure, () or None: no traced value.
+    wanted = () if head.perturbed else None
+    hidden, head, target, count = (x.value for x in (hidden, head, target, count))
+    logp, log_total = _log_probs(chunk, hidden, head, target, count)
+    return logp, (hidden, head, target, count, log_total, wanted)
+
+
+def _log_probs(chunk, hidden, head, target, count):
     narrow = head.astype(hidden.dtype)
 
     def one(number, carry):
@@ -49,12 +57,11 @@ def _forward(chunk, hidden, head, target, count):
         return put(carry[0], chosen - log_total), put(carry[1], log_total)
 
     zero = jnp.zeros(hidden.shape[0], _wide(hidden))
-    logp, log_total = jax.lax.fori_loop(0, -(-count // chunk), one, (zero, zero))
-    return logp, (hidden, head, target, count, log_total)
+    return jax.lax.fori_loop(0, -(-count // chunk), one, (zero, zero))
 
 
 def _backward(chunk, saved, cotangent):
-    hidden, head, target, count, log_total = saved
+    hidden, head, target, count, log_total, wanted = saved
     wide, narrow = _wide(hidden), head.astype(hidden.dtype)
     cotangent = jnp.where(jnp.arange(hidden.shape[0]) < count, cotangent, 0)
 
@@ -65,15 +72,17 @@ def _backward(chunk, saved, cotangent):
         hard = jnp.arange(head.shape[1])[None, :] == take(target)[:, None]
         d_logits = ((hard - soft) * d_logp).astype(hidden.dtype)
         d_hidden = jnp.matmul(d_logits, narrow.T, preferred_element_type=wide).astype(hidden.dtype)
+        if wanted is None:
+            return put(carry[0], d_hidden), None
         d_head = jnp.matmul(some.T, d_logits, preferred_element_type=wide)
         return put(carry[0], d_hidden), carry[1] + d_head
 
-    zero = jnp.zeros_like(hidden), jnp.zeros(head.shape, wide)
+    zero = jnp.zeros_like(hidden), None if wanted is None else jnp.zeros(head.shape, wide)
     d_hidden, d_head = jax.lax.fori_loop(0, -(-count // chunk), one, zero)
-    return d_hidden, d_head.astype(head.dtype), None, None
+    return d_hidden, None if wanted is None else d_head.astype(head.dtype), None, None
 
 
-_chunked.defvjp(_forward, _backward)
+_chunked.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _wide(x):
