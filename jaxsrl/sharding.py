@@ -108,6 +108,24 @@ def state_sharding(mesh: jax.sharding.Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
+def to_host(tree: Any) -> Any:
+    """The same arrays, in the pinned memory of their devices' hosts.
+
+    Raises: ValueError if the devices have none.
+    """
+    devices = {device for x in jax.tree.leaves(tree) for device in x.sharding.addressable_devices}
+    kinds = {memory.kind for device in devices for memory in device.addressable_memories()}
+    if "pinned_host" not in kinds:
+        raise ValueError(f"these devices have no pinned_host memory, only: {', '.join(sorted(kinds)) or 'none'}")
+    return jax.tree.map(lambda x: jax.device_put(x, x.sharding.with_memory_kind("pinned_host")), tree)
+
+
+def to_device(tree: Any) -> Any:
+    """What `to_host` put away, copied to the devices' own memory; what lies there already stays as it is."""
+    back = lambda x: jax.device_put(x, x.sharding.with_memory_kind("device"))
+    return jax.tree.map(lambda x: back(x) if x.sharding.memory_kind == "pinned_host" else x, tree)
+
+
 def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
     """The same values, laid out as parameters are."""
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, state_sharding(mesh, tree))

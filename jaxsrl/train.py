@@ -35,7 +35,7 @@ from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, check_base, open_run, write_json
-from jaxsrl.sharding import make_mesh, place_rows, state_sharding
+from jaxsrl.sharding import make_mesh, place_rows, state_sharding, to_device, to_host
 from jaxsrl.types import Demonstration, Params, TrainState
 from jaxsrl.update import (
     init_state,
@@ -315,6 +315,7 @@ def run_stage(
     state = init_state(initial, optimizer(stage.optimizer, stage.steps), key)
     state = programs.place(state)
     loop = StageLoop(run, config, index, programs, splits, initial)
+    del initial  # held by the loop where a reference is wanted; else its memory is free after the first step
     if record:
         state = run.checkpoints.restore(run.count, state)
         loop.take_up(record)
@@ -331,7 +332,8 @@ class StageLoop:
 
     def __init__(self, run: Run, config: Config, index: int, programs: Programs, splits: Splits, initial: Params):
         self.run, self.config, self.index, self.stage = run, config, index, config.stages[index]
-        self.splits, self.initial, self.programs = splits, initial, programs
+        self.splits, self.programs = splits, programs
+        self.initial = self._held(initial)  # what the stage started from, if it is the frozen reference of a KL
         seed = (config.seed * 1009 + index) % 2**32
         items = self.curated()
         self.source = Demonstrations(items=items, order=Order(count=len(items), seed=seed))
@@ -343,6 +345,17 @@ class StageLoop:
         self.started = time.monotonic()
         self.steps_before = 0
         self.fresh = True  # the first step compiles
+
+    def _held(self, initial: Params) -> Params | None:
+        if not self.stage.has_reference:
+            return None
+        if self.stage.reference_on == "device":
+            return initial
+        try:
+            return to_host(initial)
+        except ValueError as error:
+            name = f"stages.{self.stage.name}.reference_on"
+            raise ConfigError(f"{name}=host: {error}; set {name}=device") from error
 
     def curated(self) -> tuple[Demonstration, ...]:
         """The training demonstrations that the stage's curation chooses, with their profile where it names one."""
@@ -409,7 +422,7 @@ class StageLoop:
         if not getattr(self.stage.objective, "reward_kl_coef", 0.0):
             return None
         score = self.programs.scorer(self.stage.sampling.temperature)
-        return lambda batch: score(self.initial, place_rows(self.programs.mesh, batch))
+        return lambda batch: score(to_device(self.initial), place_rows(self.programs.mesh, batch))
 
     def update(self, state: TrainState, collection) -> tuple[TrainState, list[dict[str, Any]]]:
         """The optimizer steps on one collection; one metrics line each."""
@@ -417,7 +430,9 @@ class StageLoop:
         packed = [place_rows(self.programs.mesh, batch) for batch in packed]
         scorer = self.programs.scorer(self.stage.sampling.temperature)
         if self.stage.objective.kl_coef:
-            packed = [with_reference(batch, scorer, self.initial) for batch in packed]
+            reference = to_device(self.initial)  # for all batches once, and not kept
+            packed = [with_reference(batch, scorer, reference) for batch in packed]
+            del reference
         if self.stage.behavior_logp == "recompute":
             packed = [replace(batch, behavior_logp=scorer(state.params, batch)) for batch in packed]
         lines = []

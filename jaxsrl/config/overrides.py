@@ -15,7 +15,7 @@ from jaxsrl.config.run import Config, ConfigError
 
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
 MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every", "mesh")
-STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "step_tokens", "solve_tokens")
+STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "step_tokens", "solve_tokens", "reference_on")
 
 
 def load(path: str | Path) -> Config:
