@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -118,3 +119,22 @@ def array_hash(tree: Any) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def fingerprint(params: Params) -> str:
+    """16 hex digits over the bits of 32-bit parameters, added up where they lie: the same on every mesh, and quick.
+
+    It tells files apart that were exchanged; against one who means to deceive it is no protection.
+    """
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    sums = jax.device_get(jax.jit(lambda leaves: [_mixed(x) for x in leaves])(jax.tree.leaves(params)))
+    said = " ".join(f"{name} {int(value)}" for name, value in zip(names, sums, strict=True))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+    """Sum of bits times an odd number of their place, modulo 2^32: any order of adding gives the same."""
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+        place = place * size + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    return jnp.sum(jax.lax.bitcast_convert_type(x, jnp.uint32) * (2 * place + 1), dtype=jnp.uint32)

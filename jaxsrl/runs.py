@@ -13,9 +13,10 @@ from typing import Any
 
 import jax
 
-from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.checkpoint import Checkpoints, fingerprint
 from jaxsrl.metrics import Journal
 from jaxsrl.progress import Progress
+from jaxsrl.types import Params
 
 DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl")  # functions of the state: cut on resume
 PACKAGES = ("jaxsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -76,6 +77,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: {error}. The folder is no run, or its file was damaged") from error
+
+
+def check_base(folder: Path, base: Params, weights: str) -> None:
+    """Notes once which published parameters a run's adapters lie on, and compares from then on.
+
+    Raises: RunError if they are others.
+    """
+    path, found = folder / "base.json", fingerprint(base)
+    if not path.exists():
+        write_json(path, {"weights": weights, "fingerprint": found})
+    noted = read_json(path)
+    if noted.get("fingerprint") != found:
+        raise RunError(
+            f"{folder} has adapters of the weights {noted.get('weights')} with fingerprint {noted.get('fingerprint')}, "
+            f"but {weights} has {found}: put the old files back, or use a new name"
+        )
 
 
 @contextmanager

@@ -35,6 +35,11 @@ PARAMETERS: dict[str, tuple[str | None, ...]] = {
     "layers/up": (None, "width", "mlp"),
     "layers/down": (None, "mlp", "width"),
 }
+# Adapters of a matrix (models/lora.py): A is cut where the matrix's input is, B where its output is.
+PARAMETERS |= {
+    f"{path}/{part}": (None, None, axes[2]) if part == "b" else (None, axes[1], None)
+    for path, axes in PARAMETERS.items() if path.startswith("layers/") for part in "ab"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,24 @@ def state_sharding(mesh: jax.sharding.Mesh, tree: Any) -> Any:
     """Where every leaf of a state, of parameters or of gradients lies."""
     of = lambda path, x: NamedSharding(mesh, parameter_spec(mesh, path, x.shape))
     return jax.tree_util.tree_map_with_path(of, tree)
+
+
+def to_host(tree: Any) -> Any:
+    """The same arrays, in the pinned memory of their devices' hosts.
+
+    Raises: ValueError if the devices have none.
+    """
+    devices = {device for x in jax.tree.leaves(tree) for device in x.sharding.addressable_devices}
+    kinds = {memory.kind for device in devices for memory in device.addressable_memories()}
+    if "pinned_host" not in kinds:
+        raise ValueError(f"these devices have no pinned_host memory, only: {', '.join(sorted(kinds)) or 'none'}")
+    return jax.tree.map(lambda x: jax.device_put(x, x.sharding.with_memory_kind("pinned_host")), tree)
+
+
+def to_device(tree: Any) -> Any:
+    """What `to_host` put away, copied to the devices' own memory; what lies there already stays as it is."""
+    back = lambda x: jax.device_put(x, x.sharding.with_memory_kind("device"))
+    return jax.tree.map(lambda x: back(x) if x.sharding.memory_kind == "pinned_host" else x, tree)
 
 
 def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:

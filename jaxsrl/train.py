@@ -28,17 +28,27 @@ from jaxsrl.metrics import merge, read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
 from jaxsrl.models.load import load_weights
+from jaxsrl.models.lora import frozen, init_adapters, with_adapters
 from jaxsrl.models.transformer import init_params
 from jaxsrl.progress import Progress
 from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.runs import Run, open_run, write_json
-from jaxsrl.sharding import make_mesh, place_rows, state_sharding
+from jaxsrl.runs import Run, check_base, open_run, write_json
+from jaxsrl.sharding import make_mesh, place_rows, state_sharding, to_device, to_host
 from jaxsrl.types import Demonstration, Params, TrainState
-from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
+from jaxsrl.update import (
+    init_state,
+    learning_rate,
+    make_gradient,
+    make_loss,
+    make_scorer,
+    make_train_step,
+    on_base,
+    optimizer,
+)
 
-TRAIN, EVALUATE, INIT = 0, 1, 2  # first word of a key's address, after the stage
+TRAIN, EVALUATE, INIT, ADAPT = 0, 1, 2, 3  # first word of a key's address, after the stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,8 @@ class Demonstrations:
 class Programs:
     """Compiled functions of a run by what they depend on, so that stages share them.
 
+    All take the parameters that are trained. Under LoRA these are adapters, and the base is handed on beside them.
+
     Args:
       sampler: makes what completions are drawn with; None draws from `model`.
     """
@@ -68,6 +80,37 @@ class Programs:
         self.sampler = sampler
         self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
+        self._base: tuple[int, Params] | None = None  # and the number of the stage that it is the start of
+
+    def load_base(self, name: str) -> None:
+        """Under LoRA: holds what lies under the adapters of a stage, the parameters that its first ancestor began with.
+
+        Raises: RunError if published weights are no longer those that the run began with.
+        """
+        config = self.config
+        if config.lora is None:
+            return
+        index = first_ancestor({stage.name: stage.start_from for stage in config.stages}, name)
+        if self._base is None or (self._base[0] != index and config.weights is None):
+            base = first_params(self.model, config.seed, index, config.weights, self.mesh)
+            if config.weights is not None:
+                check_base(Path(config.runs) / config.name, base, config.weights)
+            self._base = index, frozen(self.model, base)
+
+    def _frozen(self) -> tuple[Params, ...]:
+        """What programs take beside trained parameters."""
+        return () if self._base is None else self._base[1:]
+
+    def whole(self, params: Params) -> Params:
+        """The model's parameters from those that are trained."""
+        return params if self._base is None else with_adapters(self.config.lora, self._base[1], params)
+
+    def shapes(self) -> Params:
+        """Of the parameters that are trained."""
+        key = jax.random.key(0)
+        if self.config.lora is not None:
+            return jax.eval_shape(lambda: init_adapters(self.model, self.config.lora, key))
+        return jax.eval_shape(lambda: init_params(self.model, key))
 
     def _once(self, key: Any, make):
         if key not in self._made:
@@ -79,7 +122,7 @@ class Programs:
         key = replace(sampling, temperature=1.0)
         make = self.sampler or (lambda sampling: make_sampler(self.model, sampling, self.tokenizer.end, self.mesh))
         program = self._once(("sample", key, self.sampler), lambda: jax.jit(make(key)))
-        sample = lambda params, prompts, *rest: program(params, place_rows(self.mesh, prompts), *rest)
+        sample = lambda params, prompts, *rest: program(self.whole(params), place_rows(self.mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
             max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
@@ -107,17 +150,25 @@ class Programs:
         return metrics, records
 
     def train_step(self, stage: Stage):
-        objective, temperature = stage.objective, stage.sampling.temperature
-        gradient = self._once(
-            ("gradient", objective, temperature),
-            lambda: make_gradient(make_loss(self.model, objective, temperature, self.mesh), self.mesh),
+        objective, temperature, lora = stage.objective, stage.sampling.temperature, self.config.lora
+
+        def make():
+            loss = make_loss(self.model, objective, temperature, self.mesh)
+            return make_gradient(loss if lora is None else on_base(loss, lora), self.mesh)
+
+        key = objective, temperature, lora
+        gradient = self._once(("gradient", *key), make)
+        step = self._once(
+            ("step", *key, stage.optimizer, stage.steps),
+            lambda: make_train_step(gradient, optimizer(stage.optimizer, stage.steps)),
         )
-        return make_train_step(gradient, optimizer(stage.optimizer, stage.steps))
+        return lambda state, batches: step(state, batches, *self._frozen())
 
     def scorer(self, temperature: float):
-        return self._once(("score", temperature), lambda: make_scorer(self.model, temperature, self.mesh))
+        score = self._once(("score", temperature), lambda: make_scorer(self.model, temperature, self.mesh))
+        return lambda params, batch: score(self.whole(params), batch)
 
-    def place(self, state: TrainState) -> TrainState:
+    def place(self, state: Any) -> Any:
         """Committed to its devices, like all that is computed from it: else the first step would be another program."""
         return jax.device_put(state, jax.devices()[0] if self.mesh is None else state_sharding(self.mesh, state))
 
@@ -214,17 +265,44 @@ def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
         run.progress.say(f"[{name}] {len(splits.quarantine)} bad rows set aside in {path}")
 
 
-def start_params(run: Run, config: Config, index: int, programs: Programs) -> Params:
-    """Parameters a stage starts from: random or published, or those an earlier stage ended with or found best."""
-    stage, model = config.stages[index], programs.model
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), index), INIT)
+def first_params(
+    model: ModelConfig, seed: int, index: int, weights: str | None, mesh: jax.sharding.Mesh | None = None
+) -> Params:
+    """What stage `index` starts from where it starts from no other: published parameters, or random ones of its own."""
+    key = _address(seed, index, INIT)
     like = jax.eval_shape(lambda: init_params(model, key))
+    where = None if mesh is None else state_sharding(mesh, like)
+    if weights is not None:
+        return load_weights(Path(weights), model, sharding=where)
+    return jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
+
+
+def first_ancestor(starts: Mapping[str, str | None], name: str) -> int:
+    """Number of the stage that starts from no other and that a stage goes back to; `starts` has each one's source."""
+    while (source := starts[name]) is not None:
+        name = source.partition(":")[0]
+    return list(starts).index(name)
+
+
+def _address(seed: int, index: int, purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), index), purpose)
+
+
+def start_params(run: Run, config: Config, index: int, programs: Programs) -> Params:
+    """What a stage trains, as it starts: random or published, or what an earlier stage ended with or found best.
+
+    Under LoRA it trains adapters, which are random or an earlier stage's, and their base is made or read.
+    """
+    stage, model, like = config.stages[index], programs.model, programs.shapes()
     where = None if programs.mesh is None else state_sharding(programs.mesh, like)
-    if stage.start_from is None and config.weights is not None:
-        with run.progress.wait(f"[{stage.name}] reading {config.weights}"):
-            params = load_weights(Path(config.weights), model, sharding=where)
-    elif stage.start_from is None:
-        params = jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
+    reading = config.weights is not None and (stage.start_from is None or config.lora is not None)
+    with run.progress.wait(f"[{stage.name}] reading {config.weights}") if reading else nullcontext():
+        programs.load_base(stage.name)
+        if stage.start_from is None and config.lora is None:
+            return first_params(model, config.seed, index, config.weights, programs.mesh)
+    if stage.start_from is None:
+        key = _address(config.seed, index, ADAPT)
+        params = jax.jit(init_adapters, static_argnums=(0, 1), out_shardings=where)(model, config.lora, key)
     else:
         name, _, which = stage.start_from.partition(":")
         best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")] if which else []
@@ -243,6 +321,7 @@ def run_stage(
     state = init_state(initial, optimizer(stage.optimizer, stage.steps), key)
     state = programs.place(state)
     loop = StageLoop(run, config, index, programs, splits, initial)
+    del initial  # held by the loop where a reference is wanted; else its memory is free after the first step
     if record:
         state = run.checkpoints.restore(run.count, state)
         loop.take_up(record)
@@ -259,7 +338,8 @@ class StageLoop:
 
     def __init__(self, run: Run, config: Config, index: int, programs: Programs, splits: Splits, initial: Params):
         self.run, self.config, self.index, self.stage = run, config, index, config.stages[index]
-        self.splits, self.initial, self.programs = splits, initial, programs
+        self.splits, self.programs = splits, programs
+        self.initial = self._held(initial)  # what the stage started from, if it is the frozen reference of a KL
         seed = (config.seed * 1009 + index) % 2**32
         items = self.curated()
         self.source = Demonstrations(items=items, order=Order(count=len(items), seed=seed))
@@ -271,6 +351,17 @@ class StageLoop:
         self.started = time.monotonic()
         self.steps_before = 0
         self.fresh = True  # the first step compiles
+
+    def _held(self, initial: Params) -> Params | None:
+        if not self.stage.has_reference:
+            return None
+        if self.stage.reference_on == "device":
+            return initial
+        try:
+            return to_host(initial)
+        except ValueError as error:
+            name = f"stages.{self.stage.name}.reference_on"
+            raise ConfigError(f"{name}=host: {error}; set {name}=device") from error
 
     def curated(self) -> tuple[Demonstration, ...]:
         """The training demonstrations that the stage's curation chooses, with their profile where it names one."""
@@ -295,8 +386,7 @@ class StageLoop:
         return _is_over(self.stage, int(state.step), self.executed)
 
     def key(self, purpose: int, step: int) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(self.config.seed), self.index)
-        return jax.random.fold_in(jax.random.fold_in(key, purpose), step)
+        return jax.random.fold_in(_address(self.config.seed, self.index, purpose), step)
 
     def step(self, state: TrainState) -> TrainState:
         """One collection and its optimizer steps, then whatever is due: evaluation, checkpoint."""
@@ -338,7 +428,7 @@ class StageLoop:
         if not getattr(self.stage.objective, "reward_kl_coef", 0.0):
             return None
         score = self.programs.scorer(self.stage.sampling.temperature)
-        return lambda batch: score(self.initial, place_rows(self.programs.mesh, batch))
+        return lambda batch: score(to_device(self.initial), place_rows(self.programs.mesh, batch))
 
     def update(self, state: TrainState, collection) -> tuple[TrainState, list[dict[str, Any]]]:
         """The optimizer steps on one collection; one metrics line each."""
@@ -346,7 +436,9 @@ class StageLoop:
         packed = [place_rows(self.programs.mesh, batch) for batch in packed]
         scorer = self.programs.scorer(self.stage.sampling.temperature)
         if self.stage.objective.kl_coef:
-            packed = [with_reference(batch, scorer, self.initial) for batch in packed]
+            reference = to_device(self.initial)  # for all batches once, and not kept
+            packed = [with_reference(batch, scorer, reference) for batch in packed]
+            del reference
         if self.stage.behavior_logp == "recompute":
             packed = [replace(batch, behavior_logp=scorer(state.params, batch)) for batch in packed]
         lines = []

@@ -70,7 +70,6 @@ def shared_programs():
     from jaxsrl.train import Programs
 
     made: dict = {}
-    train_step = Programs.train_step
 
     def once(self, key, make):
         key = (self.model, self.mesh, key)
@@ -78,11 +77,6 @@ def shared_programs():
             made[key] = make()
         return made[key]
 
-    def shared_step(self, stage):
-        key = ("step", stage.objective, stage.sampling.temperature, stage.optimizer, stage.steps)
-        return once(self, key, lambda: train_step(self, stage))
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Programs, "_once", once)
-        patch.setattr(Programs, "train_step", shared_step)
         yield

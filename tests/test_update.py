@@ -13,8 +13,9 @@ from jaxsrl.data.packing import pack
 from jaxsrl.data.tree import attach, build, path_tokens, target_mask
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
+from jaxsrl.sharding import Layout, make_mesh
 from jaxsrl.types import BranchPoint, Demonstration, Rollouts, TokenWeights
-from jaxsrl.update import AdamW, batch_logp, init_state, learning_rate, make_gradient, make_train_step, optimizer
+from jaxsrl.update import AdamW, batch_logp, init_state, learning_rate, make_gradient, make_train_step, optimizer, score
 
 BYTES = ByteTokenizer()
 MODEL = ModelConfig(
@@ -125,6 +126,7 @@ def loss(params, batch):
     return -jnp.sum(batch.nll_weight * logp) - jnp.sum(batch.pg_weight * gain), {}
 
 
+gradient_of_loss = make_gradient(loss)
 gradient = jax.jit(jax.value_and_grad(lambda params, batch: loss(params, batch)[0]))
 
 
@@ -210,7 +212,7 @@ def test_what_lies_in_padding_does_not_matter():
 
 def step_once(batches, params, tx=None):
     tx = tx or optimizer(AdamW(lr=1e-3), 10)
-    step = make_train_step(make_gradient(loss), tx)
+    step = make_train_step(gradient_of_loss, tx)
     return step(init_state(params, tx, jax.random.key(0)), batches)
 
 
@@ -281,3 +283,58 @@ def test_decay_acts_on_matrices_only():
     moved = {jax.tree_util.keystr(path) for path, u in jax.tree_util.tree_leaves_with_path(updates) if (u != 0).any()}
     assert any("query'" in name for name in moved) and any("embedding" in name for name in moved)
     assert not any("norm" in name or "bias" in name for name in moved)
+
+
+def test_moments_in_bfloat16_follow_those_in_float32():
+    """Gradients of 1, then of 0.1. The controls, rounded to the nearest, stop on their way and stay there."""
+    params = {"w": jnp.ones(4096)}
+    adam = AdamW(lr=0.0, clip_norm=0.0)
+
+    def run(tx, after=lambda state: state):
+        def one(state, size):
+            return after(tx.update({"w": size * jnp.ones(4096)}, state, params)[1]), None
+
+        sizes = jnp.where(jnp.arange(3000) < 1000, 1.0, 0.1)
+        return jax.jit(lambda state: jax.lax.scan(one, state, sizes)[0])(tx.init(params))[0]
+
+    nearest = lambda state: (jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(x.dtype), state[0]), *state[1:])
+    wide, narrow = run(optimizer(adam, 9)), run(optimizer(replace(adam, moments="bfloat16"), 9))
+    stuck = run(optimizer(adam, 9), nearest)
+    assert narrow.mu["w"].dtype == narrow.nu["w"].dtype == jnp.bfloat16 and wide.nu["w"].dtype == jnp.float32
+    assert np.mean(np.float32(narrow.nu["w"])) == pytest.approx(float(wide.nu["w"][0]), rel=0.02)
+    assert float(stuck.nu["w"][0]) > 2 * float(wide.nu["w"][0])
+    assert np.mean(np.float32(narrow.mu["w"])) == pytest.approx(0.1, rel=0.01)
+    assert float(stuck.mu["w"][0]) > 0.1015
+
+
+def test_training_with_narrow_moments_goes_down():
+    params = init_params(MODEL, jax.random.key(0))
+    losses = {}
+    for moments in ("float32", "bfloat16"):
+        tx = optimizer(AdamW(lr=3e-3, moments=moments), 10)
+        step, state = make_train_step(gradient_of_loss, tx), init_state(params, tx, jax.random.key(0))
+        for _ in range(6):
+            state, metrics = step(state, packed("sft")[0])
+            losses.setdefault(moments, []).append(float(metrics["loss"]))
+    assert losses["bfloat16"][-1] < 0.9 * losses["bfloat16"][0]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
+    with pytest.raises(ValueError, match="moments must be float32 or bfloat16"):
+        AdamW(moments="float16")
+
+
+@pytest.mark.parametrize("vocab", [36, 35])
+def test_log_probs_on_a_mesh_are_those_of_one_device(vocab, x64):
+    """A vocabulary that the tensor axis cuts, and one that it does not: value and gradients, float64, 1e-12."""
+    rng = np.random.default_rng(0)
+    before, head = rng.normal(size=(4, 12, 8)), rng.normal(size=(8, vocab))
+    token, scored, weight = rng.integers(0, vocab, (4, 12)), rng.random((4, 12)) < 0.6, rng.normal(size=(4, 12))
+    mesh = make_mesh(Layout(fsdp=2, tensor=2))
+
+    def run(mesh):
+        total = lambda before, head: (weight * score(mesh, before, head, token, scored)).sum()
+        compiled = jax.jit(jax.value_and_grad(total, (0, 1))).lower(before, head).compile()
+        return compiled(before, head), compiled.as_text()
+
+    (want, _), (got, text) = run(None), run(mesh)
+    assert largest_error(got, want) < 1e-12
+    assert (f"f64[24,{vocab // 2}]" in text) == (vocab == 36)  # logits of half the tokens under half the columns

@@ -42,6 +42,7 @@ def run_state(folder: Path) -> str:
         "attempts": attempts,
         "metrics lines": len(read(folder / "metrics.jsonl")),
         "parameters": sum(np.size(x) for x in _leaves(saved["state"]["params"])),
+        "adapters": "none" if config.get("lora") is None else f"rank {config['lora']['rank']}, trained alone",
         "state": array_hash(saved["state"]),
     }
     return "\n".join(f"{name}: {value}" for name, value in lines.items())

@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-
 from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, Splits, Stage
-from jaxsrl.models.transformer import init_params
 from jaxsrl.runs import RunError, read_json
 from jaxsrl.train import Programs, load_data
 from jaxsrl.types import Params
@@ -41,9 +38,9 @@ def load_policy(config: Config, name: str | None) -> Policy:
             raise RunError(f"{folder} has no policy {chosen!r}; there are: {', '.join(there) or 'none yet'}")
         stage = next(s for s in config.stages if chosen.startswith((f"{s.name}-last", f"{s.name}-best-")))
         splits, tokenizer, model = load_data(config)
-        like = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-        params = checkpoints.restore_policy(chosen, like)
+        programs = Programs(config, model, tokenizer)
+        programs.load_base(stage.name)
+        params = programs.place(checkpoints.restore_policy(chosen, programs.shapes()))
     finally:
         checkpoints.close()
-    programs = Programs(config, model, tokenizer)
     return Policy(name=chosen, params=params, stage=stage, splits=splits[stage.name], programs=programs)

@@ -3,13 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax
-
-from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.commands.policy import Policy
-from jaxsrl.commands.weights import model_from
+from jaxsrl.commands.weights import saved_policy
 from jaxsrl.config.overrides import to_dict
-from jaxsrl.models.transformer import init_params
 from jaxsrl.rollout.proxy import make_proxy_sampler
 from jaxsrl.runs import RunError, read_json
 from jaxsrl.train import Programs
@@ -44,22 +40,12 @@ def steer(policy: Policy, proxy: Proxy) -> Policy:
             f"ids of {proxy.run} must mean what those of {config.name} do: both need one tokenizer, whole "
             f"(used_ids_only=false); they have {there['tokenizer']!r} and {here['tokenizer']!r}"
         )
-    small = model_from(read_json(proxy.run / "model.json"))
+    (small, tuned, _), (_, untuned, _) = (saved_policy(proxy.run, name) for name in (proxy.tuned, proxy.untuned))
     if small.vocab != made.model.vocab:
         raise RunError(f"{proxy.run} has {small.vocab} ids, {config.name} has {made.model.vocab}")
-    like = jax.eval_shape(lambda: init_params(small, jax.random.key(0)))
-    checkpoints = Checkpoints(proxy.run / "checkpoints")
-    try:
-        names = checkpoints.policies()
-        for name in (proxy.tuned, proxy.untuned):
-            if name not in names:
-                raise RunError(f"{proxy.run} has no policy {name!r}; there are: {', '.join(names) or 'none yet'}")
-        pair = tuple(checkpoints.restore_policy(name, like) for name in (proxy.tuned, proxy.untuned))
-    finally:
-        checkpoints.close()
     sampler = lambda sampling: make_proxy_sampler(
         made.model, small, sampling, made.tokenizer.end, alpha=proxy.alpha, mesh=made.mesh
     )
     name = f"{policy.name} + {proxy.alpha:g} ({proxy.tuned} - {proxy.untuned} of {proxy.run.name})"
     programs = Programs(config, made.model, made.tokenizer, sampler)
-    return replace(policy, name=name, params=(policy.params, *pair), programs=programs)
+    return replace(policy, name=name, params=(made.whole(policy.params), tuned, untuned), programs=programs)

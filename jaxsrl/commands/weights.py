@@ -14,24 +14,42 @@ from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import WeightsError, read_config
 from jaxsrl.models.load import load_weights
+from jaxsrl.models.lora import LoRA, init_adapters, merged
 from jaxsrl.models.rope import Scaling
 from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward, head_matrix, init_params
-from jaxsrl.runs import RunError, read_json
+from jaxsrl.runs import RunError, check_base, read_json
+from jaxsrl.train import first_ancestor, first_params
+from jaxsrl.types import Params
 
 
 def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) -> str:
     """Writes a policy of a run as a folder that Transformers and vLLM load: config, weights, tokenizer.
+
+    Adapters are merged into their base, which is made or read anew; the run's `weights` must still be there.
 
     Args:
       policy: `STAGE-last` or `STAGE-best-STEP`; None takes the newest stage's last.
       length: tokens that a server may allow, where the weights that the run started from do not say it.
     Raises: RunError where the run has no such policy or no tokenizer that others can read.
     """
-    config = model_from(read_json(run / "model.json"))
     if not (run / "tokenizer").is_dir():
         raise RunError(f"{run} was trained with used_ids_only=true: its ids are its own, no tokenizer file has them")
-    stages = [stage["name"] for stage in read_json(run / "config.json")["stages"]]
+    config, params, chosen = saved_policy(run, policy)
+    source = read_json(run / "weights_config.json") if (run / "weights_config.json").exists() else None
+    save_weights(to, config, params, dtype=dtype, length=length, source=source)
+    for path in sorted((run / "tokenizer").iterdir()):
+        shutil.copyfile(path, to / path.name)
+    return f"{to}: {chosen} of {run} in {dtype}"
+
+
+def saved_policy(run: Path, policy: str | None) -> tuple[ModelConfig, Params, str]:
+    """A policy of a run folder, adapters merged: its model, parameters in float32, and its name.
+
+    Raises: RunError naming those that exist.
+    """
+    config, saved = model_from(read_json(run / "model.json")), read_json(run / "config.json")
+    stages = [stage["name"] for stage in saved["stages"]]
     checkpoints = Checkpoints(run / "checkpoints")
     try:
         there = checkpoints.policies()
@@ -39,14 +57,34 @@ def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) ->
         chosen = policy or (newest[-1] if newest else None)
         if chosen not in there:
             raise RunError(f"{run} has no policy {chosen!r}; there are: {', '.join(there) or 'none yet'}")
-        params = checkpoints.restore_policy(chosen, jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
+        lora, key = lora_from(saved), jax.random.key(0)
+        make = partial(init_params, config) if lora is None else partial(init_adapters, config, lora)
+        params = checkpoints.restore_policy(chosen, jax.eval_shape(make, key))
     finally:
         checkpoints.close()
-    source = read_json(run / "weights_config.json") if (run / "weights_config.json").exists() else None
-    save_weights(to, config, params, dtype=dtype, length=length, source=source)
-    for path in sorted((run / "tokenizer").iterdir()):
-        shutil.copyfile(path, to / path.name)
-    return f"{to}: {chosen} of {run} in {dtype}"
+    if lora is not None:
+        name = next(s for s in stages if chosen.startswith((f"{s}-last", f"{s}-best-")))
+        params = merged(lora, _base(run, config, saved, name), params)
+    return config, params, chosen
+
+
+def _base(run: Path, config: ModelConfig, saved: dict[str, Any], name: str) -> Params:
+    """What lies under the adapters of a stage, in float32."""
+    index = first_ancestor({stage["name"]: stage["start_from"] for stage in saved["stages"]}, name)
+    base = first_params(config, saved["seed"], index, saved["weights"])
+    if saved["weights"] is not None:
+        check_base(run, base, saved["weights"])
+    return base
+
+
+def lora_from(saved: dict[str, Any]) -> LoRA | None:
+    """The adapters' settings in a run's `config.json`; runs from before there were any have none."""
+    said = saved.get("lora")
+    return None if said is None else LoRA(**{f.name: _tuples(said[f.name]) for f in fields(LoRA)})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def model_from(said: dict[str, Any]) -> ModelConfig:

@@ -15,7 +15,7 @@ from jaxsrl.config.run import Config, ConfigError
 
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
 MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every", "mesh")
-STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "step_tokens", "solve_tokens")
+STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "step_tokens", "solve_tokens", "reference_on")
 
 
 def load(path: str | Path) -> Config:
@@ -77,9 +77,16 @@ def _replace(value: Any, parts: list[str], text: str, key: str) -> Any:
         return (*value[:at], _replace(value[at], rest, text, key), *value[at + 1 :])
     if not dataclasses.is_dataclass(value) or name not in _names(value):
         raise KeyError(name)
-    old = getattr(value, name)
+    old = _field(value, name) if rest else getattr(value, name)
     new = _replace(old, rest, text, key) if rest else coerce(text, typing.get_type_hints(type(value))[name], old)
     return dataclasses.replace(value, **{name: new})
+
+
+def _field(value: Any, name: str) -> Any:
+    """A field; where it is None and its metadata say what it `begins_with`, that: its fields may be set at once."""
+    found = getattr(value, name)
+    kind = type(value).__dataclass_fields__[name].metadata.get("begins_with")
+    return kind() if found is None and kind is not None else found
 
 
 def _names(value: Any) -> list[str]:
@@ -94,7 +101,7 @@ def keys(value: Any, prefix: str = "") -> list[str]:
     nested = dataclasses.is_dataclass(value) or isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value))
     if not nested:
         return [prefix]
-    items = value if isinstance(value, tuple) else [getattr(value, name) for name in _names(value)]
+    items = value if isinstance(value, tuple) else [_field(value, name) for name in _names(value)]
     pairs = zip(_names(value), items, strict=True)
     return [key for name, item in pairs for key in keys(item, f"{prefix}.{name}" if prefix else name)]
 
@@ -134,7 +141,7 @@ def _unknown(config: Any, key: str, text: str) -> ConfigError:
         if part not in names:
             break
         known.append(part)
-        value = value[names.index(part)] if isinstance(value, tuple) else getattr(value, part)
+        value = value[names.index(part)] if isinstance(value, tuple) else _field(value, part)
     wrong = key.split(".")[len(known)]
     where = ".".join(known) or "the config"
     nested = dataclasses.is_dataclass(value) or isinstance(value, tuple)

@@ -9,6 +9,7 @@ from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.lora import LoRA
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout
 from jaxsrl.types import Demonstration, Objective, Reward
@@ -83,6 +84,8 @@ class Stage:
       start_from: `STAGE` or `STAGE:best` of an earlier stage; None starts from random parameters.
       updates_per_rollout: optimizer steps on the same rollouts (the mu of GRPO).
       behavior_logp: log-probs of the rollouts as the sampler gave them, or recomputed by the learner.
+      reference_on: where the frozen reference of a KL waits between its uses: on the device, or in the host's pinned
+        memory, from which it is copied to score the batches of a step. Under LoRA it is the base itself: no copy.
       test: evaluation on the test split after the last step; None leaves it out.
       rows: shapes of this stage's programs; None takes the run's.
       step_tokens, solve_tokens: caps on completions in evaluation, of one action and of a whole solution.
@@ -100,6 +103,7 @@ class Stage:
     start_from: str | None = None
     updates_per_rollout: int = 1
     behavior_logp: Literal["sampler", "recompute"] = "sampler"
+    reference_on: Literal["device", "host"] = "device"
     validate: Validate = field(default_factory=Validate)
     test: Evaluation | None = None
     test_problems: int = 100
@@ -129,12 +133,24 @@ class Stage:
             raise ValueError(
                 f"stage {self.name}: behavior_logp must be sampler or recompute, got {self.behavior_logp!r}"
             )
+        if self.reference_on not in ("device", "host"):
+            raise ValueError(f"stage {self.name}: reference_on must be device or host, got {self.reference_on!r}")
+        if self.reference_on == "host" and not self.has_reference:
+            raise ValueError(
+                f"stage {self.name}: reference_on=host, but {type(self.objective).__name__} has no KL to a reference; "
+                "set its coefficient above 0 or leave reference_on out"
+            )
         if getattr(self.objective, "needs_profile", False) and not (self.curation and self.curation.profile):
             raise ValueError(
                 f"stage {self.name}: {type(self.objective).__name__} needs curation=Curation(profile=STAGE), an "
                 "earlier stage whose rollouts profile the demonstrations"
             )
         self.sampling.check_trainable()
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the objective compares with the parameters that the stage starts from."""
+        return bool(self.objective.kl_coef or getattr(self.objective, "reward_kl_coef", 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +161,8 @@ class Config:
       weights: folder of a published checkpoint that stages without `start_from` start from. Its sizes replace those of
         `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`.
       tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
+      lora: trains adapters of this size in every stage, on parameters that stay what the first stage began with. None
+        trains everything. Setting one of its fields on the command line switches it on.
       used_ids_only: keeps only the tokens that occur in the stages' data, for small models with a large tokenizer.
       mesh: devices per mesh axis; all 1 is one device.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
@@ -157,6 +175,7 @@ class Config:
     stages: tuple[Stage, ...]
     seed: int = 0
     weights: str | None = None
+    lora: LoRA | None = field(default=None, metadata={"begins_with": LoRA})
     tokenizer: str = "bytes"
     used_ids_only: bool = False
     template: Template = field(default_factory=Template)
@@ -196,6 +215,11 @@ class Config:
                 raise ValueError(
                     f"stage {stage.name}: curation.profile={profile!r} must be an earlier stage "
                     f"({', '.join(seen) or 'there is none'})"
+                )
+            if self.lora is not None and stage.reference_on == "host":
+                raise ValueError(
+                    f"stage {stage.name}: reference_on=host frees nothing under lora, where the reference is the base; "
+                    "leave it out"
                 )
             _check_rows(stage, stage.rows or self.rows, self.mesh)
             tokens = (stage.rows or self.rows).tokens

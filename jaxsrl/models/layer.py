@@ -22,7 +22,10 @@ def rms_norm(config: ModelConfig, x: Float[Array, "... D"], scale: Float[Array, 
 
 
 class Layer(nnx.Module):
-    """One block. Weights are [in, out] with heads flattened, as the matrix products want them."""
+    """One block. Weights are [in, out] with heads flattened, as the matrix products want them.
+
+    `adapters` maps names of matrices to what `models/lora.py` lays beside them; a layer from scratch has none.
+    """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c, self.config = config, config
@@ -33,6 +36,7 @@ class Layer(nnx.Module):
             (c.width, c.mlp_width), (c.mlp_width, c.width),
         )  # fmt: skip
         self.query, self.key, self.value, self.out, self.gate, self.up, self.down = drawn
+        self.adapters = nnx.data({})
         # The residual stream keeps its scale however deep the model is (GPT-2's rule).
         for last in (self.out, self.down):
             last[...] = last[...] * (2 * c.layers) ** -0.5
@@ -54,7 +58,7 @@ class Layer(nnx.Module):
         x = rms_norm(c, x, self.attention_norm[...])
         made = []
         for name, heads in (("query", c.heads), ("key", c.kv_heads), ("value", c.kv_heads)):
-            y = _matmul(x, getattr(self, name)[...])
+            y = self._times(x, name)
             if c.qkv_bias:
                 y = y + getattr(self, name + "_bias")[...].astype(y.dtype)[None, None]
             y = y.reshape(*x.shape[:2], heads, c.head_width)
@@ -68,12 +72,19 @@ class Layer(nnx.Module):
     def finish(self, x: Float[Array, "R T D"], attended: Float[Array, "R T N H"]) -> Float[Array, "R T D"]:
         """Output projection and MLP, each added to the residual stream."""
         c = self.config
-        y = _matmul(attended.reshape(*x.shape[:2], -1), self.out[...])
+        y = self._times(attended.reshape(*x.shape[:2], -1), "out")
         x = x + (rms_norm(c, y, self.attention_post_norm[...]) if c.post_norms else y)
         y = rms_norm(c, x, self.mlp_norm[...])
         gate = jax.nn.silu if c.activation == "silu" else partial(jax.nn.gelu, approximate=True)
-        y = _matmul(gate(_matmul(y, self.gate[...])) * _matmul(y, self.up[...]), self.down[...])
+        y = self._times(gate(self._times(y, "gate")) * self._times(y, "up"), "down")
         return x + (rms_norm(c, y, self.mlp_post_norm[...]) if c.post_norms else y)
+
+    def _times(self, x: Float[Array, "R T D"], name: str) -> Float[Array, "R T F"]:
+        """x W; where W has adapters, x A B is added to it."""
+        y = _matmul(x, getattr(self, name)[...])
+        if name not in self.adapters:
+            return y
+        return y + _matmul(_matmul(x, self.adapters[name]["a"]), self.adapters[name]["b"])
 
 
 def matrices(rngs: nnx.Rngs, *shapes: tuple[int, int]) -> list[nnx.Param]:

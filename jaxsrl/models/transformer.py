@@ -165,10 +165,12 @@ def _remat(config: ModelConfig, body):
 
 
 def _layer(config: ModelConfig, params: Params) -> Layer:
-    """The module of one layer over given arrays."""
+    """The module of one layer over given arrays, with the adapters that lie beside them."""
     graph, state = nnx.split(nnx.eval_shape(lambda: Layer(config, nnx.Rngs(0))))
-    nnx.replace_by_pure_dict(state, params)
-    return nnx.merge(graph, state)
+    nnx.replace_by_pure_dict(state, {name: x for name, x in params.items() if name != "adapters"})
+    layer = nnx.merge(graph, state)
+    layer.adapters = nnx.data(params.get("adapters", {}))
+    return layer
 
 
 def _embed(config: ModelConfig, params: Params, token: Int[Array, "R T"]) -> Float[Array, "R T D"]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jaxsrl.config.overrides import check_unchanged, coerce, keys, load, nearest_key, override, to_dict
 from jaxsrl.config.run import ConfigError
+from jaxsrl.models.lora import LoRA
 
 pytestmark = pytest.mark.fast
 TINY = Path(__file__).parents[1] / "tiny_config.py"
@@ -112,6 +113,21 @@ def test_none_only_where_it_may_stand():
     assert override(Whole(), ["parts.a.limit=4", "parts.a.limit=None"]).parts[0].limit is None
     with pytest.raises(ConfigError, match="whole number"):
         override(Whole(), ["parts.a.count=None"])
+
+
+def test_setting_a_field_of_what_is_off_switches_it_on():
+    """Only where the field says what it begins with."""
+    config = load(TINY)
+    assert config.lora is None and override(config, ["lora=None"]).lora is None
+    made = override(config, ["lora.rank=4", "lora.matrices=query,value"])
+    assert made.lora == LoRA(rank=4, matrices=("query", "value"))
+    assert override(made, ["lora=None"]) == config
+    with pytest.raises(ConfigError, match="lora.rank must be >= 1"):
+        override(config, ["lora.rank=0"])
+    with pytest.raises(ConfigError, match="nearest is lora.rank; lora has: rank, alpha, matrices"):
+        override(config, ["lora.rnak=4"])
+    with pytest.raises(ConfigError, match="no key 'tokens'.*stages.srl.rows is None and has no fields"):
+        override(config, ["stages.srl.rows.tokens=4"])
 
 
 @pytest.mark.parametrize("wrong, nearest", [

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from jaxsrl.ops.token_logprob import CHUNK, DEFAULT, token_logprob
 
@@ -127,6 +128,35 @@ def test_head_gradient_adds_up_in_float32():
     )
     got = value_and_cotangents(hidden, head, target, None, ones, backend="xla", chunk=chunk)
     assert_close(got[2:] * 3, want[2:] * 3, 2e-2)
+
+
+@pytest.mark.parametrize("backend", ["reference", "xla"])
+def test_a_cut_vocabulary_changes_nothing(backend, x64):
+    """Over four devices, rows over two more: value and cotangents of one device, float64, 1e-12; narrow in between."""
+    hidden, head, target, some, cotangent = inputs((96, 8, 52, 16), "float64")
+    want = value_and_cotangents(hidden, head, target, some, cotangent, backend="reference")
+    mesh = jax.make_mesh((2, 4), ("rows", "parts"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    settings = dict(vocab_axis="parts", chunk=16, backend=backend)
+    part = lambda h, w, t, s: token_logprob(h, w, t, scored=s, **settings)
+    specs = (P("rows", None), P(None, "parts"), P("rows"), P("rows"))
+    cut = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=P("rows"), check_vma=False)
+
+    @jax.jit
+    def run(hidden, head):
+        out, pull = jax.vjp(lambda h, w: cut(h, w, target, some), hidden, head)
+        return out, *pull(cotangent)
+
+    assert_close(run(hidden, head), want, BOUND["float64"])
+    text = run.lower(hidden, head).compile().as_text()
+    assert (",52]" in text) == (backend == "reference")  # a device sees 13 columns, unless it gathers them
+
+
+def test_a_frozen_head_gets_no_gradient_made():
+    """Nothing of the head's shape is made but its copies in another dtype; the control asks for the gradient."""
+    hidden, head, target, some, _ = inputs((40, 8, 50, 16))
+    total = lambda h, w: token_logprob(h, w, target, scored=some, backend="xla", chunk=16).sum()
+    made = lambda which: list(shapes_of(jax.make_jaxpr(jax.grad(total, which))(hidden, head).jaxpr)).count((8, 50))
+    assert made(0) == 0 and made((0, 1)) >= 2
 
 
 def test_under_vmap_each_member_keeps_its_own_count():

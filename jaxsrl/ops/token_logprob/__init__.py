@@ -21,6 +21,7 @@ def token_logprob(
     *,
     scored: Bool[Array, "M"] | None = None,
     chunk: int | None = None,
+    vocab_axis: str | None = None,
     backend: Backend | None = None,
 ) -> Float[Array, "M"]:
     """log softmax(hidden head)[target], nats, in float32 at least.
@@ -31,6 +32,9 @@ def token_logprob(
       scored: where False the result and every gradient are 0, whatever `hidden` and `target` hold there, and `xla`
         does no head work for them beyond filling up its last chunk; None scores all.
       chunk: tokens whose logits `xla` holds at once; None takes the one `CHUNK` names for the platform.
+      vocab_axis: inside `shard_map`, the mesh axis over which the vocabulary is cut: `head` is then this device's part,
+        in the order of the axis, and everything else is the same on all its devices. Logits of a chunk are those of the
+        part; [M] numbers travel, and the gradient of `hidden`, which `shard_map` adds up.
       backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
     Raises: ValueError if the backend is unknown, a shape does not fit or the chunk is not positive.
     """
@@ -44,10 +48,10 @@ def token_logprob(
         case "reference":
             from jaxsrl.ops.token_logprob.reference import token_logprob as impl
 
-            return impl(hidden, head, target, scored)
+            return impl(hidden, head, target, scored, vocab_axis)
         case "xla":
             from jaxsrl.ops.token_logprob.xla import token_logprob as impl
 
-            return impl(hidden, head, target, scored, chunk or CHUNK.get(platform, 4096))
+            return impl(hidden, head, target, scored, chunk or CHUNK.get(platform, 4096), vocab_axis)
         case unknown:
             raise ValueError(f"unknown backend {unknown!r}; there are: reference, xla")

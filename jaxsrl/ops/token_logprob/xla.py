@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 def token_logprob(
     hidden: Float[Array, "M D"], head: Float[Array, "D V"], target: Int[Array, "M"], scored: Bool[Array, "M"] | None,
-    chunk: int = 1024,
+    chunk: int = 1024, vocab_axis: str | None = None,
 ) -> Float[Array, "M"]:  # fmt: skip
     """See the public function. Products in the dtype of `hidden`; logits and sums in float32 at least."""
     count = hidden.shape[0]
@@ -27,34 +27,58 @@ def token_logprob(
     front = lambda x: jnp.pad(x[order], [(0, pad)] + [(0, 0)] * (x.ndim - 1))
     # The head's gradient is the sum over chunks: this cast lets it add up in float32 when the head is narrower.
     head = head.astype(jnp.promote_types(head.dtype, jnp.float32))
-    logp = _chunked(chunk, front(hidden), head, front(target), jnp.sum(scored))
+    logp = _chunked(chunk, vocab_axis, front(hidden), head, front(target), jnp.sum(scored))
     logp = jnp.zeros(count, logp.dtype).at[order].set(logp[:count], unique_indices=True)
     return jnp.where(scored, logp, 0)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _chunked(chunk, hidden, head, target, count):
-    """Log-probs of the first `count` tokens, 0 in the chunks behind them."""
-    return _forward(chunk, hidden, head, target, count)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _chunked(chunk, axis, hidden, head, target, count):
+    """Log-probs of the first `count` tokens; what comes behind them means nothing."""
+    return _log_probs(chunk, axis, hidden, head, target, count)[0]
 
 
-def _forward(chunk, hidden, head, target, count):
-    narrow = head.astype(hidden.dtype)
+def _forward(chunk, axis, hidden, head, target, count):
+    # No gradient is made by a frozen head. The backward pass reads it from the structure, () or None: no traced value.
+    wanted = () if head.perturbed else None
+    hidden, head, target, count = (x.value for x in (hidden, head, target, count))
+    logp, log_total = _log_probs(chunk, axis, hidden, head, target, count)
+    return logp, (hidden, head, target, count, log_total, wanted)
+
+
+def _log_probs(chunk, axis, hidden, head, target, count):
+    """(log-prob, log-sum-exp over the whole vocabulary), [M] each."""
+    narrow, columns = head.astype(hidden.dtype), head.shape[1]
+    target = target - _first(axis, columns)
 
     def one(number, carry):
         take, put = _window(chunk, number)
         logits = _logits(take(hidden), narrow)
-        log_total = jax.nn.logsumexp(logits, axis=-1)
-        chosen = jnp.take_along_axis(logits, take(target)[:, None], axis=-1)[:, 0]
-        return put(carry[0], chosen - log_total), put(carry[1], log_total)
+        own = take(target)
+        chosen = jnp.take_along_axis(logits, jnp.clip(own, 0, columns - 1)[:, None], axis=-1)[:, 0]
+        chosen = jnp.where((own >= 0) & (own < columns), chosen, 0)
+        return put(carry[0], chosen), put(carry[1], jax.nn.logsumexp(logits, axis=-1))
 
     zero = jnp.zeros(hidden.shape[0], _wide(hidden))
-    logp, log_total = jax.lax.fori_loop(0, -(-count // chunk), one, (zero, zero))
-    return logp, (hidden, head, target, count, log_total)
+    chosen, log_total = jax.lax.fori_loop(0, -(-count // chunk), one, (zero, zero))
+    if axis is not None:  # once for all chunks: only [M] numbers travel
+        largest = jax.lax.pmax(log_total, axis)
+        log_total = largest + jnp.log(jax.lax.psum(jnp.exp(log_total - largest), axis))
+        chosen = jax.lax.psum(chosen, axis)
+    return chosen - log_total, log_total
 
 
-def _backward(chunk, saved, cotangent):
-    hidden, head, target, count, log_total = saved
+def _first(axis, columns):
+    """Number of the first column of this device's part of the vocabulary."""
+    return 0 if axis is None else jax.lax.axis_index(axis) * columns
+
+
+def _backward(chunk, axis, saved, cotangent):
+    hidden, head, target, count, log_total, wanted = saved
+    if axis is not None:
+        # Every device of the axis returned the same sum, so each holds a share of what flows back into it. The gradient
+        # of `hidden` is that of this device's columns: whoever gave every device the same `hidden` adds it up.
+        cotangent, target = jax.lax.psum(cotangent, axis), target - _first(axis, head.shape[1])
     wide, narrow = _wide(hidden), head.astype(hidden.dtype)
     cotangent = jnp.where(jnp.arange(hidden.shape[0]) < count, cotangent, 0)
 
@@ -65,15 +89,17 @@ def _backward(chunk, saved, cotangent):
         hard = jnp.arange(head.shape[1])[None, :] == take(target)[:, None]
         d_logits = ((hard - soft) * d_logp).astype(hidden.dtype)
         d_hidden = jnp.matmul(d_logits, narrow.T, preferred_element_type=wide).astype(hidden.dtype)
+        if wanted is None:
+            return put(carry[0], d_hidden), None
         d_head = jnp.matmul(some.T, d_logits, preferred_element_type=wide)
         return put(carry[0], d_hidden), carry[1] + d_head
 
-    zero = jnp.zeros_like(hidden), jnp.zeros(head.shape, wide)
+    zero = jnp.zeros_like(hidden), None if wanted is None else jnp.zeros(head.shape, wide)
     d_hidden, d_head = jax.lax.fori_loop(0, -(-count // chunk), one, zero)
-    return d_hidden, d_head.astype(head.dtype), None, None
+    return d_hidden, None if wanted is None else d_head.astype(head.dtype), None, None
 
 
-_chunked.defvjp(_forward, _backward)
+_chunked.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _wide(x):
