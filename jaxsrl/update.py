@@ -188,18 +188,13 @@ def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
     return gradient
 
 
-def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
-    """Returns train_step(state, batches, *frozen) -> (state, metrics): one optimizer step over any number of batches.
+def make_apply(tx: optax.GradientTransformation):
+    """Returns apply(state, grads) -> (state, metrics), compiled: the update, in place: the state given is used up.
 
-    Gradients of the batches only add, because weights were divided before the split, so their number changes nothing
-    but memory. An update that is not finite is left out and counted; the step counts all the same.
-
-    Args:
-      gradient: see `make_gradient`.
+    An update that is not finite is left out and counted; the step counts all the same.
     """
-    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=0)
     def apply(state: TrainState, grads):
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
@@ -211,6 +206,21 @@ def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
             params=keep(params, state.params), opt_state=keep(opt_state, state.opt_state),
         )  # fmt: skip
         return moved, {"grad/norm": norm, "update/skipped": moved.skipped}
+
+    return apply
+
+
+def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
+    """Returns train_step(state, batches, *frozen) -> (state, metrics): one optimizer step over any number of batches.
+
+    Gradients of the batches only add, because weights were divided before the split, so their number changes nothing
+    but memory. The state given is used up (see `make_apply`).
+
+    Args:
+      gradient: see `make_gradient`.
+    """
+    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
+    apply = make_apply(tx)
 
     def train_step(state: TrainState, batches: Sequence[Batch], *frozen: Params) -> tuple[TrainState, Metrics]:
         total = None
@@ -232,7 +242,7 @@ def make_scorer(config: ModelConfig, temperature: float, mesh: jax.sharding.Mesh
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, key) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step, with parameters of its own: steps use them up."""
     # An array made from a Python number has a weak type, which the first update would lose: another program to compile.
-    params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)
+    params = jax.tree.map(lambda p: jnp.array(p, p.dtype, copy=True), params)
     return TrainState(step=jnp.int32(0), skipped=jnp.int32(0), params=params, opt_state=tx.init(params), key=key)

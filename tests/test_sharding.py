@@ -3,16 +3,22 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import jax
 import numpy as np
 import pytest
 
+from jaxsrl.clusters.collectives import collectives
+from jaxsrl.clusters.formula import CPU, decoder_bytes, head_bytes
 from jaxsrl.config.overrides import load
 from jaxsrl.metrics import read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.objectives.gspo import GSPO
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.objectives.weights import Aggregation, aggregate
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout, make_mesh, place_rows, state_sharding
@@ -21,7 +27,9 @@ from jaxsrl.types import Batch, Prompts
 from jaxsrl.update import make_gradient, make_loss
 
 LAYOUTS = [Layout(data=8), Layout(data=2, fsdp=4), Layout(fsdp=2, tensor=4), Layout(dcn=2, fsdp=2, tensor=2)]
-MODEL = ModelConfig(vocab=64, width=32, layers=2, heads=8, kv_heads=4, head_width=8, mlp_width=64, qk_norm=True)
+MODEL = ModelConfig(
+    vocab=64, width=64, layers=2, heads=8, kv_heads=4, head_width=16, mlp_width=128, qk_norm=True, remat="full"
+)  # fmt: skip
 R, T = 8, 48
 
 
@@ -39,54 +47,114 @@ def batch(seed=0):
     position, enter, leave = trees()
     parent = np.maximum(np.arange(T) - 1, 0)
     parent[30] = 19  # the second branch hangs off the trunk
-    on = (np.arange(T) >= 20) & (np.arange(T) < 40) & (rng.random((R, T)) < 0.8)
+    # Completions of unequal length, and a row without any.
+    on = (np.arange(T) >= 20) & (np.arange(T) < 40) & (np.arange(T) % 10 < rng.integers(1, 11, (R, 1)))
+    on[3] = False
+    rollout = np.where(np.arange(T) < 30, 2 * np.arange(R)[:, None], 2 * np.arange(R)[:, None] + 1)
     draw = lambda: np.where(on, rng.normal(size=(R, T)), 0).astype(np.float32)
     return Batch(
         token=rng.integers(0, MODEL.vocab, (R, T)).astype(np.int32), position=position, enter=enter, leave=leave,
-        parent=np.tile(parent, (R, 1)).astype(np.int32), rollout=np.where(on, 1, -1).astype(np.int32),
-        nll_weight=np.abs(draw()), pg_weight=np.abs(draw()), advantage=draw(), behavior_logp=draw() - 4,
+        parent=np.tile(parent, (R, 1)).astype(np.int32), rollout=np.where(on, rollout, -1).astype(np.int32),
+        nll_weight=np.zeros((R, T), np.float32), pg_weight=np.zeros((R, T), np.float32), advantage=draw(),
+        behavior_logp=draw() - 4,
     )  # fmt: skip
 
 
-class Mixed:
-    """Both halves of what objectives do to log-probs: a clipped surrogate with a KL, and NLL."""
+def steps() -> dict[str, Batch]:
+    """A batch of every objective and of every way to average: what differs is weights, made before the split."""
+    of = batch()
+    mask = np.stack([of.rollout == i for i in range(2 * R)]).reshape(2 * R, -1)
+    spread = lambda weights: weights.sum(axis=0).reshape(R, T).astype(np.float32)
+    ways = {
+        how: replace(of, pg_weight=spread(aggregate(mask, how, group=np.arange(2 * R) // 4, length=16)))
+        for how in get_args(Aggregation)
+    }
+    kept = np.arange(2 * R) % 5 != 0  # SRL drops groups
+    target = np.tile((np.arange(T) >= 8) & (np.arange(T) < 20), (R, 1)).reshape(R, -1)
+    return ways | {
+        "srl": replace(of, pg_weight=spread(aggregate(mask & kept[:, None], "token_mean"))),
+        "sft": replace(of, nll_weight=aggregate(target, "sequence_mean").astype(np.float32)),
+    }
+
+
+class Tokens:
+    """Both halves of what objectives do to log-probs of tokens: a clipped surrogate, and NLL."""
 
     kl_coef = 0.0
 
     def token_loss(self, logp, batch):
         loss, metrics = GRPO().token_loss(logp, batch)
-        return loss - (batch.nll_weight * logp).sum(), metrics
+        nll, more = SFT().token_loss(logp, batch)
+        return loss + nll, metrics | more
 
 
-def gradient_on(layout, params, material):
+class Sequences(Tokens):
+    """The same and a ratio of whole completions."""
+
+    def token_loss(self, logp, batch):
+        loss, metrics = super().token_loss(logp, batch)
+        return loss + GSPO(clip_low=0.5, clip_high=0.5).token_loss(logp, batch)[0], metrics
+
+
+def gradients_on(layout, params, objective=Tokens):
+    """(mesh, step -> (gradients, metrics), collectives of the program)."""
     mesh = make_mesh(layout)
-    gradient = make_gradient(make_loss(MODEL, Mixed(), 0.7, mesh), mesh)
+    gradient = make_gradient(make_loss(MODEL, objective(), 0.7, mesh), mesh)
     if mesh is not None:
         params = jax.device_put(params, state_sharding(mesh, params))
-    grads, metrics = gradient(params, place_rows(mesh, material))
-    return mesh, grads, metrics
+    placed = {name: place_rows(mesh, material) for name, material in steps().items()}
+    compiled = gradient.lower(params, placed["sft"]).compile()
+    return mesh, {name: compiled(params, x) for name, x in placed.items()}, collectives(compiled.as_text(), layout.size)
+
+
+def check_numbers(got, want, tolerance):
+    for name, (grads, metrics) in want.items():
+        more_grads, more_metrics = jax.device_get(got[name])
+        largest = max(np.abs(x).max() for x in jax.tree.leaves(grads))
+        assert largest > 0, name
+        close = partial(np.testing.assert_allclose, atol=tolerance * largest, rtol=0, err_msg=name)
+        jax.tree.map(close, more_grads, jax.device_get(grads))
+        for one in metrics:  # weights are float32, and so are sums of them alone
+            wanted = tolerance if one == "loss" else max(tolerance, 1e-6)
+            np.testing.assert_allclose(more_metrics[one], metrics[one], rtol=wanted, atol=1e-8, err_msg=f"{name} {one}")
+
+
+def check(layout, params, want):
+    """Numbers of one device, results where parameters lie, and no more bytes between devices than the layout costs."""
+    mesh, got, sent = gradients_on(layout, params)
+    check_numbers(got, want, 1e-10)
+    (grads, _), *_ = got.values()
+    where = state_sharding(mesh, grads)
+    assert all(jax.tree.leaves(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), grads, where)))
+    terms = decoder_bytes(MODEL, layout, R, T, width=8, compiler=CPU) | head_bytes(MODEL, layout, R, T, width=8)
+    assert sum(c.bytes for c in sent) == pytest.approx(sum(terms.values()), rel=0.02), (terms, sent)
 
 
 @pytest.fixture(scope="module")
 def alone():
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: x.astype("float64"), init_params(MODEL, jax.random.key(0)))
-        return params, *gradient_on(Layout(), params, batch())[1:]
+        return params, gradients_on(Layout(), params)[1]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_gradients_are_those_of_one_device(layout, alone):
-    params, want, metrics = alone
+    """SFT, SRL and RLVR, averaged in every way."""
     with jax.enable_x64(True):
-        mesh, got, more = gradient_on(layout, params, batch())
-    largest = max(np.abs(x).max() for x in jax.tree.leaves(want))
-    close = partial(np.testing.assert_allclose, atol=1e-10 * largest, rtol=0)
-    jax.tree.map(close, jax.device_get(got), jax.device_get(want))
-    np.testing.assert_allclose(more["loss"], metrics["loss"], rtol=1e-10)
-    for name in metrics:  # weights are float32, and so are sums of them alone
-        np.testing.assert_allclose(more[name], metrics[name], rtol=1e-6, err_msg=name)
-    jax.tree.map(lambda x, where: x.sharding.is_equivalent_to(where, x.ndim) or pytest.fail(f"{x.shape} {x.sharding}"),
-                 got, state_sharding(mesh, got))  # fmt: skip
+        check(layout, *alone)
+
+
+@pytest.fixture(scope="module")
+def alone_in_float32():
+    params = init_params(MODEL, jax.random.key(0))
+    return params, gradients_on(Layout(), params, Sequences)[1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_gradients_in_float32(layout, alone_in_float32):
+    """To 1e-5 of the largest entry, and with a loss that looks at whole completions."""
+    params, want = alone_in_float32
+    check_numbers(gradients_on(layout, params, Sequences)[1], want, 1e-5)
 
 
 def test_parameters_are_cut():

@@ -104,7 +104,7 @@ def decode(
 
 def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
     """(hidden, PromptCache or None)."""
-    x = constrain(mesh, _embed(config, params, token), "rows", None, None)
+    x = constrain(mesh, _embed(config, params, token, mesh), "rows", None, None)
     turns = _turns(config, tree["position"], x.dtype)
 
     def body(x, part):
@@ -173,11 +173,41 @@ def _layer(config: ModelConfig, params: Params) -> Layer:
     return layer
 
 
-def _embed(config: ModelConfig, params: Params, token: Int[Array, "R T"]) -> Float[Array, "R T D"]:
+def _embed(
+    config: ModelConfig, params: Params, token: Int[Array, "R T"], mesh: jax.sharding.Mesh | None = None
+) -> Float[Array, "R T D"]:
     table = params["embedding"]
     dtype = jnp.float64 if table.dtype == jnp.float64 else config.dtype
-    x = table.at[token].get(mode="clip").astype(dtype)
+    if mesh is None:
+        x = table.at[token].get(mode="clip").astype(dtype)
+    else:
+        x = _look_up(mesh, table, token, dtype)
     return x * jnp.asarray(config.width**0.5, dtype) if config.scale_embedding else x
+
+
+def _look_up(mesh: jax.sharding.Mesh, table: Float[Array, "V D"], token: Int[Array, "R T"], dtype):
+    """Rows of a table that is cut both ways: each device looks up all tokens of its fsdp group in its own part.
+
+    Left to itself, the compiler makes the rows of all devices on every device. A sum over parts of the vocabulary has
+    one term that is not 0, so it is exact in `dtype`.
+    """
+    held = spec(mesh, table.shape, ("vocab", "width"))
+    rows = spec(mesh, token.shape, ("rows", None))
+    swapped = held[1] is not None and rows[0] is not None
+
+    def look(part, token):
+        token = jnp.clip(token, 0, table.shape[0] - 1)
+        if swapped:
+            token = jax.lax.all_gather(token, "fsdp", tiled=True)
+        index = token - (jax.lax.axis_index("tensor") * part.shape[0] if held[0] else 0)
+        inside = (index >= 0) & (index < part.shape[0])
+        x = part.at[index].get(mode="clip").astype(dtype)
+        if held[0]:
+            x = jax.lax.psum(jnp.where(inside[:, :, None], x, 0), "tensor")
+        return jax.lax.all_to_all(x, "fsdp", 0, 2, tiled=True) if swapped else x
+
+    out = PartitionSpec(rows[0], None, None if swapped else held[1])
+    return jax.shard_map(look, mesh=mesh, in_specs=(held, rows), out_specs=out)(table, token)
 
 
 def _final(config: ModelConfig, params: Params, x: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
