@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Int16
 
 BUDGET = 32  # passes of a chunk
-CHUNK = 1 << 28  # cells of all pairs' matrices; int16, and three times as many with autojunk
+CHUNK = 1 << 27  # cells of a chunk's matrices: 256 MiB each, three with autojunk, and as much again while they are made
 GROUP = 1 << 24  # cells of those that go on: one pair of 4,096 elements a side
 BITS = 13  # of a length up to 4,096
 LAST = (1 << BITS) - 1
@@ -45,9 +45,11 @@ class State(NamedTuple):
     total: Int[Array, "P"]
 
 
-@partial(jax.jit, static_argnames=("autojunk", "chunk", "group"))
-def with_passes(a, a_len, b, b_len, b_index, *, autojunk: bool, chunk: int = CHUNK, group: int = GROUP):
-    """(M [P], passes [], times the pairs that took part in each)."""
+@partial(jax.jit, static_argnames=("autojunk", "budget", "chunk", "group"))
+def with_passes(
+    a, a_len, b, b_len, b_index, *, autojunk: bool, budget: int = BUDGET, chunk: int = CHUNK, group: int = GROUP
+) -> tuple[Int[Array, "P"], Int[Array, ""]]:
+    """(M, passes times the pairs that took part in each)."""
     pairs, cells = a.shape[0], a.shape[1] * b.shape[1]
     if not pairs * cells:
         return jnp.zeros(pairs, I32), I32(0)
@@ -56,7 +58,7 @@ def with_passes(a, a_len, b, b_len, b_index, *, autojunk: bool, chunk: int = CHU
     run = partial(_go_on, b, b_len, autojunk=autojunk and b.shape[1] >= 200)
 
     parts = jax.tree.map(partial(_split, size=chunk), operands)
-    begin = lambda part: run(part, _begin(part[1], b_len[part[2]], a.shape[1]), BUDGET)
+    begin = lambda part: run(part, _begin(part[1], b_len[part[2]], a.shape[1]), budget)
     state, passes = lax.map(begin, parts)
     state = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:pairs], state)
 
@@ -116,7 +118,7 @@ def _ending(match: Bool[Array, "P A B"]) -> Int16[Array, "P A B"]:
     run, k = match.astype(jnp.int16), 1
     while k < min(match.shape[1:]):
         above = jnp.pad(run[:, :-k, :-k], ((0, 0), (k, 0), (k, 0)))
-        run = run + jnp.where(run == k, above, 0)
+        run = lax.optimization_barrier(run + jnp.where(run == k, above, 0))  # or all steps are fused, and done again
         k *= 2
     return run
 
