@@ -46,19 +46,24 @@ class Rows(NamedTuple):
     barrier: Int[Array, "A"]  # the last row up to i whose mask is empty, -1 if there is none
 
 
+class Found(NamedTuple):
+    matched: Int[Array, "P"]
+    reads: Int[Array, "P"]  # masks read in the search, which is what a pair costs
+    learned: Int[Array, "P"]  # 1 where the pair is the first one of its expert, whose masks it made
+
+
 @partial(jax.jit, static_argnames="autojunk")
-def with_row_reads(a, a_len, b, b_len, b_index, *, autojunk: bool) -> tuple[Int[Array, "P"], Int[Array, "P"]]:
-    """(M, masks read in the search) of each pair; an expert is prepared once, however many pairs share it."""
+def search(a, a_len, b, b_len, b_index, *, autojunk: bool) -> Found:
+    """M of each pair; an expert's masks are made once, however many pairs share it."""
     if 0 in a.shape or 0 in b.shape:
-        return (jnp.zeros(a.shape[0], I32),) * 2
+        return Found(*(jnp.zeros(a.shape[0], I32) for _ in Found._fields))
     by_expert = lax.sort((b_index, lax.iota(I32, a.shape[0])), num_keys=1)[1]
     found = _all_pairs(by_expert, a, a_len, b, b_len, b_index, autojunk=autojunk and b.shape[1] >= 200)
-    found = set_xla_metadata(found, **NATIVE)  # tags the call
-    return found[:, 0], found[:, 1]
+    return Found(*set_xla_metadata(found, **NATIVE).T)  # tags the call
 
 
 @partial(jax.jit, static_argnames="autojunk")
-def _all_pairs(order, a, a_len, b, b_len, b_index, *, autojunk: bool) -> Int[Array, "P 2"]:
+def _all_pairs(order, a, a_len, b, b_len, b_index, *, autojunk: bool) -> Int[Array, "P 3"]:
     columns = b.shape[1]
     width = -(-columns // 32)
     zeros = lambda n, dtype=I32: jnp.zeros(n, dtype)
@@ -69,16 +74,17 @@ def _all_pairs(order, a, a_len, b, b_len, b_index, *, autojunk: bool) -> Int[Arr
         n, out, current, expert, offset, barrier = state
         p = _at(order, n)
         q = _at(b_index, p)
-        expert = _learn(b, q, _at(b_len, q), q != current, expert, width)
+        new = q != current
+        expert = _learn(b, q, _at(b_len, q), new, expert, width)
         allowed = lax.div(_at(b_len, q), I32(100)) + 1
         allowed = jnp.where((_at(b_len, q) >= 200) & autojunk, allowed, columns)
         rows = _look_up(a, p, _at(a_len, p), b, q, expert, allowed, Rows(expert.words, offset, barrier), width)
         beside = partial(_prolong, a, p, b, q) if autojunk else None
         total, reads = _pair(rows, width, _at(a_len, p), _at(b_len, q), beside)
-        out = lax.dynamic_update_slice(out, jnp.stack([total, reads])[None], (p, I32(0)))
+        out = lax.dynamic_update_slice(out, jnp.stack([total, reads, new.astype(I32)])[None], (p, I32(0)))
         return n + 1, out, q, expert, rows.offset, rows.barrier
 
-    state = (I32(0), zeros((len(order), 2)), I32(-1), expert, zeros(a.shape[1]), zeros(a.shape[1]))
+    state = (I32(0), zeros((len(order), 3)), I32(-1), expert, zeros(a.shape[1]), zeros(a.shape[1]))
     return loop(lambda state: state[0] < len(order), step, state)[1]
 
 

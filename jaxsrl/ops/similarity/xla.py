@@ -18,7 +18,7 @@ from jaxsrl.ops.similarity.batching import joins_pairs
 @partial(jax.jit, static_argnames="autojunk")
 def matched_length(a, a_len, b, b_len, b_index, *, autojunk: bool) -> Int[Array, "P"]:
     """M of each pair, as `jaxsrl.ops.similarity.matched_length` defines it; vmap adds its axis to the pairs."""
-    cpu = lambda *arrays: one_by_one.with_row_reads(*arrays, autojunk=autojunk)[0]
+    cpu = lambda *arrays: one_by_one.search(*arrays, autojunk=autojunk).matched
     other = lambda *arrays: levels.with_passes(*arrays, autojunk=autojunk)[0]
     arrays = (jnp.asarray(x, jnp.int32) for x in (a, a_len, b, b_len, b_index))
     return joins_pairs(lambda *arrays: lax.platform_dependent(*arrays, cpu=cpu, default=other))(*arrays)

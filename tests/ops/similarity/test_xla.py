@@ -34,19 +34,27 @@ def test_levels_equal_difflib():
         np.testing.assert_array_equal(found, expected(x, y, False))
 
 
-@pytest.mark.parametrize("search", [levels.with_passes, one_by_one.with_row_reads])
+def by_level(*pairs, autojunk):
+    return levels.with_passes(*pairs, autojunk=autojunk)[0]
+
+
+def one_by_one_pair(*pairs, autojunk):
+    return one_by_one.search(*pairs, autojunk=autojunk).matched
+
+
+@pytest.mark.parametrize("search", [by_level, one_by_one_pair])
 def test_popular_elements_are_difflibs(search):
     lengths, alphabets = (150, 199, 200, 201, 210), (1, 2, 5, 20, 60, 100, 150, 5000)
     a, b = sequences(np.random.default_rng(21), 20, lengths, alphabets)
     for x, y in ((a, b), (b, a)):
-        found, _ = search(*arrays(x, y, 210), autojunk=True)
+        found = search(*arrays(x, y, 210), autojunk=True)
         np.testing.assert_array_equal(found, expected(x, y, True))
 
 
 def test_64_bit_numbers_change_nothing(x64):
     a, b = sequences(np.random.default_rng(22), 40, (0, 5, 9, 16))
-    for search in (levels.with_passes, one_by_one.with_row_reads):
-        found, _ = search(*arrays(a, b, 16), autojunk=False)
+    for search in (by_level, one_by_one_pair):
+        found = search(*arrays(a, b, 16), autojunk=False)
         assert found.dtype == jnp.int32
         np.testing.assert_array_equal(found, expected(a, b, False))
 
@@ -67,10 +75,18 @@ def test_pairs_that_wait_for_nobody_read_their_own_rows():
     """On a CPU a pair costs what it costs alone, also behind a straggler."""
     a, b = sequences(np.random.default_rng(24), 16, (100, 160), alphabets=(20, 60))
     straggler = repetitive(160)["period 2 against 3"]
-    _, alone = one_by_one.with_row_reads(*arrays(a, b, 160), autojunk=False)
-    _, reads = one_by_one.with_row_reads(*arrays([straggler[0], *a], [straggler[1], *b], 160), autojunk=False)
+    alone = one_by_one.search(*arrays(a, b, 160), autojunk=False).reads
+    reads = one_by_one.search(*arrays([straggler[0], *a], [straggler[1], *b], 160), autojunk=False).reads
     np.testing.assert_array_equal(reads[1:17], alone[:16])
     assert reads[0] > 3 * alone[:16].max()
+
+
+def test_an_expert_is_learned_once_however_its_pairs_are_ordered():
+    a, b = sequences(np.random.default_rng(25), 24, (0, 5, 9, 16))
+    index = np.arange(24, dtype=np.int32) % 5
+    found = one_by_one.search(*padded(a, 16), *padded(b[:8], 16), index, autojunk=False)
+    np.testing.assert_array_equal(found.matched, expected(a, [b[q] for q in index], False))
+    assert found.learned.sum() == 5
 
 
 @pytest.mark.parametrize("autojunk", [False, True])
@@ -79,7 +95,7 @@ def test_no_repetition_stalls_the_longest_pairs(autojunk):
     n = 4096
     for case, (a, b) in repetitive(n).items():
         pair = one_pair(case, n)
-        found, reads = one_by_one.with_row_reads(*(x[:1] for x in pair), autojunk=autojunk)
+        found, reads, _ = one_by_one.search(*(x[:1] for x in pair), autojunk=autojunk)
         most = {"period 7 against 11": 90, "period 2 against 3": 1100}.get(case, 15)
         assert reads[0] < most * n, case
         assert found[0] == sum(size for *_, size in gallop.matching_blocks(a, b, autojunk)), case
