@@ -22,11 +22,11 @@ Unit = Literal["chars", "tokens"]
 Pairs = Sequence[tuple[list[int], list[int]]]
 PAIR_BY_PAIR = ("difflib", "cydifflib", "rapidfuzz", "gallop")
 NAMES = (*PAIR_BY_PAIR, "host", "xla", "pallas_gpu", "pallas_tpu")
-# Pairs of each kind in one call. On a CPU `xla` works in chunks anyway; an accelerator wants to be filled.
-BATCH = {"cpu": {"xla": 32}, "gpu": {"xla": 256, "pallas_gpu": 4096}, "tpu": {"xla": 256, "pallas_tpu": 4096}}
-CUBIC = ("difflib", "cydifflib", "xla")  # in the length of the worst pairs: asked up to SHORT elements of them only
+DISTINCT = 256  # pairs of each kind that are made, and in one call; larger batches, which fill a device, repeat them
+BATCH = {"pallas_gpu": 4096, "pallas_tpu": 4096}
+CUBIC = ("difflib", "cydifflib")  # in the length of the worst pairs: asked up to SHORT elements of them only
 SHORT = 512
-DISTINCT = 256  # pairs of each kind that are made; larger batches repeat them
+STRAGGLERS = ("one element against half of it", "period 2 against 3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Stall:
-    """One pathological pair: milliseconds, and whether M is the one of `gallop`."""
+    """One pathological pair: milliseconds, alone or added to a batch's, and whether M is the one of `gallop`."""
 
     name: str
     case: str
@@ -80,6 +80,7 @@ def bench(names: Sequence[str], chars: Sequence[int], tokens: Sequence[int], sec
     stalls: list[Stall] = []
     for n in sorted({min(SHORT, repeat), repeat} - {0}):
         made = [stall for autojunk in (False, True) for stall in pathological(present, n, autojunk)]
+        made += [stall for autojunk in (False, True) for stall in straggling(present, n, autojunk)]
         stalls += made
         out(stall_table(made) if made else "")
     wrong = sum(r.mismatches for r in rates) + sum(not s.equal for s in stalls)
@@ -132,7 +133,7 @@ def measure(name: str, made: Pairs, width: int, autojunk: bool, seconds: float) 
     """(pairs/s, values of the first pairs)."""
     if name in PAIR_BY_PAIR:
         return _one_by_one(one(name, autojunk), made, seconds)
-    count = BATCH[jax.default_backend()].get(name, DISTINCT)
+    count = BATCH.get(name, DISTINCT)
     some = [made[n % len(made)] for n in range(count)]
     call = batched(name, some, width, autojunk)
     values = np.asarray(call()).tolist()[: len(made)]  # compiles
@@ -220,6 +221,28 @@ def pathological(names: Sequence[str], n: int, autojunk: bool) -> list[Stall]:
     return stalls
 
 
+def straggling(names: Sequence[str], n: int, autojunk: bool) -> list[Stall]:
+    """What one pathological pair adds to the time of a batch of ordinary ones, by what takes batches."""
+    stalls = []
+    for name in (name for name in names if name not in PAIR_BY_PAIR):
+        ordinary = pairs("half", 16, n, unit="chars")
+        batch = [ordinary[k % 16] for k in range(BATCH.get(name, 64))]
+        before = _best(batched(name, batch, n, autojunk))
+        for case in STRAGGLERS:
+            pair = repetitive(n)[case]
+            call = batched(name, [*batch[:-1], pair], n, autojunk)
+            equal = int(np.asarray(call())[-1]) == one("gallop", autojunk)(*pair)
+            added, case = 1e3 * (_best(call) - before), f"{case}, one of {len(batch)}"
+            stalls.append(Stall(name=name, case=case, length=n, autojunk=autojunk, ms=added, equal=equal))
+    return stalls
+
+
+def _best(call, times: int = 5) -> float:
+    """Seconds of the fastest call after one that compiles."""
+    call()
+    return min(_median(call, 0.0) for _ in range(times))
+
+
 def table(rates: Sequence[Rate]) -> str:
     """Rows are implementations; pairs/s, as multiples of difflib where it was measured."""
     lines = [f"{rates[0].unit} {rates[0].length:<12}{'autojunk':>9}{'pairs/s':>13}{'x difflib':>11}  " + "  ".join(
@@ -236,11 +259,12 @@ def table(rates: Sequence[Rate]) -> str:
 
 def stall_table(stalls: Sequence[Stall]) -> str:
     names = list(dict.fromkeys(s.name for s in stalls))
-    lines = [f"ms for one pair of {stalls[0].length:<17}{'autojunk':>9}" + "".join(f"{name:>12}" for name in names)]
+    lines = [f"ms for one pair of {stalls[0].length:<27}{'autojunk':>9}" + "".join(f"{name:>12}" for name in names)]
     for case, autojunk in dict.fromkeys((s.case, s.autojunk) for s in stalls):
         row = {s.name: s for s in stalls if (s.case, s.autojunk) == (case, autojunk)}
-        cells = "".join(f"{row[n].ms:11,.1f}{' ' if row[n].equal else '!'}" for n in names)
-        lines.append(f"{case:<36}{'on' if autojunk else 'off':>9}{cells}")
+        shown = lambda stall: f"{stall.ms:11,.1f}{' ' if stall.equal else '!'}" if stall else " " * 12
+        cells = "".join(shown(row.get(name)) for name in names)
+        lines.append(f"{case:<46}{'on' if autojunk else 'off':>9}{cells}")
     return "\n".join(lines) + "\n"
 
 

@@ -52,6 +52,13 @@ def test_batched_backends_give_difflibs_values():
     assert similarity.measure("xla", made, 24, False, 0.0)[1] == want
 
 
+def test_a_straggler_is_timed_in_its_batch():
+    stalls = similarity.straggling(["gallop", "xla"], 48, False)
+    assert [s.case for s in stalls] == [f"{case}, one of 64" for case in similarity.STRAGGLERS]
+    assert all(s.name == "xla" and s.equal for s in stalls)
+    assert "one of 64" in similarity.stall_table([*similarity.pathological(["gallop"], 48, False), *stalls])
+
+
 @pytest.mark.parametrize("unit", ["chars", "tokens"])
 def test_steps_are_related_as_their_kind_says(unit):
     """Mean ratios fall from near to unrelated; seeded, full, and never longer than asked for."""

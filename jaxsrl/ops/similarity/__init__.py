@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 Backend = Literal["reference", "gallop", "host", "xla", "pallas_gpu", "pallas_tpu"]
 
 # By platform. `host` is compiled by a command of its own (`launch/setup.sh` gives it); `gallop`, the same search on
-# Python integers, stands in where it is not built: on a CPU both are several times faster than `xla`. `jaxsrl
-# bench similarity` measures all of them (`jaxsrl/bench/README.md`).
+# Python integers, stands in where it is not built: `xla` is faster, but compiles for a second or two at each new shape,
+# and a reward's batches all differ in shape. `jaxsrl bench similarity` measures them (`jaxsrl/bench/README.md`).
 DEFAULT: dict[str, Backend] = {"cpu": "host", "gpu": "pallas_gpu", "tpu": "pallas_tpu"}
 ON_HOST = ("reference", "gallop", "host")  # need concrete arrays and return one of NumPy
 LONGEST = 4096  # elements a side

@@ -17,6 +17,7 @@ namespace {
 using Word = uint64_t;
 constexpr int BITS = 64;
 constexpr int PROBE = 3;    // rows a window survives before its first row is asked, too
+constexpr int ROWS = 16384;  // of all a, a thread: a thread for fewer costs more than it saves
 constexpr int WAITING = 33; // rectangles: the larger child waits, so one more than the bits of a length are enough
 
 struct Rectangle {
@@ -218,13 +219,24 @@ class Search {
 
 } // namespace
 
+enum { DONE, NO_MEMORY, OUTSIDE }; // what host.py is told
+
 // out[p] = matched length of a[p, :a_len[p]] and b[q, :b_len[q]], q = b_index[p]; rows of a and b are `width` apart.
-// Lengths and indices are checked by the caller. Returns 0, or 1 where memory ran out.
+// OUTSIDE, and nothing read, if a length or an index points outside its array. At most `cpus` threads.
 extern "C" int jaxsrl_matched_length(const int32_t* a, const int32_t* a_len, int64_t a_width, const int32_t* b,
                                      const int32_t* b_len, int64_t b_width, const int32_t* b_index, int64_t pairs,
-                                     int autojunk, int threads, int32_t* out) {
+                                     int64_t experts, int autojunk, int cpus, int32_t* out) {
+    int64_t rows = 0;
+    bool fits = true;
+    for (int64_t p = 0; p < pairs; p++) {
+        rows += a_len[p];
+        fits &= a_len[p] >= 0 && a_len[p] <= a_width && b_index[p] >= 0 && b_index[p] < experts;
+    }
+    for (int64_t q = 0; q < experts; q++) fits &= b_len[q] >= 0 && b_len[q] <= b_width;
+    if (!fits) return OUTSIDE;
+    const int64_t threads = std::max<int64_t>(1, std::min<int64_t>({cpus, 1 + rows / ROWS, pairs}));
     std::atomic<int64_t> next{0};
-    std::atomic<int> failed{0};
+    std::atomic<int> failed{DONE};
     const int64_t share = std::max<int64_t>(1, std::min<int64_t>(64, pairs / (8 * threads)));
     auto work = [&] {
         try {
@@ -238,12 +250,12 @@ extern "C" int jaxsrl_matched_length(const int32_t* a, const int32_t* a_len, int
                     out[p] = search.matched(a + p * a_width, a_len[p]);
                 }
         } catch (const std::bad_alloc&) {
-            failed = 1;
+            failed = NO_MEMORY;
         }
     };
     std::vector<std::thread> others;
     try {
-        for (int t = 1; t < threads; t++) others.emplace_back(work);
+        for (int64_t t = 1; t < threads; t++) others.emplace_back(work);
     } catch (const std::system_error&) { // no more threads to be had: the ones there are do it all
     }
     work();

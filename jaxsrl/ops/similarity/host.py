@@ -12,7 +12,7 @@ import numpy as np
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 COMMAND = "python -m jaxsrl.ops.similarity.build"
-ROWS = 4096  # of all a, a thread: starting one costs about what these do
+NO_MEMORY, OUTSIDE = 1, 2  # what the library answers instead of 0
 
 
 def matched_length(a, a_len, b, b_len, b_index, *, autojunk: bool) -> np.ndarray:
@@ -23,13 +23,16 @@ def matched_length(a, a_len, b, b_len, b_index, *, autojunk: bool) -> np.ndarray
     """
     function = _load(library())
     arrays = [np.ascontiguousarray(x, np.int32) for x in (a, a_len, b, b_len, b_index)]
-    _check(*arrays)
     a, a_len, b, b_len, b_index = arrays
+    if not a.shape[0] == len(a_len) == len(b_index) or b.shape[0] != len(b_len):
+        raise ValueError(f"want one a_len and b_index per row of a {a.shape}, one b_len per row of b {b.shape}")
     out = np.zeros(len(a), np.int32)
-    threads = min(cpus(), 1 + int(a_len.sum(dtype=np.int64)) // ROWS, max(1, len(a)))
     at = [x.ctypes.data for x in (*arrays, out)]
-    if function(*at[:2], a.shape[1], *at[2:4], b.shape[1], at[4], len(a), autojunk, threads, at[5]):
-        raise MemoryError(f"no memory for the masks of {b.shape[1]} elements in {threads} threads")
+    answer = function(*at[:2], a.shape[1], *at[2:4], b.shape[1], at[4], len(a), len(b), autojunk, cpus(), at[5])
+    if answer == OUTSIDE:
+        raise ValueError(_outside(*arrays))
+    if answer == NO_MEMORY:
+        raise MemoryError(f"no memory for the masks of {b.shape[1]} elements in up to {cpus()} threads")
     return out
 
 
@@ -40,8 +43,12 @@ def is_built() -> bool:
 
 def library() -> Path:
     """Where the build belongs: the user's cache folder, the name being a hash of the source and of the platform."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "jaxsrl" / f"similarity-{_digest(SOURCE)}.so"
+    return _library(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), SOURCE)
+
+
+@cache  # a call of `matched_length` asks for it, and may take less than making the path
+def _library(root: str, source: Path) -> Path:
+    return Path(root) / "jaxsrl" / f"similarity-{_digest(source)}.so"
 
 
 @cache
@@ -53,25 +60,19 @@ def _load(path: Path):
     except (OSError, AttributeError) as error:
         raise RuntimeError(f"{path} cannot be loaded ({error}); delete it and run: {COMMAND}") from error
     pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    function.argtypes = [pointer, pointer, size, pointer, pointer, size, pointer, size, number, number, pointer]
+    function.argtypes = [pointer, pointer, size, pointer, pointer, size, pointer, size, size, number, number, pointer]
     function.restype = number
     return function
 
 
-def _check(a, a_len, b, b_len, b_index) -> None:
-    """What the library trusts, lest it read outside the arrays."""
-    if not a.shape[0] == len(a_len) == len(b_index) or b.shape[0] != len(b_len):
-        raise ValueError(f"want one a_len and b_index per row of a {a.shape}, one b_len per row of b {b.shape}")
-    for name, values, least, most in (
-        ("a_len", a_len, 0, a.shape[1]),
-        ("b_len", b_len, 0, b.shape[1]),
-        ("b_index", b_index, 0, b.shape[0] - 1),
-    ):
-        if values.size and not least <= values.min() <= values.max() <= most:
-            raise ValueError(f"{name} must lie in {least}..{most}, got {values.min()}..{values.max()}")
+def _outside(a, a_len, b, b_len, b_index) -> str:
+    """Which of the values the library refused, lest it read outside the arrays."""
+    bounds = {"a_len": (a_len, a.shape[1]), "b_len": (b_len, b.shape[1]), "b_index": (b_index, b.shape[0] - 1)}
+    wrong = {name: (values, most) for name, (values, most) in bounds.items() if ((values < 0) | (values > most)).any()}
+    name, (values, most) = next(iter(wrong.items()))
+    return f"{name} must lie in 0..{most}, got {values.min()}..{values.max()}"
 
 
-@cache
 def _digest(source: Path) -> str:
     kind = "-".join([sys.platform, platform.machine(), *platform.libc_ver()])
     return hashlib.sha256(source.read_bytes() + kind.encode()).hexdigest()[:16]
