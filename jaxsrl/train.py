@@ -92,6 +92,7 @@ class Programs:
             return
         index = first_ancestor({stage.name: stage.start_from for stage in config.stages}, name)
         if self._base is None or (self._base[0] != index and config.weights is None):
+            self._base = None  # there is room for one
             base = first_params(self.model, config.seed, index, config.weights, self.mesh)
             if config.weights is not None:
                 check_base(Path(config.runs) / config.name, base, config.weights)

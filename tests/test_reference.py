@@ -18,6 +18,14 @@ TINY = Path(__file__).parent / "tiny_config.py"
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Compiled without optimizations; no other test has a model of this width, and may find its programs compiled."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def coin(rollouts, demonstrations):
     """A reward that half of everything gets, so that every group is learned from."""
     nothing = (None,) * len(rollouts)
@@ -27,7 +35,7 @@ def coin(rollouts, demonstrations):
 
 def config(runs, name, policy, *assignments):
     """RLVR alone, two optimizer steps on the same rollouts, twice."""
-    made = override(load(TINY), [f"name={name}", "stages.rlvr.steps=4"])
+    made = override(load(TINY), [f"name={name}", "stages.rlvr.steps=4", "model.width=20"])
     stage = made.stages[2]
     stage = replace(stage, objective=replace(stage.objective, grader=coin, policy=policy), start_from=None, test=None)
     return override(replace(made, stages=(stage,), runs=str(runs)), assignments)

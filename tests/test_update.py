@@ -13,7 +13,7 @@ from jaxsrl.data.packing import pack
 from jaxsrl.data.tree import attach, build, path_tokens, target_mask
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
-from jaxsrl.sharding import Layout, make_mesh
+from jaxsrl.sharding import Layout, make_mesh, state_sharding
 from jaxsrl.types import BranchPoint, Demonstration, Rollouts, TokenWeights
 from jaxsrl.update import AdamW, batch_logp, init_state, learning_rate, make_gradient, make_train_step, optimizer, score
 
@@ -305,6 +305,18 @@ def test_moments_in_bfloat16_follow_those_in_float32():
     assert float(stuck.nu["w"][0]) > 2 * float(wide.nu["w"][0])
     assert np.mean(np.float32(narrow.mu["w"])) == pytest.approx(0.1, rel=0.01)
     assert float(stuck.mu["w"][0]) > 0.1015
+
+
+def test_narrow_moments_are_the_same_on_a_mesh():
+    """Bit for bit, noise included, and cut like what they are of."""
+    rng = np.random.default_rng(0)
+    params = {"embedding": rng.normal(size=(16, 8)).astype("f"), "final_norm": rng.normal(size=8).astype("f")}
+    tx, mesh = optimizer(AdamW(moments="bfloat16", clip_norm=0.0), 10), make_mesh(Layout(fsdp=2, tensor=2))
+    place = lambda tree: jax.device_put(tree, state_sharding(mesh, tree))
+    one, cut = (jax.jit(tx.update)(p, tx.init(p), p)[1] for p in (params, place(params)))
+    jax.tree.map(np.testing.assert_array_equal, one, jax.device_get(cut))
+    assert cut[0].nu["embedding"].sharding.shard_shape((16, 8)) == (8, 4)
+    assert (np.float32(one[0].nu["final_norm"]) != np.float32(0.001) * params["final_norm"] ** 2).any()
 
 
 def test_training_with_narrow_moments_goes_down():

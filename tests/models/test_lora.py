@@ -162,6 +162,20 @@ def _dots(jaxpr):
                 yield from _dots(inner)
 
 
+def test_recomputing_keeps_no_more_than_without_adapters():
+    """Between the passes of remat="dots": what is as large as the results of x W is there once, not twice."""
+    config = replace(MODEL, remat="dots", mlp_width=44)
+    base, new, _ = jax.tree.map(jnp.asarray, parts(config=config))
+    b = batch()
+    run = lambda params: forward(config, params, b.token, b.position, b.enter, b.leave).sum()
+
+    def kept(function, *args):
+        made = jax.make_jaxpr(lambda *args: jax.vjp(function, *args)[1])(*args).out_avals
+        return sorted(x.shape for x in made if x.shape[0:2] == (2, R * T) and x.shape[2] > SOME.rank)
+
+    assert kept(lambda x: run(with_adapters(SOME, base, x)), new) == kept(run, base)
+
+
 def test_a_step_trains_adapters_alone():
     base, new, _ = parts()
     before = jax.tree.map(np.array, base)
