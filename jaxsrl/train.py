@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxsrl.checkpoint import state_hash
-from jaxsrl.collect import Actor, Rows, batches, collect, rollout_lines, with_reference
+from jaxsrl.collect import Actor, Collection, Rows, batches, collect, rollout_lines, with_reference
 from jaxsrl.config.demonstrations import tokenizer_path
 from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import check_unchanged, to_dict
@@ -34,9 +35,18 @@ from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, open_run, write_json
-from jaxsrl.sharding import make_mesh, place_rows, state_sharding
+from jaxsrl.sharding import make_mesh, make_reshard, place_rows, reshard_bytes, state_sharding
 from jaxsrl.types import Demonstration, Params, TrainState
-from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
+from jaxsrl.update import (
+    has_reference,
+    init_state,
+    learning_rate,
+    make_gradient,
+    make_loss,
+    make_scorer,
+    make_train_step,
+    optimizer,
+)
 
 TRAIN, EVALUATE, INIT = 0, 1, 2  # first word of a key's address, after the stage
 
@@ -58,6 +68,7 @@ class Programs:
     def __init__(self, config: Config, model: ModelConfig, tokenizer: Tokenizer):
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.mesh = make_mesh(config.mesh)
+        self.sampler_mesh = make_mesh(config.layout_to_sample)
         self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
 
@@ -70,13 +81,23 @@ class Programs:
         """Samplers that differ in temperature alone are one program."""
         key = replace(sampling, temperature=1.0)
         program = self._once(
-            ("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end, self.mesh))
+            ("sample", key), lambda: jax.jit(make_sampler(self.model, key, self.tokenizer.end, self.sampler_mesh))
         )
-        sample = lambda params, prompts, *rest: program(params, place_rows(self.mesh, prompts), *rest)
+        sample = lambda params, prompts, *rest: program(params, place_rows(self.sampler_mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
             max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
         )  # fmt: skip
+
+    def for_sampling(self, params: Params) -> tuple[Params, dict[str, float]]:
+        """The learner's parameters where the sampler wants them, and what bringing them there took."""
+        if self.config.layout_to_sample == self.config.mesh:
+            return params, {}
+        reshard = self._once("reshard", lambda: make_reshard(self.mesh, self.sampler_mesh, self.model.dtype))
+        start = time.monotonic()
+        there = jax.block_until_ready(reshard(params))
+        seconds = round(time.monotonic() - start, 4)
+        return there, {"seconds": seconds, "bytes": reshard_bytes(params, self.sampler_mesh, self.model.dtype)}
 
     def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):
         """All modes of an evaluation, each with a sampler of its own cap and shape.
@@ -84,7 +105,7 @@ class Programs:
         `steps` has many slots to a prompt, a whole solution one. Shapes do not follow the number of problems, so that
         validation and test share programs.
         """
-        rows = stage.rows or self.config.rows
+        rows, (params, _) = stage.rows or self.config.rows, self.for_sampling(params)
         metrics, records = {}, []
         for mode in settings.modes:
             slots = rows.evaluate_slots if mode == "steps" else 1
@@ -235,7 +256,8 @@ def run_stage(
     initial = start_params(run, config, index, programs)
     state = init_state(initial, optimizer(stage.optimizer, stage.steps), key)
     state = programs.place(state)
-    loop = StageLoop(run, config, index, programs, splits, initial)
+    loop = StageLoop(run, config, index, programs, splits, initial if has_reference(stage.objective) else None)
+    del initial  # where nothing is compared with them, they are not to lie in memory for a whole stage
     if record:
         state = run.checkpoints.restore(run.count, state)
         loop.take_up(record)
@@ -250,7 +272,7 @@ def run_stage(
 class StageLoop:
     """What a stage carries from step to step beside its `TrainState`: position, last metrics, best checkpoint."""
 
-    def __init__(self, run: Run, config: Config, index: int, programs: Programs, splits: Splits, initial: Params):
+    def __init__(self, run: Run, config: Config, index: int, programs: Programs, splits: Splits, initial):
         self.run, self.config, self.index, self.stage = run, config, index, config.stages[index]
         self.splits, self.initial, self.programs = splits, initial, programs
         seed = (config.seed * 1009 + index) % 2**32
@@ -298,10 +320,7 @@ class StageLoop:
         # Later steps say how long they take on the progress line.
         name = f"[{self.stage.name}] first step: compiling"
         with self.run.progress.wait(name) if self.fresh else nullcontext():
-            collection = collect(
-                self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
-                self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature, self.reference(),
-            )  # fmt: skip
+            collection, reshard = self.collect(state, first)
             clock.append(time.monotonic())
             state, lines = self.update(state, collection)
             clock.append(time.monotonic())
@@ -323,8 +342,22 @@ class StageLoop:
             zip(("collect", "update", "evaluate", "checkpoint"), np.diff(clock).round(4).tolist(), strict=True)
         )
         tokens = lines[0].get("pack/tokens", 0) / max(seconds["collect"] + seconds["update"], 1e-9)
-        self.run.timing({"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)})
+        line = {"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)}
+        self.run.timing(line | ({"reshard": reshard} if reshard else {}))
         return state
+
+    def collect(self, state: TrainState, first: int) -> tuple[Collection, dict[str, float]]:
+        """A step's material, and what sending parameters to the sampler took, where it has a layout of its own.
+
+        They are sent when first sampled from, and gone before the learner's activations come.
+        """
+        sent = cache(lambda: self.programs.for_sampling(state.params))
+        actor = replace(self.actor, sample=lambda _, *rest: self.actor.sample(sent()[0], *rest))
+        collection = collect(
+            self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
+            actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature, self.reference(),
+        )  # fmt: skip
+        return collection, sent()[1] if sent.cache_info().currsize else {}
 
     def reference(self):
         """Scores a batch under the stage's first parameters, for objectives with the KL in the reward; else None."""

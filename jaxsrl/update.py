@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import forward, head_matrix
 from jaxsrl.ops.token_logprob import token_logprob
-from jaxsrl.sharding import RULES, constrain_state
+from jaxsrl.sharding import RULES, constrain_state, platform
 from jaxsrl.types import Batch, Metrics, Objective, Params, TrainState
 
 
@@ -97,7 +97,8 @@ def _score(mesh: jax.sharding.Mesh | None, before, head, token, scored):
 
     def score(before, head, token, scored):
         flat = before.reshape(-1, before.shape[-1])
-        return token_logprob(flat, head, token.reshape(-1), scored=scored.reshape(-1)).reshape(token.shape)
+        logp = token_logprob(flat, head, token.reshape(-1), scored=scored.reshape(-1), platform=platform(mesh))
+        return logp.reshape(token.shape)
 
     if mesh is None:
         return score(before, head, token, scored)
@@ -180,6 +181,11 @@ def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
 def make_scorer(config: ModelConfig, temperature: float, mesh: jax.sharding.Mesh | None = None):
     """Returns score(params, batch) -> log-probs [R T], for a frozen reference or to recompute `behavior_logp`."""
     return jax.jit(lambda params, batch: batch_logp(config, params, batch, temperature, mesh))
+
+
+def has_reference(objective: Objective) -> bool:
+    """Whether it compares the policy with the parameters a stage starts from."""
+    return bool(objective.kl_coef or getattr(objective, "reward_kl_coef", 0.0))
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, key) -> TrainState:

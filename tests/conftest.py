@@ -73,7 +73,7 @@ def shared_programs():
     train_step = Programs.train_step
 
     def once(self, key, make):
-        key = (self.model, self.mesh, key)
+        key = (self.model, self.mesh, self.sampler_mesh, key)
         if key not in made:
             made[key] = make()
         return made[key]
