@@ -86,6 +86,11 @@ def make_mesh(layout: Layout, devices: list[jax.Device] | None = None) -> jax.sh
     return jax.sharding.Mesh(np.array(devices[: layout.size]).reshape(shape), AXES)
 
 
+def platform(mesh: jax.sharding.Mesh | None) -> str:
+    """Of the devices that a program is for, which need not be there: those of its mesh, else the default ones."""
+    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+
+
 def spec(mesh: jax.sharding.Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
     """The rules applied to an array; an axis that its devices do not divide stays whole."""
     parts = []
@@ -97,9 +102,14 @@ def spec(mesh: jax.sharding.Mesh, shape: tuple[int, ...], axes: tuple[str | None
 
 def parameter_spec(mesh: jax.sharding.Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> PartitionSpec:
     """Of a parameter, or of what an optimizer keeps for one, by the names on its path."""
-    names = [str(getattr(key, "key", "")) for key in path]
-    axes = PARAMETERS.get("/".join(names[names.index("layers") :] if "layers" in names else names[-1:]))
+    axes = parameter_axes(path)
     return PartitionSpec() if axes is None else spec(mesh, shape, axes)
+
+
+def parameter_axes(path: tuple[Any, ...]) -> tuple[str | None, ...] | None:
+    """Logical axes by the names on a path; None for what lies whole."""
+    names = [str(getattr(key, "key", "")) for key in path]
+    return PARAMETERS.get("/".join(names[names.index("layers") :] if "layers" in names else names[-1:]))
 
 
 def state_sharding(mesh: jax.sharding.Mesh, tree: Any) -> Any:
@@ -124,6 +134,42 @@ def to_device(tree: Any) -> Any:
     """What `to_host` put away, copied to the devices' own memory; what lies there already stays as it is."""
     back = lambda x: jax.device_put(x, x.sharding.with_memory_kind("device"))
     return jax.tree.map(lambda x: back(x) if x.sharding.memory_kind == "pinned_host" else x, tree)
+
+
+def make_reshard(source: jax.sharding.Mesh, target: jax.sharding.Mesh, dtype: Any):
+    """Returns reshard(params) -> params laid out on `target`, which has the devices of `source` in the same order.
+
+    Matrices are sent in `dtype`, that of the products they are used in; what `PARAMETERS` does not list stays as it is.
+    """
+
+    def narrow(path, x):
+        return x.astype(dtype) if parameter_axes(path) and x.dtype == np.float32 else x
+
+    def reshard(params):
+        # Held where they lie until they are narrow: else they might be sent first.
+        return constrain_state(target, constrain_state(source, jax.tree_util.tree_map_with_path(narrow, params)))
+
+    return jax.jit(reshard)
+
+
+def reshard_bytes(params: Any, target: jax.sharding.Mesh, dtype: Any) -> int:
+    """That the device which receives most must receive in `make_reshard`: what it will hold and does not hold."""
+    received: dict[jax.Device, int] = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        narrow = parameter_axes(path) and x.dtype == np.float32
+        size = np.dtype(dtype).itemsize if narrow else x.dtype.itemsize
+        held = x.sharding.devices_indices_map(x.shape)
+        there = NamedSharding(target, parameter_spec(target, path, x.shape))
+        for device, wanted in there.devices_indices_map(x.shape).items():
+            lacking = _volume(x.shape, wanted) - _volume(x.shape, wanted, held[device])
+            received[device] = received.get(device, 0) + lacking * size
+    return max(received.values())
+
+
+def _volume(shape: tuple[int, ...], *parts: tuple[slice, ...]) -> int:
+    """Numbers that lie in all of the parts of an array."""
+    ranges = [[part[axis].indices(size)[:2] for part in parts] for axis, size in enumerate(shape)]
+    return math.prod(max(0, min(end for _, end in axis) - max(start for start, _ in axis)) for axis in ranges)
 
 
 def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:

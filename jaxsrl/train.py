@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxsrl.checkpoint import state_hash
-from jaxsrl.collect import Actor, Rows, batches, collect, rollout_lines, with_reference
+from jaxsrl.collect import Actor, Collection, Rows, batches, collect, rollout_lines, with_reference
 from jaxsrl.config.demonstrations import tokenizer_path
 from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import check_unchanged, to_dict
@@ -35,7 +36,7 @@ from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, check_base, open_run, write_json
-from jaxsrl.sharding import make_mesh, place_rows, state_sharding, to_device, to_host
+from jaxsrl.sharding import make_mesh, make_reshard, place_rows, reshard_bytes, state_sharding, to_device, to_host
 from jaxsrl.types import Demonstration, Params, TrainState
 from jaxsrl.update import (
     init_state,
@@ -78,6 +79,7 @@ class Programs:
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.mesh = make_mesh(config.mesh)
         self.sampler = sampler
+        self.sampler_mesh = make_mesh(config.layout_to_sample)
         self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
         self._base: tuple[int, Params] | None = None  # and the number of the stage that it is the start of
@@ -121,13 +123,26 @@ class Programs:
     def actor(self, sampling: Sampling, rows: Rows) -> Actor:
         """Samplers that differ in temperature alone are one program."""
         key = replace(sampling, temperature=1.0)
-        make = self.sampler or (lambda sampling: make_sampler(self.model, sampling, self.tokenizer.end, self.mesh))
+        make = self.sampler or (
+            lambda sampling: make_sampler(self.model, sampling, self.tokenizer.end, self.sampler_mesh)
+        )
         program = self._once(("sample", key, self.sampler), lambda: jax.jit(make(key)))
-        sample = lambda params, prompts, *rest: program(self.whole(params), place_rows(self.mesh, prompts), *rest)
+        sample = lambda params, prompts, *rest: program(params, place_rows(self.sampler_mesh, prompts), *rest)
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
             max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
         )  # fmt: skip
+
+    def for_sampling(self, params: Params) -> tuple[Params, dict[str, float]]:
+        """The model's parameters where the sampler wants them, and what bringing them there took."""
+        params = self.whole(params)
+        if self.config.layout_to_sample == self.config.mesh:
+            return params, {}
+        reshard = self._once("reshard", lambda: make_reshard(self.mesh, self.sampler_mesh, self.model.dtype))
+        start = time.monotonic()
+        there = jax.block_until_ready(reshard(params))
+        seconds = round(time.monotonic() - start, 4)
+        return there, {"seconds": seconds, "bytes": reshard_bytes(params, self.sampler_mesh, self.model.dtype)}
 
     def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):
         """All modes of an evaluation, each with a sampler of its own cap and shape.
@@ -135,7 +150,7 @@ class Programs:
         `steps` has many slots to a prompt, a whole solution one. Shapes do not follow the number of problems, so that
         validation and test share programs.
         """
-        rows = stage.rows or self.config.rows
+        rows, (params, _) = stage.rows or self.config.rows, self.for_sampling(params)
         metrics, records = {}, []
         for mode in settings.modes:
             slots = rows.evaluate_slots if mode == "steps" else 1
@@ -337,7 +352,7 @@ def run_stage(
 class StageLoop:
     """What a stage carries from step to step beside its `TrainState`: position, last metrics, best checkpoint."""
 
-    def __init__(self, run: Run, config: Config, index: int, programs: Programs, splits: Splits, initial: Params):
+    def __init__(self, run: Run, config: Config, index: int, programs: Programs, splits: Splits, initial):
         self.run, self.config, self.index, self.stage = run, config, index, config.stages[index]
         self.splits, self.programs = splits, programs
         self.initial = self._held(initial)  # what the stage started from, if it is the frozen reference of a KL
@@ -396,10 +411,7 @@ class StageLoop:
         # Later steps say how long they take on the progress line.
         name = f"[{self.stage.name}] first step: compiling"
         with self.run.progress.wait(name) if self.fresh else nullcontext():
-            collection = collect(
-                self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
-                self.actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature, self.reference(),
-            )  # fmt: skip
+            collection, reshard = self.collect(state, first)
             clock.append(time.monotonic())
             state, lines = self.update(state, collection)
             clock.append(time.monotonic())
@@ -421,8 +433,22 @@ class StageLoop:
             zip(("collect", "update", "evaluate", "checkpoint"), np.diff(clock).round(4).tolist(), strict=True)
         )
         tokens = lines[0].get("pack/tokens", 0) / max(seconds["collect"] + seconds["update"], 1e-9)
-        self.run.timing({"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)})
+        line = {"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)}
+        self.run.timing(line | ({"reshard": reshard} if reshard else {}))
         return state
+
+    def collect(self, state: TrainState, first: int) -> tuple[Collection, dict[str, float]]:
+        """A step's material, and what sending parameters to the sampler took, where it has a layout of its own.
+
+        They are sent when first sampled from, and gone before the learner's activations come.
+        """
+        sent = cache(lambda: self.programs.for_sampling(state.params))
+        actor = replace(self.actor, sample=lambda _, *rest: self.actor.sample(sent()[0], *rest))
+        collection = collect(
+            self.stage.objective, self.source, self.position, first, self.stats, self.stage.collect,
+            actor, state.params, self.key(TRAIN, first), self.stage.sampling.temperature, self.reference(),
+        )  # fmt: skip
+        return collection, sent()[1] if sent.cache_info().currsize else {}
 
     def reference(self):
         """Scores a batch under the stage's first parameters, for objectives with the KL in the reward; else None."""

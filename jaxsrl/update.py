@@ -15,7 +15,7 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA, with_adapters
 from jaxsrl.models.transformer import forward, head_matrix
 from jaxsrl.ops.token_logprob import token_logprob
-from jaxsrl.sharding import RULES, constrain_state, spec
+from jaxsrl.sharding import RULES, constrain_state, platform, spec
 from jaxsrl.types import Batch, Metrics, Objective, Params, TrainState
 
 
@@ -141,19 +141,20 @@ def score(mesh: jax.sharding.Mesh | None, before, head, token, scored):
 
     A vocabulary that `tensor` does not divide is whole on every device, and the tokens of a row are cut instead.
     """
+    on = platform(mesh)
     if mesh is None:
-        return _flat_score(before, head, token, scored)
+        return _flat_score(before, head, token, scored, on)
     vocab = spec(mesh, head.shape, (None, "vocab"))
     cut = vocab[1] is not None and mesh.shape["tensor"] > 1
     own = PartitionSpec(RULES["rows"], None if cut else "tensor")
     specs = (PartitionSpec(*own, None), vocab if cut else PartitionSpec(), own, own)
-    part = partial(_flat_score, vocab_axis="tensor" if cut else None)
+    part = partial(_flat_score, on=on, vocab_axis="tensor" if cut else None)
     return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=own, check_vma=False)(before, head, token, scored)
 
 
-def _flat_score(before, head, token, scored, vocab_axis: str | None = None):
-    flat = before.reshape(-1, before.shape[-1])
-    logp = token_logprob(flat, head, token.reshape(-1), scored=scored.reshape(-1), vocab_axis=vocab_axis)
+def _flat_score(before, head, token, scored, on: str, vocab_axis: str | None = None):
+    flat, flat_token = before.reshape(-1, before.shape[-1]), token.reshape(-1)
+    logp = token_logprob(flat, head, flat_token, scored=scored.reshape(-1), vocab_axis=vocab_axis, platform=on)
     return logp.reshape(token.shape)
 
 

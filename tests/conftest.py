@@ -72,7 +72,7 @@ def shared_programs():
     made: dict = {}
 
     def once(self, key, make):
-        key = (self.model, self.mesh, key)
+        key = (self.model, self.mesh, self.sampler_mesh, key)
         if key not in made:
             made[key] = make()
         return made[key]

@@ -1,5 +1,6 @@
 """A mesh changes where numbers are computed, not which: gradients, samples and whole runs on 8 simulated devices."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from jaxsrl import update
 from jaxsrl.clusters.collectives import collectives
 from jaxsrl.clusters.formula import CPU, decoder_bytes, head_bytes
-from jaxsrl.config.overrides import load
+from jaxsrl.config.overrides import load, override
 from jaxsrl.metrics import read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
@@ -21,7 +23,16 @@ from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.weights import Aggregation, aggregate
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import Layout, make_mesh, place_rows, state_sharding
+from jaxsrl.sharding import (
+    PARAMETERS,
+    RULES,
+    Layout,
+    make_mesh,
+    make_reshard,
+    place_rows,
+    reshard_bytes,
+    state_sharding,
+)
 from jaxsrl.train import train
 from jaxsrl.types import Batch, Prompts
 from jaxsrl.update import make_gradient, make_loss
@@ -126,6 +137,8 @@ def check(layout, params, want):
     (grads, _), *_ = got.values()
     where = state_sharding(mesh, grads)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), grads, where)))
+    held = sum(x.addressable_shards[0].data.size for x in jax.tree.leaves(grads) if x.size > 1000)
+    assert held == sum(x.size for x in jax.tree.leaves(grads) if x.size > 1000) / (layout.fsdp * layout.tensor)
     terms = decoder_bytes(MODEL, layout, R, T, width=8, compiler=CPU) | head_bytes(MODEL, layout, R, T, width=8)
     assert sum(c.bytes for c in sent) == pytest.approx(sum(terms.values()), rel=0.02), (terms, sent)
 
@@ -142,6 +155,23 @@ def test_gradients_are_those_of_one_device(layout, alone):
     """SFT, SRL and RLVR, averaged in every way."""
     with jax.enable_x64(True):
         check(layout, *alone)
+
+
+MUTATIONS = {
+    "rows are not cut over fsdp": lambda patch: patch.setitem(RULES, "rows", ("dcn", "data")),
+    "heads are whole": lambda patch: patch.setitem(RULES, "heads", ()),
+    "one parameter is whole": lambda patch: patch.delitem(PARAMETERS, "layers/down"),
+    "gradients lie anywhere": lambda patch: patch.setattr(update, "constrain_state", lambda mesh, x: x),
+    "a look-up is not summed": lambda patch: patch.setattr(jax.lax, "psum", lambda x, axis: x),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_every_rule_is_needed(mutation, alone, monkeypatch):
+    """Negative controls: without one rule, constraint or sum, numbers, places or bytes are not what is asserted."""
+    MUTATIONS[mutation](monkeypatch)
+    with jax.enable_x64(True), pytest.raises((AssertionError, ValueError)):
+        check(Layout(data=2, fsdp=2, tensor=2), *alone)
 
 
 @pytest.fixture(scope="module")
@@ -191,15 +221,56 @@ def test_samples_are_those_of_one_device(layout):
     np.testing.assert_array_equal(outs[0][2], outs[1][2])
 
 
+def test_a_sampler_with_a_layout_of_its_own():
+    """Parameters cut by fsdp are sent to where sampling gathers none of them; tokens are those of one device."""
+    learner, sampler = make_mesh(Layout(data=2, fsdp=4)), make_mesh(Layout(data=2, tensor=4))
+    params = init_params(MODEL, jax.random.key(0))
+    held = jax.device_put(params, state_sharding(learner, params))
+    sent = make_reshard(learner, sampler, "float32")(held)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(sent), jax.device_get(params))
+    where = state_sharding(sampler, params)
+    assert all(jax.tree.leaves(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), sent, where)))
+    want = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), 0, None))
+    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), 0, sampler))
+    one = want(params, prompts(), jax.random.key(1), np.float32(0.8))
+    compiled = sample.lower(sent, place_rows(sampler, prompts()), jax.random.key(1), np.float32(0.8)).compile()
+    got = compiled(sent, place_rows(sampler, prompts()), jax.random.key(1), np.float32(0.8))
+    np.testing.assert_array_equal(got[0], one[0])
+    np.testing.assert_allclose(got[1], one[1], atol=1e-5)
+    # Twelve tokens send less than gathering parameters for one of them would.
+    gathered = sum(c.bytes for c in collectives(compiled.as_text(), 8, 11) if c.kind != "all-reduce")
+    assert gathered < 4 * sum(x.size for x in jax.tree.leaves(params["layers"])) / 10
+
+
+def test_what_a_reshard_moves():
+    """Matrices lie in quarters of their width and are to lie in halves of their heads: half of a half is there."""
+    learner, sampler = make_mesh(Layout(data=2, fsdp=4)), make_mesh(Layout(data=4, tensor=2))
+    params = init_params(MODEL, jax.random.key(0))
+    held = jax.device_put(params, state_sharding(learner, params))
+    matrices = sum(x.size for x in jax.tree.leaves(params) if x.size > 1000)
+    assert reshard_bytes(held, sampler, "bfloat16") == matrices * 2 * (1 / 2 - 1 / 8)
+    assert reshard_bytes(held, learner, "bfloat16") == 0
+    sent = make_reshard(learner, sampler, "bfloat16")(held)
+    assert sent["embedding"].dtype == "bfloat16" and sent["final_norm"].dtype == "float32"
+
+
 def test_a_whole_run_on_a_mesh(tmp_path):
-    """SFT, SRL and RLVR, from the first parameters to the report: the metrics of one device to float32's accuracy."""
+    """SFT, SRL and RLVR, from the first parameters to the report: the metrics of one device to float32's accuracy.
+
+    The sampler has a layout of its own, and what it takes to send it parameters is on record.
+    """
     config = load(Path(__file__).parent / "tiny_config.py")
     rows = replace(config.rows, rows=2, prompt_rows=2, evaluate_rows=2)
     model = replace(config.model, heads=2, kv_heads=2)
     lines = {}
-    for name, layout in (("one", Layout()), ("mesh", Layout(fsdp=2, tensor=2))):
-        made = replace(config, name=name, runs=str(tmp_path), rows=rows, model=model, mesh=layout)
+    runs = (("one", Layout(), Layout()), ("mesh", Layout(fsdp=2, tensor=2), Layout(data=2, tensor=2)))
+    for name, layout, sampler in runs:
+        made = replace(config, name=name, runs=str(tmp_path), rows=rows, model=model, mesh=layout, sampler_mesh=sampler)
         lines[name] = read(train(made) / "metrics.jsonl")
+    timing = [json.loads(line) for line in (tmp_path / "mesh" / "timing.jsonl").read_text().splitlines()]
+    sampled = [line["reshard"] for line in timing if line["stage"] != "sft"]
+    assert sampled and all(found["bytes"] > 0 and found["seconds"] > 0 for found in sampled)
+    assert not any("reshard" in line for line in timing if line["stage"] == "sft")
     assert [x["step"] for x in lines["one"]] == [x["step"] for x in lines["mesh"]]
     for one, mesh in zip(lines["one"], lines["mesh"], strict=True):
         for name in ("loss", "grad/norm", "reward/mean", "collect/kept_share"):
@@ -228,6 +299,10 @@ def test_what_does_not_divide_is_named(tmp_path):
     config = load(Path(__file__).parent / "tiny_config.py")
     with pytest.raises(ValueError, match=r"rows.rows=2 must be a multiple of 8.*the next is 8"):
         replace(config, mesh=Layout(data=8))
+    both = ["mesh.fsdp=2", "sampler_mesh.tensor=2"]
+    assert override(config, both).layout_to_sample == Layout(tensor=2)
+    with pytest.raises(ValueError, match="sampler_mesh lays out the devices of mesh.* has 2, .* has 1"):
+        replace(config, sampler_mesh=Layout(data=2))
     with pytest.raises(ValueError, match="needs 16 devices, there are 8"):
         make_mesh(Layout(data=16))
     with pytest.raises(ValueError, match="mesh.fsdp must be >= 1"):

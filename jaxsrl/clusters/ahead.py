@@ -24,9 +24,9 @@ from jaxsrl.models.config import ModelConfig, parameter_count
 from jaxsrl.models.transformer import init_params
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import AXES, RULES, Layout, state_sharding
+from jaxsrl.sharding import AXES, RULES, Layout, make_reshard, state_sharding
 from jaxsrl.types import Batch, Objective, Prompts
-from jaxsrl.update import AdamW, init_state, make_apply, make_gradient, make_loss, optimizer
+from jaxsrl.update import AdamW, has_reference, init_state, make_apply, make_gradient, make_loss, optimizer
 
 # What libtpu's compiler gives a program on one device, in GiB (asked of libtpu 0.0.42.1 with a program too large).
 HBM = {"TPU v5 lite": 15.75, "TPU v5": 95.74, "TPU v6 lite": 31.25, "TPU7x": 94.75}
@@ -59,11 +59,12 @@ class Program:
     Args:
       peak_bytes: the most it holds at once, arguments and results included; all it would need where it was refused.
       argument_bytes, temp_bytes: of its inputs, and of what it makes on the way.
-      resident_bytes: of arrays of the run that lie in memory beside it: while gradients are computed, the optimizer's.
+      resident_bytes: of arrays of the run that lie in memory beside it: while gradients are computed, the optimizer's,
+        and a frozen reference.
       refused: the compiler's words where it found no way to fit the program, which then has no collectives.
     """
 
-    name: Literal["gradient", "apply", "sample"]
+    name: Literal["gradient", "apply", "reshard", "sample"]
     peak_bytes: int
     argument_bytes: int
     temp_bytes: int
@@ -108,27 +109,29 @@ class Plan:
 
 def plan(
     model: ModelConfig, layout: Layout, slices: Slices, objective: Objective, *, rows: Rows, sampling: Sampling,
-    settings: AdamW, batches: int = 1, effort: Literal["quick", "full"] = "full",
+    settings: AdamW, sampler_layout: Layout | None = None, batches: int = 1, effort: Literal["quick", "full"] = "full",
 ) -> Plan:  # fmt: skip
     """Compiles the learner step (gradient of a batch, update) and the sampler of a run, from shapes.
 
     Args:
+      sampler_layout: of the same devices, where parameters are sent to be sampled from; None is `layout`.
       batches: of one optimizer step; with more than one, gradients add up in memory.
       effort: of the compiler.
     Raises: ValueError if the layout does not fit the devices or they are unknown; nothing where memory is short, which
       `Plan.check` raises.
     """
-    mesh = _mesh(layout, slices)
-    device = mesh.devices.flat[0].device_kind
+    devices = _devices(slices)
+    mesh, device = _mesh(layout, slices, devices), devices[0].device_kind
     if device not in HBM:
         raise ValueError(f"the memory of a {device!r} is not in ahead.HBM; there are: {', '.join(HBM)}")
-    tx = optimizer(settings, 1)
+    tx, temperature = optimizer(settings, 1), jax.ShapeDtypeStruct((), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(lambda key: init_state(init_params(model, key), tx, key), key)
     state = _placed(state, state_sharding(mesh, state))
-    held = {"params": _bytes(state.params), "state": _bytes(state)}
-    held["optimizer"] = held["state"] - held["params"]
-    hbm, smallest = int(HBM[device] * GIB), held["state"] + held["params"]
+    params, whole = _bytes(state.params), _bytes(state)
+    reference = params if has_reference(objective) else 0
+    beside = whole - params + reference  # what a program that reads the parameters does not see
+    hbm, smallest = int(HBM[device] * GIB), whole + params + reference
     result = lambda programs: Plan(
         device=device, hbm_bytes=hbm, state_bytes=smallest, programs=programs,
         advice=_advice(model, layout, rows, smallest, hbm),
@@ -136,33 +139,43 @@ def plan(
     if smallest > hbm:
         return result(())
     loss = make_loss(model, objective, sampling.temperature, mesh)
-    sample = jax.jit(make_sampler(model, sampling, 0, mesh))
-    temperature, key = jax.ShapeDtypeStruct((), jnp.float32), _placed(key, NamedSharding(mesh, PartitionSpec()))
-    summed = held["params"] if batches > 1 else 0
-    compiled = lambda *args: _compiled(*args, mesh=mesh, effort=effort)
-    return result((
-        compiled("gradient", make_gradient(loss, mesh), (state.params, _batch(mesh, rows)), held["optimizer"] + summed),
-        compiled("apply", make_apply(tx), (state, state.params), 0),
-        compiled("sample", sample, (state.params, _prompts(mesh, rows), key, temperature), held["optimizer"]),
-    ))  # fmt: skip
+    summed = params if batches > 1 else 0
+    compiled = lambda *args: _compiled(*args, mesh=mesh, effort=effort, turns=sampling.max_new_tokens - 1)
+    programs = [
+        compiled("gradient", make_gradient(loss, mesh), (state.params, _batch(mesh, rows)), beside + summed),
+        compiled("apply", make_apply(tx), (state, state.params), reference),
+    ]
+    sampled, there, resident = state.params, mesh, beside
+    if sampler_layout is not None:
+        there, resident = _mesh(sampler_layout, slices, devices), beside + params
+        reshard = make_reshard(mesh, there, model.dtype)
+        programs.append(compiled("reshard", reshard, (state.params,), beside))
+        sampled = jax.eval_shape(reshard, state.params)
+        sampled = _placed(sampled, state_sharding(there, sampled))
+    sample = jax.jit(make_sampler(model, sampling, 0, there))
+    rest = _prompts(there, rows), _placed(key, NamedSharding(there, PartitionSpec())), temperature
+    return result((*programs, compiled("sample", sample, (sampled, *rest), resident)))
 
 
-def _mesh(layout: Layout, slices: Slices) -> Mesh:
-    """The layout's mesh over all devices of the slices; a mesh for one device too, for it names the platform."""
+def _devices(slices: Slices) -> list[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError("compiling for TPUs needs libtpu: install the extra `tpu`")
     # libtpu reads these when it is loaded: it is to ask no metadata server, and to mind no other process with it.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     more = {"num_slices": slices.count} if slices.count > 1 else {}
-    found = topologies.get_topology_desc(platform="tpu", topology_name=slices.topology, **more).devices
-    if layout.size != len(found) or layout.dcn % slices.count:
+    return topologies.get_topology_desc(platform="tpu", topology_name=slices.topology, **more).devices
+
+
+def _mesh(layout: Layout, slices: Slices, devices: list[jax.Device]) -> Mesh:
+    """The layout's mesh over all devices of the slices; a mesh for one device too, for it names the platform."""
+    if layout.size != len(devices) or layout.dcn % slices.count:
         raise ValueError(
-            f"{slices.count} x {slices.topology} are {len(found)} devices in {slices.count} slices: the mesh {layout} "
-            f"of {layout.size} must use them all, and mesh.dcn must be a multiple of the slices"
+            f"{slices.count} x {slices.topology} are {len(devices)} devices in {slices.count} slices: the mesh "
+            f"{layout} of {layout.size} must use them all, and mesh.dcn must be a multiple of the slices"
         )
     shape = (layout.dcn, layout.data, layout.fsdp, layout.tensor)
-    return Mesh(np.array(found).reshape(shape), AXES)
+    return Mesh(np.array(devices).reshape(shape), AXES)
 
 
 def _placed(tree: Any, sharding: Any) -> Any:
@@ -199,9 +212,9 @@ def _prompts(mesh: Mesh, rows: Rows) -> Prompts:
     return _placed(prompts, NamedSharding(mesh, PartitionSpec(RULES["rows"])))
 
 
-def _compiled(name: str, program: Callable, args: tuple, resident: int, *, mesh: Mesh, effort: str) -> Program:
+def _compiled(name: str, program: Callable, args: tuple, resident: int, *, mesh: Mesh, effort: str, turns: int):
     lowered = program.lower(*args)
-    given = sum(_bytes(x) for x in args if hasattr(jax.tree.leaves(x)[0].sharding, "mesh"))
+    given = sum(_bytes(x) for x in jax.tree.leaves(args) if x.sharding is not None)
     try:
         compiled = lowered.compile(compiler_options={"optimization_level": EFFORT[effort]})
     except jax.errors.JaxRuntimeError as error:
@@ -213,7 +226,7 @@ def _compiled(name: str, program: Callable, args: tuple, resident: int, *, mesh:
     return Program(
         name=name, peak_bytes=said.peak_memory_in_bytes, argument_bytes=said.argument_size_in_bytes,
         temp_bytes=said.temp_size_in_bytes, resident_bytes=resident,
-        collectives=collectives(compiled.as_text(), mesh.size),
+        collectives=collectives(compiled.as_text(), mesh.size, turns),
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 A collective's bytes are those that one device receives from others at the least, g devices taking part:
 (g - 1) / g of the result of an all-gather and of the operand of a reduce-scatter or an all-to-all, twice that of the
-operand of an all-reduce, and all of what a permute moves. A compiler that spells one as several others therefore
-changes counts, and bytes only where it sends more.
+operand of an all-reduce, and all of what a permute moves. What comes from another slice of TPUs is `recv`, whatever it
+is a part of. A compiler that spells one as several others changes counts, and bytes only where it sends more.
 """
 
 import math
@@ -19,6 +19,7 @@ SHARE = {
     "ragged-all-to-all": lambda group: (group - 1) / group,
     "collective-permute": lambda group: 1.0,
     "collective-broadcast": lambda group: 1.0,
+    "recv": lambda group: 1.0,
 }
 BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "c128": 128}
 
@@ -29,7 +30,7 @@ class Collective:
 
     Args:
       count: how often one runs. bytes: that a device receives, all runs together.
-      group: devices that take part; 0 for permutes.
+      group: devices that take part; 0 for permutes and what comes from another slice.
     """
 
     kind: str
@@ -64,19 +65,20 @@ ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16|c\d+|f8\w+)\[([\d,]*)\]")
 CALLED = re.compile(r"\b(?:calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 
 
-def collectives(text: str, devices: int) -> tuple[Collective, ...]:
+def collectives(text: str, devices: int, turns: int | None = None) -> tuple[Collective, ...]:
     """The collectives of one run of a compiled program, largest first.
 
     Args:
       text: `compiled.as_text()`.
       devices: that the program runs on; the group of a collective that names none.
+      turns: of a loop that does not say how often it runs, a sampler's; None refuses such loops.
     Raises: ValueError where a loop with collectives in it does not say how often it runs.
     """
     program = _parse(text)
     total: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0, 0.0])
-    for instruction, times in _executed(program, program.entry, 1):
+    for instruction, times in _executed(program, program.entry, 1, turns):
         kind = instruction.opcode.removesuffix("-start")
-        group = _group(instruction.rest, devices) if kind != "collective-permute" else 0
+        group = 0 if kind in ("collective-permute", "recv") else _group(instruction.rest, devices)
         for dtype, size in _moved(instruction).items():
             entry = total[kind, dtype, group]
             entry[0] += times
@@ -118,27 +120,29 @@ def _closing(text: str, start: int) -> int:
     raise ValueError(f"a bracket that nothing closes: {text[:120]}")
 
 
-def _executed(program: _Text, name: str, times: int):
+def _executed(program: _Text, name: str, times: int, turns: int | None):
     """(collective, how often it runs) of a computation and of those it calls."""
     for instruction in program.computations[name].values():
+        if instruction.opcode == "recv" and "megascale" not in instruction.rest:
+            continue  # from the host
         if instruction.opcode.removesuffix("-start") in SHARE:
             yield instruction, times
         elif instruction.opcode == "while":
             body = re.search(r"body=%?([\w.\-]+)", instruction.rest)[1]
-            inside = list(_executed(program, body, 1))
+            inside = list(_executed(program, body, 1, turns))
             if inside:
-                trips = _trips(program, name, instruction, body)
+                trips = _trips(program, name, instruction, body, turns)
                 yield from ((one, times * trips * n) for one, n in inside)
         else:
             called = CALLED.findall(instruction.rest)
             if branches := re.search(r"branch_computations=\{([^}]*)\}", instruction.rest):
                 called += REFERENCE.findall(branches[1])
             for one in called:
-                yield from _executed(program, one, times)
+                yield from _executed(program, one, times, turns)
 
 
-def _trips(program: _Text, where: str, loop: _Instruction, body: str) -> int:
-    """How often a loop runs: what the compiler noted, else from its first value, bound and step."""
+def _trips(program: _Text, where: str, loop: _Instruction, body: str, turns: int | None) -> int:
+    """How often a loop runs: what the compiler noted, else from its first value, bound and step, else `turns`."""
     if noted := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(noted[1])
     condition = program.computations[re.search(r"condition=%?([\w.\-]+)", loop.rest)[1]]
@@ -152,6 +156,8 @@ def _trips(program: _Text, where: str, loop: _Instruction, body: str) -> int:
         start, step = _start(program.computations[where], loop, at), _step(program.computations[body], at)
         if start is not None and step is not None:
             return max(0, math.ceil((int(bound.operands[0]) - start) / step))
+    if turns is not None:
+        return turns
     raise ValueError(f"loop {loop.name} has collectives and does not say how often it runs: {loop.rest[:200]}")
 
 
@@ -183,6 +189,8 @@ def _moved(instruction: _Instruction) -> dict[str, int]:
         arrays = arrays[1:2]
     if instruction.opcode == "all-gather-start":
         arrays = arrays[len(arrays) // 2 :]
+    if instruction.opcode == "recv":
+        arrays = arrays[:1]
     sizes: dict[str, int] = defaultdict(int)
     for dtype, shape in arrays:
         sizes[dtype] += _bytes(dtype, shape)

@@ -68,13 +68,19 @@ def decoder_bytes(
 
 
 def head_bytes(model: ModelConfig, layout: Layout, rows: int, tokens: int, *, width: int) -> dict[str, float]:
-    """Of log-probs and their gradient: every device scores tokens of its own under the whole head."""
-    whole, parts = model.vocab * model.width * width, layout.fsdp * layout.tensor
-    own = rows // layout.row_parts * tokens * model.width * width
+    """Of log-probs and their gradient: every device scores the tokens of its rows under its part of the vocabulary.
+
+    Raises: ValueError for a vocabulary that the tensor axis does not divide: it is gathered, and the formula is another.
+    """
+    if model.vocab % layout.tensor:
+        raise ValueError(f"tensor={layout.tensor} does not divide the vocabulary of {model.vocab}")
+    part = model.vocab * model.width * width / layout.tensor
+    own = rows // layout.row_parts * tokens
     return {
-        "gather head": gathered(parts) * whole,
-        "sum head's gradient": summed(layout.size) * whole,
-        "sum hidden's gradient": summed(layout.tensor) * own,
+        "gather head": gathered(layout.fsdp) * part,
+        "sum head's gradient": summed(layout.row_parts) * part,
+        "sum hidden's gradient": summed(layout.tensor) * own * model.width * width,
+        "sum log-probs": 3 * summed(layout.tensor) * own * max(width, 4),  # largest logit, sum of exp, target's logit
     }
 
 

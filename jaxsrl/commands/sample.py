@@ -43,7 +43,8 @@ def sample_text(
     actor = policy.programs.actor(Sampling(max_new_tokens=cap), policy.stage.rows or config.rows)
     point = BranchPoint(after=after, samples=samples, form=form)
     tree = build(demonstration, [point], (), actor.template, actor.tokenizer)
-    rollouts = complete(actor, policy.params, jax.random.key(seed), temperature, [tree], [[point]])
+    params, _ = policy.programs.for_sampling(policy.params)
+    rollouts = complete(actor, params, jax.random.key(seed), temperature, [tree], [[point]])
     shown = replace(demonstration, actions=demonstration.actions[:after], titles=None, thoughts=None)
     lines = [f"policy {policy.name} of {config.name}", "problem: " + shown.problem]
     lines += [f"given:   {action}" for action in shown.actions]

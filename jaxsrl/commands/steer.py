@@ -44,7 +44,7 @@ def steer(policy: Policy, proxy: Proxy) -> Policy:
     if small.vocab != made.model.vocab:
         raise RunError(f"{proxy.run} has {small.vocab} ids, {config.name} has {made.model.vocab}")
     sampler = lambda sampling: make_proxy_sampler(
-        made.model, small, sampling, made.tokenizer.end, alpha=proxy.alpha, mesh=made.mesh
+        made.model, small, sampling, made.tokenizer.end, alpha=proxy.alpha, mesh=made.sampler_mesh
     )
     name = f"{policy.name} + {proxy.alpha:g} ({proxy.tuned} - {proxy.untuned} of {proxy.run.name})"
     programs = Programs(config, made.model, made.tokenizer, sampler)

@@ -165,6 +165,8 @@ class Config:
         trains everything. Setting one of its fields on the command line switches it on.
       used_ids_only: keeps only the tokens that occur in the stages' data, for small models with a large tokenizer.
       mesh: devices per mesh axis; all 1 is one device.
+      sampler_mesh: the same devices laid out for sampling, which gathers whatever fsdp cuts for every token: parameters
+        are sent there once per step; all 1 samples where the learner's parameters lie.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
       runs: folder of all runs.
       data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
@@ -181,6 +183,7 @@ class Config:
     template: Template = field(default_factory=Template)
     rows: Rows = field(default_factory=Rows)
     mesh: Layout = field(default_factory=Layout)
+    sampler_mesh: Layout = field(default_factory=Layout)
     checkpoint_every: int = 50
     log_every: int = 1
     runs: str = "runs"
@@ -200,6 +203,11 @@ class Config:
             raise ValueError("used_ids_only=true drops rows that published weights have; leave out one of the two")
         if not self.stages:
             raise ValueError("a run needs at least one stage")
+        if self.sampler_mesh.size not in (1, self.mesh.size):
+            raise ValueError(
+                f"sampler_mesh lays out the devices of mesh in another way: {self.sampler_mesh} has "
+                f"{self.sampler_mesh.size}, {self.mesh} has {self.mesh.size}"
+            )
         seen: list[str] = []
         for stage in self.stages:
             if stage.name in seen:
@@ -221,7 +229,7 @@ class Config:
                     f"stage {stage.name}: reference_on=host frees nothing under lora, where the reference is the base; "
                     "leave it out"
                 )
-            _check_rows(stage, stage.rows or self.rows, self.mesh)
+            _check_rows(stage, stage.rows or self.rows, self.mesh, self.layout_to_sample)
             tokens = (stage.rows or self.rows).tokens
             if stage.sampling.max_new_tokens >= tokens:
                 raise ValueError(
@@ -230,16 +238,20 @@ class Config:
                 )
             seen.append(stage.name)
 
+    @property
+    def layout_to_sample(self) -> Layout:
+        return self.mesh if self.sampler_mesh.size == 1 else self.sampler_mesh
 
-def _check_rows(stage: Stage, rows: Rows, mesh: Layout) -> None:
+
+def _check_rows(stage: Stage, rows: Rows, mesh: Layout, sampler: Layout) -> None:
     """Every device takes the same number of rows, and of tokens where a tensor axis cuts them."""
-    for name, parts in (
-        ("rows", mesh.row_parts), ("prompt_rows", mesh.row_parts), ("evaluate_rows", mesh.row_parts),
-        ("tokens", mesh.tensor),
+    for name, layout, parts in (
+        ("rows", mesh, mesh.row_parts), ("prompt_rows", sampler, sampler.row_parts),
+        ("evaluate_rows", sampler, sampler.row_parts), ("tokens", mesh, mesh.tensor),
     ):  # fmt: skip
         value = getattr(rows, name)
         if value % parts:
             raise ValueError(
-                f"stage {stage.name}: rows.{name}={value} must be a multiple of {parts}, the parts that {mesh} cuts it "
-                f"into; the next is {-(-value // parts) * parts}"
+                f"stage {stage.name}: rows.{name}={value} must be a multiple of {parts}, the parts that {layout} cuts "
+                f"it into; the next is {-(-value // parts) * parts}"
             )

@@ -14,7 +14,7 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
 from jaxsrl.models.rope import Turns, rope_turns
 from jaxsrl.ops.tree_attention import Backend, tree_attention
-from jaxsrl.sharding import constrain, spec
+from jaxsrl.sharding import platform, spec
 from jaxsrl.types import Params
 
 
@@ -104,7 +104,7 @@ def decode(
 
 def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
     """(hidden, PromptCache or None)."""
-    x = constrain(mesh, _embed(config, params, token, mesh), "rows", None, None)
+    x = _embed(config, params, token, mesh)
     turns = _turns(config, tree["position"], x.dtype)
 
     def body(x, part):
@@ -112,7 +112,7 @@ def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
         layer = _layer(config, layer)
         q, k, v = layer.qkv(x, _of_layer(turns, window))
         attended = _attend(config, mesh, q, k, v, window=window, **tree)
-        x = constrain(mesh, layer.finish(x, attended), "rows", None, None)
+        x = layer.finish(x, attended)
         heads_first = lambda y: y.transpose(0, 2, 1, 3)
         return x, PromptCache(k=heads_first(k), v=heads_first(v)) if keep else None
 
@@ -121,14 +121,18 @@ def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
 
 
 def _attend(config: ModelConfig, mesh: jax.sharding.Mesh | None, q, k, v, *, backend, window, **tree):
-    """Tree attention, of each device's own rows and heads; heads that do not divide are whole on every device."""
+    """Tree attention, of each device's own rows and heads; heads that do not divide are whole on every device.
+
+    With the look-up of the embedding, this is what keeps activations cut by rows: the compiler goes on from here.
+    """
     if mesh is None:
         return tree_attention(q, k, v, backend=backend, window=window, **tree)
     heads = "heads" if config.kv_heads % mesh.shape["tensor"] == 0 else None
     of = lambda x, *axes: spec(mesh, x.shape, axes)
     inner = [of(x, "rows", None, heads, None) for x in (q, k, v)]
     outer = {name: of(x, "rows", None) for name, x in tree.items()}
-    run = lambda q, k, v, tree, window: tree_attention(q, k, v, backend=backend, window=window, **tree)
+    settings = {"backend": backend, "platform": platform(mesh)}
+    run = lambda q, k, v, tree, window: tree_attention(q, k, v, window=window, **tree, **settings)
     return jax.shard_map(
         run, mesh=mesh, in_specs=(*inner, outer, PartitionSpec()), out_specs=inner[0], check_vma=False
     )(q, k, v, tree, window)  # fmt: skip

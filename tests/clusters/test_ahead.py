@@ -13,39 +13,44 @@ from jaxsrl.update import AdamW
 pytestmark = pytest.mark.needs("libtpu")
 
 V5E, V5P, TWO = Slices(topology="v5e:4x4"), Slices(topology="v5p:2x2x2"), Slices(topology="v5e:4x4", count=2)
+# Model, devices, layout of the learner and of the sampler.
 CASES = [
-    ("qwen2.5-0.5b", V5E, Layout(fsdp=16)),
-    ("qwen2.5-0.5b", V5P, Layout(data=2, fsdp=4)),
-    ("qwen2.5-0.5b", TWO, Layout(dcn=2, fsdp=16)),
-    ("qwen3-8b", V5E, Layout(fsdp=4, tensor=4)),
-    ("qwen3-8b", V5P, Layout(fsdp=8)),
-    ("qwen3-8b", TWO, Layout(dcn=2, fsdp=4, tensor=4)),
+    ("qwen2.5-0.5b", V5E, Layout(fsdp=16), Layout(data=16)),
+    ("qwen2.5-0.5b", V5P, Layout(data=2, fsdp=4), Layout(data=8)),
+    ("qwen2.5-0.5b", TWO, Layout(dcn=2, fsdp=16), Layout(dcn=2, data=16)),
+    ("qwen3-8b", V5E, Layout(fsdp=4, tensor=4), Layout(data=4, tensor=4)),
+    ("qwen3-8b", V5P, Layout(fsdp=8), Layout(tensor=8)),
+    ("qwen3-8b", TWO, Layout(dcn=2, fsdp=4, tensor=4), Layout(dcn=2, data=4, tensor=4)),
 ]
-NAMES = [f"{model} {slices.count}x{slices.topology}" for model, slices, _ in CASES]
+NAMES = [f"{model} {slices.count}x{slices.topology}" for model, slices, *_ in CASES]
 
 
-def compiled(model, slices, layout, **changes):
+def compiled(model, slices, layout, sampler=None):
     """A row of 1,024 tokens for each group of devices, eight completions of 256 tokens to a prompt of 512."""
     rows = layout.row_parts
     shapes = Rows(rows=rows, tokens=1024, prompt_rows=rows, prompt_tokens=512, slots=8)
     return plan(
         preset(model, remat="full"), layout, slices, GRPO(), rows=shapes, sampling=Sampling(max_new_tokens=256),
-        settings=AdamW(), effort="quick", **changes,
+        settings=AdamW(), sampler_layout=sampler, effort="quick",
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("model, slices, layout", CASES, ids=NAMES)
-def test_it_fits(model, slices, layout):
-    found = compiled(model, slices, layout)
+@pytest.mark.parametrize("model, slices, layout, sampler", CASES, ids=NAMES)
+def test_it_fits(model, slices, layout, sampler):
+    found = compiled(model, slices, layout, sampler)
     found.check()
-    assert [p.name for p in found.programs] == ["gradient", "apply", "sample"]
+    assert [p.name for p in found.programs] == ["gradient", "apply", "reshard", "sample"]
     parts = layout.fsdp * layout.tensor
     state = 4 * 4 * parameter_count(preset(model)) / parts
     assert state <= found.state_bytes < 1.05 * state  # vectors lie whole on every device
     assert found.state_bytes <= found.needed_bytes <= found.hbm_bytes
-    gradient, apply, _ = found.programs
+    gradient, apply, reshard, sample = found.programs
     assert apply.peak_bytes < 1.05 * found.state_bytes  # in place
     assert any(c.kind in ("all-gather", "collective-permute") for c in gradient.collectives)
+    sent = 2 * parameter_count(preset(model)) / sampler.tensor
+    assert 0 < sum(c.bytes for c in reshard.collectives) < 1.1 * sent
+    # Sampling 256 tokens gathers less than the parameters once.
+    assert sum(c.bytes for c in sample.collectives if c.kind != "all-reduce") < sent
 
 
 def test_what_does_not_fit_is_refused_before_it_is_compiled():

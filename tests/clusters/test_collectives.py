@@ -14,12 +14,13 @@ SIZE = 4 * 64 * 128  # bytes of what is sent below
 WHOLE, CUT = PartitionSpec(), PartitionSpec("fsdp")
 
 
-def read(body, inside=CUT, outside=CUT):
+def read(body, inside=CUT, outside=CUT, turns=None):
     """The collectives of a `shard_map` over x [64 128] float32, on 2 x 4 devices."""
     mesh = make_mesh(Layout(data=2, fsdp=4))
     program = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=inside, out_specs=outside, check_vma=False))
     x = jax.ShapeDtypeStruct((64, 128), jnp.float32, sharding=NamedSharding(mesh, inside))
-    return [(c.kind, c.group, c.count, c.bytes) for c in collectives(program.lower(x).compile().as_text(), mesh.size)]
+    text = program.lower(x).compile().as_text()
+    return [(c.kind, c.group, c.count, c.bytes) for c in collectives(text, mesh.size, turns)]
 
 
 def gather(x):
@@ -51,6 +52,7 @@ def test_a_loop_that_does_not_say_how_often_it_runs_is_refused():
     endless = lambda x: jax.lax.while_loop(lambda x: jnp.sum(x) < 100, lambda x: gather(x)[:16] * 2, x)
     with pytest.raises(ValueError, match="does not say how often it runs"):
         read(endless)
+    assert read(endless, turns=6) == [("all-gather", 4, 6, 6 * SIZE * 3 / 4)]
 
 
 # Forms that a TPU's compiler writes and a CPU's does not: asynchronous starts, tuples, a loop in steps of two.
@@ -82,6 +84,8 @@ ENTRY %main (a: bf16[8,128]) -> bf16[8,128] {
   %g = (bf16[8,128]{1,0}, bf16[32,128]{1,0}) all-gather-start(%a), replica_groups=mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'}, dimensions={0}
   %gd = bf16[32,128]{1,0} all-gather-done(%g)
   %r = (f32[4]{0}, f32[2,3]{1,0}) all-reduce(%u, %v), replica_groups=[4,2]<=[8], to_apply=%sum
+  %in = (f32[5,8]{1,0}, u32[], token[]) recv(%token), channel_id=9, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  %host = (f32[9]{0}, u32[], token[]) recv(%token), channel_id=10, is_host_transfer=true
   ROOT %out = bf16[8,128]{1,0:T(8,128)(2,1)} get-tuple-element(%loop), index=1
 }
 """  # noqa: E501
@@ -93,5 +97,6 @@ def test_a_tpu_compilers_spelling():
     assert found == {
         ("collective-permute", "bf16", 0): (4, 4 * 2048),
         ("all-gather", "bf16", 4): (1, 4 * 2048 * 3 / 4),
+        ("recv", "f32", 0): (1, 4 * 5 * 8),
         ("all-reduce", "f32", 2): (1, 4 * (4 + 6)),
     }

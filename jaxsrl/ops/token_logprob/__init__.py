@@ -23,6 +23,7 @@ def token_logprob(
     chunk: int | None = None,
     vocab_axis: str | None = None,
     backend: Backend | None = None,
+    platform: str | None = None,
 ) -> Float[Array, "M"]:
     """log softmax(hidden head)[target], nats, in float32 at least.
 
@@ -36,6 +37,7 @@ def token_logprob(
         in the order of the axis, and everything else is the same on all its devices. Logits of a chunk are those of the
         part; [M] numbers travel, and the gradient of `hidden`, which `shard_map` adds up.
       backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
+      platform: that the program is for; None is JAX's default.
     Raises: ValueError if the backend is unknown, a shape does not fit or the chunk is not positive.
     """
     per_token = [x.shape for x in (target, scored) if x is not None]
@@ -43,7 +45,7 @@ def token_logprob(
         raise ValueError(f"shapes do not fit: {hidden.shape=} {head.shape=}, target and scored {per_token}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be >= 1, got {chunk}")
-    platform = jax.default_backend()
+    platform = platform or jax.default_backend()
     match backend or DEFAULT.get(platform, "xla"):
         case "reference":
             from jaxsrl.ops.token_logprob.reference import token_logprob as impl

@@ -28,6 +28,7 @@ def tree_attention(
     leave: Int[Array, "R T"],
     window: Int[Array, ""] | None = None,
     backend: Backend | None = None,
+    platform: str | None = None,
 ) -> Float[Array, "R T N H"]:
     """softmax(q k^T / sqrt(H)) v over the tokens q may see; each of the K heads of k and v serves N / K of q.
 
@@ -37,6 +38,7 @@ def tree_attention(
     Args:
       window: tokens on its path that a token sees at most, itself included: position[q] - position[k] < window.
       backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
+      platform: that the program is for; None is JAX's default.
     Raises: ValueError if the backend is unknown, a shape does not fit or the heads do not divide.
     """
     rows, length, heads, width = q.shape
@@ -45,7 +47,7 @@ def tree_attention(
     if heads % k.shape[2]:
         raise ValueError(f"{heads} query heads must be a multiple of {k.shape[2]} key-value heads")
     settings = {}
-    platform = jax.default_backend()
+    platform = platform or jax.default_backend()
     match backend or DEFAULT.get(platform, "xla"):
         case "reference":
             from jaxsrl.ops.tree_attention.reference import tree_attention as impl
