@@ -70,7 +70,7 @@ def decoder_bytes(
 def head_bytes(model: ModelConfig, layout: Layout, rows: int, tokens: int, *, width: int) -> dict[str, float]:
     """Of log-probs and their gradient: every device scores the tokens of its rows under its part of the vocabulary.
 
-    Raises: ValueError for a vocabulary that the tensor axis does not divide: it is gathered, and the formula is another.
+    Raises: ValueError for a vocabulary that the tensor axis does not divide: it is gathered, at another cost.
     """
     if model.vocab % layout.tensor:
         raise ValueError(f"tensor={layout.tensor} does not divide the vocabulary of {model.vocab}")
