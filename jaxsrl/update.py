@@ -242,6 +242,11 @@ def make_scorer(config: ModelConfig, temperature: float, mesh: jax.sharding.Mesh
     return jax.jit(lambda params, batch: batch_logp(config, params, batch, temperature, mesh))
 
 
+def has_reference(objective: Objective) -> bool:
+    """Whether it compares the policy with the parameters that a stage starts from."""
+    return bool(objective.kl_coef or getattr(objective, "reward_kl_coef", 0.0))
+
+
 def init_state(params: Params, tx: optax.GradientTransformation, key) -> TrainState:
     """The state before the first step, with parameters of its own: steps use them up."""
     # An array made from a Python number has a weak type, which the first update would lose: another program to compile.

@@ -13,7 +13,7 @@ from jaxsrl.models.lora import LoRA
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout
 from jaxsrl.types import Demonstration, Objective, Reward
-from jaxsrl.update import AdamW
+from jaxsrl.update import AdamW, has_reference
 
 
 class ConfigError(ValueError):
@@ -150,7 +150,7 @@ class Stage:
     @property
     def has_reference(self) -> bool:
         """Whether the objective compares with the parameters that the stage starts from."""
-        return bool(self.objective.kl_coef or getattr(self.objective, "reward_kl_coef", 0.0))
+        return has_reference(self.objective)
 
 
 @dataclass(frozen=True, kw_only=True)
