@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxsrl.config.overrides import check_unchanged, coerce, keys, load, nearest_key, override, to_dict
@@ -66,6 +66,7 @@ def test_a_list_is_read_by_its_commas(forms):
 
 @given(st.sampled_from(keys(Whole())), st.text(max_size=6))
 def test_an_override_changes_its_key_alone_or_names_it(key, text):
+    assume("." not in text or not key.endswith(".name"))  # `_leaves` finds parts by names that it splits at dots
     before = _leaves(Whole())
     try:
         after = _leaves(override(Whole(), [f"{key}={text}"]))
