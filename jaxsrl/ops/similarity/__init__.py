@@ -10,9 +10,8 @@ from jaxtyping import Array, Float, Int
 
 Backend = Literal["reference", "gallop", "host", "xla", "pallas_gpu", "pallas_tpu"]
 
-# By platform. `host` is compiled by a command of its own (`launch/setup.sh` gives it); `gallop`, the same search on
-# Python integers, stands in where it is not built: `xla` is faster, but compiles for a second or two at each new shape,
-# and a reward's batches all differ in shape. `jaxsrl bench similarity` measures them (`jaxsrl/bench/README.md`).
+# By platform. `host` is compiled by a command of its own (`launch/setup.sh` gives it); where it is not built `xla`
+# stands in, which compiles for a second or two at each new shape: rewards come in few (`rewards/similarity.py`).
 DEFAULT: dict[str, Backend] = {"cpu": "host", "gpu": "pallas_gpu", "tpu": "pallas_tpu"}
 ON_HOST = ("reference", "gallop", "host")  # need concrete arrays and return one of NumPy
 LONGEST = 4096  # elements a side
@@ -81,7 +80,7 @@ def default_backend() -> Backend:
     from jaxsrl.ops.similarity.host import is_built
 
     chosen = DEFAULT[jax.default_backend()]
-    return "gallop" if chosen == "host" and not is_built() else chosen
+    return "xla" if chosen == "host" and not is_built() else chosen
 
 
 def ratio(

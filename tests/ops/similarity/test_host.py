@@ -174,4 +174,4 @@ def test_a_library_that_cannot_be_loaded_says_what_to_do(tmp_path, monkeypatch):
 def test_it_is_the_default_on_a_cpu_where_it_is_built(built, monkeypatch, tmp_path):
     assert default_backend() == "host"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_backend() == "gallop"
+    assert default_backend() == "xla"
