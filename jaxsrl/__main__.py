@@ -210,11 +210,13 @@ class Compare:
     """Whose last evaluation counts."""
     metrics: tuple[str, ...] = ()
     """Columns, as steps/exact; default is the usual ones."""
+    against: Annotated[str | None, tyro.conf.arg(metavar="STAGE")] = None
+    """A stage whose values in the same run are taken off the others'."""
 
     def __call__(self) -> None:
         from jaxsrl.commands.compare import compare
 
-        print(compare(self.runs, self.split, self.metrics))
+        print(compare(self.runs, self.split, self.metrics, self.against))
 
 
 @dataclass(frozen=True, kw_only=True)

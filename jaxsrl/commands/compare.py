@@ -24,14 +24,19 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, STUDENT.get(len(values) - 1, 1.96) * deviation / math.sqrt(len(values))
 
 
-def compare(folders: Sequence[Path], split: str, metrics: Sequence[str] = ()) -> str:
+def compare(
+    folders: Sequence[Path], split: str, metrics: Sequence[str] = (), against: str | None = None
+) -> str:  # fmt: skip
     """A Markdown table: a row per stage, per metric the mean of the stage's last evaluation over runs.
 
     `tokens` are those a stage executed, in thousands (the budget of `Stage.tokens`), mean over runs.
 
     Args:
       metrics: columns; none takes the usual ones of those there are.
-    Raises: RunError naming the run that has no evaluation on that split, or a metric that no stage has.
+      against: a stage whose value in the same run is taken off the others' (its own are shown as they are), so that
+        what runs have in common, as a good or a bad start, is in no interval.
+    Raises: RunError naming the run that has no evaluation on that split, or not of that stage, or a metric that no
+      stage has.
     """
     cells: dict[str, dict[str, list[float]]] = {}
     columns, known = metrics or COLUMNS, set()
@@ -40,22 +45,26 @@ def compare(folders: Sequence[Path], split: str, metrics: Sequence[str] = ()) ->
         last = {line["stage"]: line for line in lines if line["kind"] == "eval" and line.get("split") == split}
         if not last:
             raise RunError(f"{folder} has no evaluation on the {split} split")
+        if against is not None and against not in last:
+            raise RunError(f"{folder} has no stage {against!r} to compare with; there are: {', '.join(last)}")
         for stage, line in last.items():
+            base = last[against] if against not in (None, stage) else {}
             row = cells.setdefault(stage, {})
             known |= {name for name in line if "/" in name and not name.endswith(("_low", "_high"))}
             tokens = [x["tokens/executed"] for x in lines if x["stage"] == stage and x["kind"] == "train"]
             row.setdefault("tokens (k)", []).append((tokens or [0])[-1] / 1000)
             for name in columns:
                 if line.get(name) is not None:
-                    row.setdefault(name, []).append(line[name])
+                    row.setdefault(name, []).append(line[name] - (base.get(name) or 0.0))
     if absent := [name for name in metrics if name not in known]:
         raise RunError(f"no stage has the metric {absent[0]!r}; there are: {', '.join(sorted(known))}")
     shown = [name for name in ("tokens (k)", *columns) if any(name in row for row in cells.values())]
     table = ["| stage | " + " | ".join(shown) + " |", "|" + " --- |" * (len(shown) + 1)]
     for stage, row in cells.items():
         table.append(f"| {stage} | " + " | ".join(_cell(row.get(name)) for name in shown) + " |")
+    kind = f"differences from {against} in the same run; " if against else ""
     return "\n".join(
-        [*table, "", f"{len(folders)} runs, {split} split; ± is the half-width of a 95 % interval over runs."]
+        [*table, "", f"{len(folders)} runs, {split} split; {kind}± is the half-width of a 95 % interval over runs."]
     )
 
 

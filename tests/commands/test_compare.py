@@ -38,3 +38,20 @@ def test_the_last_evaluation_of_each_run_counts(tmp_path):
     assert "| stage | tokens (k) | steps/exact |" in compare([tmp_path / "0"], "test", ["steps/exact"])
     with pytest.raises(RunError, match="no stage has the metric 'steps/exakt'; there are: steps/exact"):
         compare([tmp_path / "0"], "test", ["steps/exakt"])
+
+
+def test_differences_are_within_a_run(tmp_path):
+    """Starts differ by 0.4, gains by nothing: the interval of the gain has no width."""
+    for seed, start in enumerate((0.1, 0.5)):
+        (tmp_path / str(seed)).mkdir()
+        write_run(tmp_path / str(seed), start, 1500)
+        journal = Journal(tmp_path / str(seed))
+        line = {"stage": "more", "kind": "eval", "split": "test", "step": 2, "steps/exact": start + 0.25}
+        journal.write("metrics.jsonl", [line])
+        journal.close()
+    folders = [tmp_path / "0", tmp_path / "1"]
+    table = compare(folders, "test", against="srl")
+    assert "| srl | 3 ± 0 | 0.3 ± 2.5 |" in table and "| more | 0 ± 0 | 0.25 ± " in table and "from srl" in table
+    assert "| more | 0 ± 0 | 0.55 ± 2.5 |" in compare(folders, "test")
+    with pytest.raises(RunError, match="no stage 'base' to compare with; there are: srl, more"):
+        compare(folders, "test", against="base")
