@@ -34,6 +34,15 @@ def test_levels_equal_difflib():
         np.testing.assert_array_equal(found, expected(x, y, False))
 
 
+def test_levels_equal_difflib_on_many_pairs():
+    """As many as a CPU's search has in `test_similarity.py`, with the budget that ships."""
+    rng, search = np.random.default_rng(23), jax.jit(partial(by_level, autojunk=False))
+    for _ in range(10):
+        a, b = sequences(rng, 2_500, (0, 1, 2, 7, 15, 31, 32, 33, 50, 64))
+        for x, y in ((a, b), (b, a)):
+            np.testing.assert_array_equal(search(*arrays(x, y, 64)), expected(x, y, False))
+
+
 def by_level(*pairs, autojunk):
     return levels.with_passes(*pairs, autojunk=autojunk)[0]
 
