@@ -10,7 +10,7 @@ was searched per arm), on problems of one to three actions, 64 a step for what d
 draws 8 rollouts a prompt and makes two optimizer steps on them, so that ratios differ from 1. `profile` learns nothing:
 it finds the pivots of `pivot`, outside its budget. 100 held-out problems of the same kind, greedy.
 
-Measured 2026-11-21, three seeds, each 47 to 70 minutes of two CPU cores that other work shared; objectives as of commit
+Measured 2026-11-21, three seeds, each 51 to 75 minutes on two CPU cores that other work shared; objectives as of commit
 e01fd3f: the table in jaxsrl/objectives/README.md. In short: exact actions of the base 0.85 +- 0.45, SRL 0.95 +- 0.08,
 PivotRL 0.94 +- 0.18; nothing is better than the base at whole solutions (0.41 +- 0.24) within this budget; SFT and what
 leans on it forgets to think and ends at 0.

@@ -50,8 +50,11 @@ class OfPolicy(Common):
     proxy_run: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Run folder of two small policies that steer this one by proxy-tuning: logits + alpha (tuned - untuned)."""
     proxy_tuned: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Policy of that run that was trained, as --policy names it."""
     proxy_untuned: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Policy of that run that it was trained from."""
     proxy_alpha: float = 1.0
+    """How much of their difference is added; 0 adds nothing."""
 
     def load_policy(self, config):
         from jaxsrl.commands.policy import load_policy
