@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxsrl.processes import fetch, is_first
 from jaxsrl.types import Params, TrainState
 
 
@@ -20,7 +21,10 @@ def _plain(state: TrainState) -> dict[str, Any]:
 
 
 def _abstract(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), tree)
+    """Shapes, dtypes and where to put them: what says nothing goes to the first device, wherever it was saved from."""
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    where = lambda x: getattr(x, "sharding", None) or first
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(x)), tree)
 
 
 class Checkpoints:
@@ -83,7 +87,7 @@ class Checkpoints:
 
     def drop_policies(self, prefix: str, but: str | None) -> None:
         """Removes the policies whose name begins with `prefix`, one excepted."""
-        for name in self.policies():
+        for name in self.policies() if is_first() else []:
             if name.startswith(prefix) and name != but:
                 shutil.rmtree(self.folder / "policy" / name, ignore_errors=True)
 
@@ -113,7 +117,7 @@ def array_hash(tree: Any) -> str:
     """16 hex digits over names, dtypes, shapes and bits of a tree's arrays, however its containers are typed."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
+        array = np.asarray(fetch(leaf))
         name = "/".join(str(getattr(p, "key", getattr(p, "idx", getattr(p, "name", p)))) for p in path)
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -116,7 +116,7 @@ def constrain(mesh: jax.sharding.Mesh | None, x: jax.Array, *axes: str | None) -
 
 
 def place_rows(mesh: jax.sharding.Mesh | None, batch: Any) -> Any:
-    """A batch of host arrays [R …] on the devices that work on its rows.
+    """A batch of host arrays [R …] on the devices that work on its rows; each process places those of its own.
 
     Raises: ValueError if the rows do not divide.
     """
@@ -126,4 +126,17 @@ def place_rows(mesh: jax.sharding.Mesh | None, batch: Any) -> Any:
     rows = {x.shape[0] for x in jax.tree.leaves(batch)}
     if any(r % parts for r in rows):
         raise ValueError(f"batches of {sorted(rows)} rows do not divide among {parts} groups of devices")
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(RULES["rows"])))
+    where = NamedSharding(mesh, PartitionSpec(RULES["rows"]))
+    if where.is_fully_addressable:
+        return jax.device_put(batch, where)
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, where, lambda own: x[own]), batch)
+
+
+def place_state(mesh: jax.sharding.Mesh | None, state: Any) -> Any:
+    """A state, of which some lies in place already, committed to its devices: of one device where there is no mesh."""
+    if mesh is None:
+        return jax.device_put(state, jax.devices()[0])
+    where = state_sharding(mesh, state)
+    if all(s.is_fully_addressable for s in jax.tree.leaves(where)):
+        return jax.device_put(state, where)
+    return jax.jit(lambda x: x, out_shardings=where)(state)

@@ -2,11 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -29,12 +29,13 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
 from jaxsrl.models.load import load_weights
 from jaxsrl.models.transformer import init_params
+from jaxsrl.processes import Stopped, from_first, is_first
 from jaxsrl.progress import Progress
 from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, open_run, write_json
-from jaxsrl.sharding import make_mesh, place_rows, state_sharding
+from jaxsrl.sharding import make_mesh, place_rows, place_state, state_sharding
 from jaxsrl.types import Demonstration, Params, TrainState
 from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
 
@@ -112,7 +113,7 @@ class Programs:
 
     def place(self, state: TrainState) -> TrainState:
         """Committed to its devices, like all that is computed from it: else the first step would be another program."""
-        return jax.device_put(state, jax.devices()[0] if self.mesh is None else state_sharding(self.mesh, state))
+        return place_state(self.mesh, state)
 
 
 def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
@@ -140,20 +141,25 @@ def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig
     return splits, tokenizer, model
 
 
-def train(config: Config) -> Path:
+def train(config: Config, stop: Callable[[], bool] = lambda: False) -> Path:
     """Runs or resumes a run to its end and writes its report. Returns the run folder.
 
+    Args:
+      stop: asked after every step, by every process; where it is true, the step is saved and the run left.
+
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
-      it cannot be used.
+      it cannot be used; Stopped where `stop` said so.
     """
+    _check_devices(config)
     folder = Path(config.runs) / config.name
-    with Progress().wait("reading and measuring the demonstrations"):
+    with Progress(silent=not is_first()).wait("reading and measuring the demonstrations"):
         splits, tokenizer, model = load_data(config)
         warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
     with open_run(folder, to_dict(config), check_unchanged) as run:
         start = _first_stage(config, run.record)
-        write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt
-        _write_model(folder, config, model)
+        if is_first():
+            write_json(folder / "config.json", to_dict(config))  # settings that may change: those of the last attempt
+            _write_model(folder, config, model)
         if len(jax.devices()) > config.mesh.size:
             run.progress.say(f"{config.mesh.size} of {len(jax.devices())} devices are used; set mesh.fsdp or mesh.data")
         for name, part in splits.items():
@@ -163,11 +169,20 @@ def train(config: Config) -> Path:
         programs = Programs(config, model, tokenizer)
         for index in range(start, len(config.stages)):
             record = run.record if run.record and run.record["index"] == index else None
-            state = run_stage(run, config, index, programs, splits[config.stages[index].name], record)
+            state = run_stage(run, config, index, programs, splits[config.stages[index].name], record, stop)
             run.progress.say(f"[{config.stages[index].name}] done: state {state_hash(state)}")
-    with_report = write_report(folder)
-    print(f"report: {with_report}")
+    if is_first():
+        print(f"report: {write_report(folder)}")
     return folder
+
+
+def _check_devices(config: Config) -> None:
+    """A device without a share of the rows would leave its process with nothing to hold."""
+    if jax.process_count() > 1 and config.mesh.size != len(jax.devices()):
+        raise ConfigError(
+            f"{jax.process_count()} processes have {len(jax.devices())} devices, {config.mesh} is {config.mesh.size}: "
+            f"the mesh of several processes takes all; set mesh.fsdp={len(jax.devices())} or cut it otherwise"
+        )
 
 
 def _write_model(folder: Path, config: Config, model: ModelConfig) -> None:
@@ -200,7 +215,7 @@ def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
     counts = ", ".join(f"{value} {key}" for key, value in splits.counts.items())
     sizes = f"{len(splits.train)} train, {len(splits.validation)} validation, {len(splits.test)} test"
     run.progress.say(f"[{name}] demonstrations: {sizes}" + (f" (of {counts})" if counts else ""))
-    if splits.quarantine:
+    if splits.quarantine and is_first():
         path = run.folder / "quarantine" / f"{name}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(splits.quarantine) + "\n", encoding="utf-8")
@@ -220,16 +235,21 @@ def start_params(run: Run, config: Config, index: int, programs: Programs) -> Pa
         params = jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
     else:
         name, _, which = stage.start_from.partition(":")
-        best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")] if which else []
+        best = [p for p in from_first(run.checkpoints.policies) if p.startswith(f"{name}-best-")] if which else []
+        if where is not None:
+            like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, where)
         params = run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
-        params = params if where is None else jax.device_put(params, where)
     return params
 
 
 def run_stage(
-    run: Run, config: Config, index: int, programs: Programs, splits: Splits, record: Mapping[str, Any] | None
-) -> TrainState:
-    """Trains one stage to its end, from its start or from `record`."""
+    run: Run, config: Config, index: int, programs: Programs, splits: Splits, record: Mapping[str, Any] | None,
+    stop: Callable[[], bool],
+) -> TrainState:  # fmt: skip
+    """Trains one stage to its end, from its start or from `record`.
+
+    Raises: Stopped once a step is saved after which `stop` is true.
+    """
     stage = config.stages[index]
     key = jax.random.fold_in(jax.random.key(config.seed), index)
     initial = start_params(run, config, index, programs)
@@ -243,6 +263,8 @@ def run_stage(
         loop.validate(state)
     while not loop.is_over(state):
         state = loop.step(state)
+        if stop():
+            loop.leave(state)
     loop.finish(state)
     return state
 
@@ -419,6 +441,14 @@ class StageLoop:
         saved.save((saved.latest() or 0) + 1, state, record)
         if done:
             saved.wait()
+
+    def leave(self, state: TrainState) -> NoReturn:
+        """Saves a step in the midst of a stage; a resume goes on after it."""
+        self.save(state, done=False)
+        self.run.checkpoints.wait()
+        at = f"[{self.stage.name}] stopped at step {int(state.step)}: state {state_hash(state)}"
+        self.run.progress.say(at)
+        raise Stopped(at)
 
     def drop_worse(self) -> None:
         """Removes best policies but the best, those of a killed attempt included."""
