@@ -20,10 +20,10 @@ def _plain(state: TrainState) -> dict[str, Any]:
     return vars(state) | {"key": jax.random.key_data(state.key)}
 
 
-def _abstract(tree: Any) -> Any:
+def abstract(tree: Any) -> Any:
     """Shapes, dtypes and where to put them: what says nothing goes to the first device, wherever it was saved from."""
     first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    where = lambda x: getattr(x, "sharding", None) or first
+    where = lambda x: s if isinstance(s := getattr(x, "sharding", None), jax.sharding.Sharding) else first
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(x)), tree)
 
 
@@ -58,7 +58,7 @@ class Checkpoints:
 
     def restore(self, count: int, like: TrainState) -> TrainState:
         """The state of checkpoint `count`; `like` gives shapes, dtypes and shardings."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(_plain(like))))
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract(_plain(like))))
         plain = self._resume.restore(count, args=args)["state"]
         return replace(like, **plain | {"key": jax.random.wrap_key_data(plain["key"])})
 
@@ -78,7 +78,7 @@ class Checkpoints:
             raise FileNotFoundError(
                 f"no policy {name!r} in {path.parent}; there are: {', '.join(self.policies()) or 'none'}"
             )
-        return self._policy.restore(path, args=ocp.args.StandardRestore(_abstract(like)))
+        return self._policy.restore(path, args=ocp.args.StandardRestore(abstract(like)))
 
     def policies(self) -> list[str]:
         """Names of complete policies; what a kill left half-written carries Orbax's temporary suffix."""
