@@ -103,6 +103,14 @@ def state_sharding(mesh: jax.sharding.Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
+def placed_shapes(mesh: jax.sharding.Mesh | None, shapes: Any) -> Any:
+    """Shapes of parameters, with where each is to lie; without a mesh they say nothing of it."""
+    if mesh is None:
+        return shapes
+    placed = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    return jax.tree.map(placed, shapes, state_sharding(mesh, shapes))
+
+
 def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
     """The same values, laid out as parameters are."""
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, state_sharding(mesh, tree))

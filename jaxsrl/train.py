@@ -35,7 +35,7 @@ from jaxsrl.report.page import write_report
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import Run, open_run, write_json
-from jaxsrl.sharding import make_mesh, place_rows, place_state, state_sharding
+from jaxsrl.sharding import make_mesh, place_rows, place_state, placed_shapes, state_sharding
 from jaxsrl.types import Demonstration, Params, TrainState
 from jaxsrl.update import init_state, learning_rate, make_gradient, make_loss, make_scorer, make_train_step, optimizer
 
@@ -236,8 +236,7 @@ def start_params(run: Run, config: Config, index: int, programs: Programs) -> Pa
     else:
         name, _, which = stage.start_from.partition(":")
         best = [p for p in from_first(run.checkpoints.policies) if p.startswith(f"{name}-best-")] if which else []
-        if where is not None:
-            like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, where)
+        like = placed_shapes(programs.mesh, like)
         params = run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
     return params
 
@@ -446,7 +445,7 @@ class StageLoop:
         """Saves a step in the midst of a stage; a resume goes on after it."""
         self.save(state, done=False)
         self.run.checkpoints.wait()
-        at = f"[{self.stage.name}] stopped at step {int(state.step)}: state {state_hash(state)}"
+        at = f"[{self.stage.name}] stopped at step {int(state.step)}, which is saved; the same command goes on"
         self.run.progress.say(at)
         raise Stopped(at)
 

@@ -109,10 +109,14 @@ def _join(processes: Processes) -> None:
         if processes.coordinator:
             raise
         # JAX found no cluster that names a coordinator: this process is alone.
-    except jax.errors.JaxRuntimeError as error:
+    except jax.errors.JaxRuntimeError as error:  # a RuntimeError
         raise ProcessError(
             f"not all processes came within {processes.patience} s ({processes.described()}): {error}"
         ) from error
+    except RuntimeError as error:
+        if processes.coordinator or "must be called before" not in str(error):
+            raise
+        # A caller in the same process has used devices already: it began alone, and stays so.
 
 
 def _speaks_of_peers(text: str) -> bool:

@@ -10,6 +10,7 @@ from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, Splits, Stage
 from jaxsrl.models.transformer import init_params
 from jaxsrl.runs import RunError, read_json
+from jaxsrl.sharding import placed_shapes
 from jaxsrl.train import Programs, load_data
 from jaxsrl.types import Params
 
@@ -41,9 +42,9 @@ def load_policy(config: Config, name: str | None) -> Policy:
             raise RunError(f"{folder} has no policy {chosen!r}; there are: {', '.join(there) or 'none yet'}")
         stage = next(s for s in config.stages if chosen.startswith((f"{s.name}-last", f"{s.name}-best-")))
         splits, tokenizer, model = load_data(config)
+        programs = Programs(config, model, tokenizer)
         like = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-        params = checkpoints.restore_policy(chosen, like)
+        params = checkpoints.restore_policy(chosen, placed_shapes(programs.mesh, like))
     finally:
         checkpoints.close()
-    programs = Programs(config, model, tokenizer)
     return Policy(name=chosen, params=params, stage=stage, splits=splits[stage.name], programs=programs)
