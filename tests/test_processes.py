@@ -143,15 +143,16 @@ def test_a_single_process_stops_with_the_same_code(shared_programs, tmp_path, mo
 
     real, attempts = StageLoop.show, [1]
     monkeypatch.setattr(StageLoop, "show", show)
-    command = ["train", str(HERE / "tiny_config.py"), "--set", "stages.srl.steps=0", "--set", "stages.rlvr.steps=0"]
+    settings = ("mesh.data=1", "mesh.fsdp=8", "stages.srl.steps=0", "stages.rlvr.steps=0")
+    command = ["train", str(CONFIG), *(word for setting in settings for word in ("--set", setting))]
     before = signal.getsignal(signal.SIGTERM)
     assert main([*command, "--runs", str(tmp_path / "stopped")]) == 75
     assert "[sft] stopped at step 3" in capsys.readouterr().err
     attempts.append(2)
     for name in ("stopped", "whole"):
         assert main([*command, "--runs", str(tmp_path / name)]) == 0
-    assert "at stage sft, step 3" in (tmp_path / "stopped" / "tiny" / "logs" / "attempt_2" / "log.txt").read_text()
-    stopped, whole = ((tmp_path / name / "tiny" / "metrics.jsonl").read_bytes() for name in ("stopped", "whole"))
+    assert "at stage sft, step 3" in (tmp_path / "stopped" / "many" / "logs" / "attempt_2" / "log.txt").read_text()
+    stopped, whole = ((tmp_path / name / "many" / "metrics.jsonl").read_bytes() for name in ("stopped", "whole"))
     assert stopped == whole
     assert signal.getsignal(signal.SIGTERM) is before
 
