@@ -34,13 +34,18 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Common):
-    """Runs a config, or resumes it where its folder already exists."""
+    """Runs a config, or resumes it where its folder already exists; alone, or as one of several processes."""
+
+    heartbeat: Annotated[int, tyro.conf.arg(metavar="SECONDS")] = 60
+    """Of several processes: after so long without a word from one, the others end."""
 
     def __call__(self) -> None:
         config = self.load()
+        from jaxsrl.clusters.start import from_environment, joined, told_to_stop
         from jaxsrl.train import train
 
-        train(config)
+        with joined(from_environment(self.heartbeat)), told_to_stop() as stop:
+            train(config, stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +290,8 @@ class Bench:
         self.what()
 
 
+STOPPED = 75  # the system's code for: failed for now, try again
+
 COMMANDS = {
     "train": Train,
     "eval": Eval,
@@ -299,7 +306,11 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command. Exit codes: 0 done; 2 wrong key, value, file or combination; 1 anything else; 130 interrupted."""
+    """Runs a command.
+
+    Exit codes: 0 done; 2 wrong key, value, file or combination; 75 told to stop by SIGTERM and saved, the same command
+    goes on; 130 interrupted; 1 anything else.
+    """
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, args=arguments, prog="jaxsrl", description="Trains language models from expert demonstrations."
     )
@@ -307,11 +318,17 @@ def main(arguments: list[str] | None = None) -> int:
         command()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return _left(130)
     except (ValueError, FileNotFoundError) as error:
         return _failed(error, 2)
     except (OSError, RuntimeError) as error:
         return _failed(error, 1)
+    except Exception as error:
+        if type(error).__name__ != "Stopped":  # not imported, as most commands do without jax
+            traceback.print_exception(error)
+            _left(1)
+            raise
+        return STOPPED
     return 0
 
 
@@ -320,6 +337,15 @@ def _failed(error: Exception, code: int) -> int:
     if os.environ.get("JAXSRL_TRACEBACK"):
         traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)
+    return _left(code)
+
+
+def _left(code: int) -> int:
+    """The code; one of several processes ends with it here."""
+    if "jaxsrl.clusters.start" in sys.modules:  # else it never joined others
+        from jaxsrl.clusters.start import leave
+
+        leave(code)
     return code
 
 

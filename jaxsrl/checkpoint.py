@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxsrl.processes import fetch, is_first
 from jaxsrl.types import Params, TrainState
 
 
@@ -20,8 +21,11 @@ def _plain(state: TrainState) -> dict[str, Any]:
     return vars(state) | {"key": jax.random.key_data(state.key)}
 
 
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), tree)
+def abstract(tree: Any) -> Any:
+    """Shapes, dtypes and where to put them: what says nothing goes to the first device, wherever it was saved from."""
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    where = lambda x: s if isinstance(s := getattr(x, "sharding", None), jax.sharding.Sharding) else first
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(x)), tree)
 
 
 class Checkpoints:
@@ -55,7 +59,7 @@ class Checkpoints:
 
     def restore(self, count: int, like: TrainState) -> TrainState:
         """The state of checkpoint `count`; `like` gives shapes, dtypes and shardings."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(_plain(like))))
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract(_plain(like))))
         plain = self._resume.restore(count, args=args)["state"]
         return replace(like, **plain | {"key": jax.random.wrap_key_data(plain["key"])})
 
@@ -75,7 +79,7 @@ class Checkpoints:
             raise FileNotFoundError(
                 f"no policy {name!r} in {path.parent}; there are: {', '.join(self.policies()) or 'none'}"
             )
-        return self._policy.restore(path, args=ocp.args.StandardRestore(_abstract(like)))
+        return self._policy.restore(path, args=ocp.args.StandardRestore(abstract(like)))
 
     def policies(self) -> list[str]:
         """Names of complete policies; what a kill left half-written carries Orbax's temporary suffix."""
@@ -84,7 +88,7 @@ class Checkpoints:
 
     def drop_policies(self, prefix: str, but: str | None) -> None:
         """Removes the policies whose name begins with `prefix`, one excepted."""
-        for name in self.policies():
+        for name in self.policies() if is_first() else []:
             if name.startswith(prefix) and name != but:
                 shutil.rmtree(self.folder / "policy" / name, ignore_errors=True)
 
@@ -114,7 +118,7 @@ def array_hash(tree: Any) -> str:
     """16 hex digits over names, dtypes, shapes and bits of a tree's arrays, however its containers are typed."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
+        array = np.asarray(fetch(leaf))
         name = "/".join(str(getattr(p, "key", getattr(p, "idx", getattr(p, "name", p)))) for p in path)
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -10,6 +10,7 @@ import numpy as np
 from jaxsrl.data.chat import Template, Tokenizer, prefill
 from jaxsrl.data.packing import pack, pack_prompts
 from jaxsrl.data.tree import attach, build, count_tokens, target_mask
+from jaxsrl.processes import fetch
 from jaxsrl.types import (
     Batch,
     BranchPoint,
@@ -132,7 +133,7 @@ def complete(
     )  # fmt: skip
     pending = [actor.sample(params, batch, key, np.float32(temperature)) for batch in prompts]
     out: dict[str, list] = {name: [] for name in ("slot", "token", "logp", "length")}
-    for (token, logp, length), where in zip(jax.device_get(pending), used, strict=True):
+    for (token, logp, length), where in zip(fetch(pending), used, strict=True):
         for row, column, slot in where:
             values = (slot, token[row, column], logp[row, column], length[row, column])
             for name, value in zip(out, values, strict=True):
@@ -221,7 +222,7 @@ def reference_logp(
         row_tokens=rows.tokens, rows=rows.rows,
     )  # fmt: skip
     out = np.zeros(rollouts.mask.shape)
-    for batch, logp in [(batch, np.asarray(score(batch))) for batch in packed]:
+    for batch, logp in [(batch, fetch(score(batch))) for batch in packed]:
         for p in np.unique(batch.rollout[batch.rollout >= 0]):
             out[p, rollouts.mask[p]] = logp[batch.rollout == p]  # row-major: a rollout's tokens in order
     return out

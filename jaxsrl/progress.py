@@ -13,7 +13,10 @@ NAMED_AFTER = 3.0  # seconds after which a wait says what it is
 class Progress:
     """Writes to a stream and keeps the attempt's log; on a terminal the progress line is rewritten in place."""
 
-    def __init__(self, stream: TextIO | None = None, log: TextIO | None = None, *, line_every: float = 10.0):
+    def __init__(
+        self, stream: TextIO | None = None, log: TextIO | None = None, *, line_every: float = 10.0, silent: bool = False
+    ):
+        self._silent = silent
         self._stream, self._log, self._every = stream or sys.stderr, log, line_every
         self._terminal = self._stream.isatty()
         self._last = -float("inf")
@@ -22,6 +25,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        if self._silent:
+            return
         with self._lock:
             self._stream.write(("\n" if self._open else "") + text + "\n")
             self._stream.flush()
@@ -32,6 +37,8 @@ class Progress:
 
     def line(self, text: str, *, last: bool = False) -> None:
         """The progress line; off a terminal it is written now and then, and at the end of a stage."""
+        if self._silent:
+            return
         now = time.monotonic()
         if self._log:
             self._log.write(text + "\n")

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any
 import jax
 
 from jaxsrl.checkpoint import Checkpoints, fingerprint
-from jaxsrl.metrics import Journal
+from jaxsrl.metrics import Journal, NoJournal
+from jaxsrl.processes import Stopped, from_first, is_first
 from jaxsrl.progress import Progress
 from jaxsrl.types import Params
 
 DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl")  # functions of the state: cut on resume
+PLACE = ("CACHE", "COORDINATOR", "PROCESS")  # flags that say where a process runs; no bit depends on them
 PACKAGES = ("jaxsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -40,6 +42,8 @@ class Run:
 
     def timing(self, line: Mapping[str, Any]) -> None:
         """A line of clock readings; these differ from attempt to attempt and are never cut."""
+        if not is_first():
+            return
         with (self.folder / "timing.jsonl").open("a") as file:
             file.write(json.dumps({"attempt": self.attempt, **line}) + "\n")
 
@@ -60,7 +64,7 @@ def environment() -> dict[str, Any]:
         "devices": [d.device_kind for d in jax.devices()],
         "processes": jax.process_count(),
         "versions": versions,
-        "flags": {name: value for name, value in flags.items() if "CACHE" not in name},
+        "flags": {name: value for name, value in flags.items() if not any(w in name for w in PLACE)},
     }
 
 
@@ -85,9 +89,13 @@ def check_base(folder: Path, base: Params, weights: str) -> None:
     Raises: RunError if they are others.
     """
     path, found = folder / "base.json", fingerprint(base)
-    if not path.exists():
-        write_json(path, {"weights": weights, "fingerprint": found})
-    noted = read_json(path)
+
+    def note() -> dict[str, Any]:
+        if not path.exists():
+            write_json(path, {"weights": weights, "fingerprint": found})
+        return read_json(path)
+
+    noted = from_first(note)
     if noted.get("fingerprint") != found:
         raise RunError(
             f"{folder} has adapters of the weights {noted.get('weights')} with fingerprint {noted.get('fingerprint')}, "
@@ -114,23 +122,31 @@ def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, 
       config: written where the folder has none; later ones are the caller's to write.
       check: raises if the saved config and this one are not the same run.
     """
+    with ExitStack() as held:
+        attempt = from_first(lambda: _begin(folder, config, check, held))
+        progress = Progress(silent=True)
+        if is_first():
+            logs = folder / "logs" / f"attempt_{attempt}"
+            progress = Progress(log=held.enter_context((logs / "log.txt").open("a", encoding="utf-8")))
+            _compare(folder / "environment.json", read_json(logs / "environment.json"), progress)
+        yield from _opened(folder, attempt, progress)
+
+
+def _begin(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None], held: ExitStack) -> int:
+    """Takes hold of the folder, for as long as `held` lasts, and returns the number of the attempt."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder):
-        path = folder / "config.json"
-        if path.exists():
-            _check(check, path, config)
-        else:
-            write_json(path, config)
-        numbers = (path.name.removeprefix("attempt_") for path in (folder / "logs").glob("attempt_*"))
-        attempt = 1 + max((int(number) for number in numbers if number.isdigit()), default=0)
-        logs = folder / "logs" / f"attempt_{attempt}"
-        logs.mkdir(parents=True)
-        here = environment()
-        write_json(logs / "environment.json", here)
-        with (logs / "log.txt").open("a", encoding="utf-8") as log:
-            progress = Progress(log=log)
-            _compare(folder / "environment.json", here, progress)
-            yield from _opened(folder, attempt, progress)
+    held.enter_context(_held(folder))
+    path = folder / "config.json"
+    if path.exists():
+        _check(check, path, config)
+    else:
+        write_json(path, config)
+    numbers = (path.name.removeprefix("attempt_") for path in (folder / "logs").glob("attempt_*"))
+    attempt = 1 + max((int(number) for number in numbers if number.isdigit()), default=0)
+    logs = folder / "logs" / f"attempt_{attempt}"
+    logs.mkdir(parents=True)
+    write_json(logs / "environment.json", environment())
+    return attempt
 
 
 def _check(check: Callable[[dict, dict, Path], None], path: Path, config: dict[str, Any]) -> None:
@@ -142,22 +158,36 @@ def _check(check: Callable[[dict, dict, Path], None], path: Path, config: dict[s
 
 
 def _opened(folder: Path, attempt: int, progress: Progress) -> Iterator[Run]:
-    checkpoints, journal = Checkpoints(folder / "checkpoints"), Journal(folder)
+    checkpoints, journal = Checkpoints(folder / "checkpoints"), (Journal if is_first() else NoJournal)(folder)
     try:
-        checkpoints.sweep()
         count = checkpoints.latest()
         record = checkpoints.record(count) if count is not None else None
-        for pattern in DETERMINISTIC:
-            journal.cut(record["offsets"] if record else {}, pattern)
+        from_first(lambda: _cut_back(checkpoints, journal, record))
         if record:
             progress.say(f"resuming {folder} at stage {record['stage']}, step {record['step']} (attempt {attempt})")
         yield Run(
             folder=folder, attempt=attempt, journal=journal, checkpoints=checkpoints, progress=progress,
             count=count, record=record,
         )  # fmt: skip
-    finally:
+    except Exception as error:
+        journal.close()
+        # What is still being saved waits for every process, and one that failed does not wait for those that hang.
+        if jax.process_count() == 1 or isinstance(error, Stopped):
+            checkpoints.close()
+        raise
+    except BaseException:  # a generator that is closed, an interrupt
         journal.close()
         checkpoints.close()
+        raise
+    journal.close()
+    checkpoints.close()
+
+
+def _cut_back(checkpoints: Checkpoints, journal: Journal, record: dict[str, Any] | None) -> None:
+    """Leaves on disk what the checkpoint knows."""
+    checkpoints.sweep()
+    for pattern in DETERMINISTIC:
+        journal.cut(record["offsets"] if record else {}, pattern)
 
 
 def _compare(path: Path, here: dict[str, Any], progress: Progress) -> None:

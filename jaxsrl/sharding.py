@@ -172,6 +172,14 @@ def _volume(shape: tuple[int, ...], *parts: tuple[slice, ...]) -> int:
     return math.prod(max(0, min(end for _, end in axis) - max(start for start, _ in axis)) for axis in ranges)
 
 
+def placed_shapes(mesh: jax.sharding.Mesh | None, shapes: Any) -> Any:
+    """Shapes of parameters, with where each is to lie; without a mesh they say nothing of it."""
+    if mesh is None:
+        return shapes
+    placed = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    return jax.tree.map(placed, shapes, state_sharding(mesh, shapes))
+
+
 def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
     """The same values, laid out as parameters are."""
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, state_sharding(mesh, tree))
@@ -185,7 +193,7 @@ def constrain(mesh: jax.sharding.Mesh | None, x: jax.Array, *axes: str | None) -
 
 
 def place_rows(mesh: jax.sharding.Mesh | None, batch: Any) -> Any:
-    """A batch of host arrays [R …] on the devices that work on its rows.
+    """A batch of host arrays [R …] on the devices that work on its rows; each process places those of its own.
 
     Raises: ValueError if the rows do not divide.
     """
@@ -195,4 +203,17 @@ def place_rows(mesh: jax.sharding.Mesh | None, batch: Any) -> Any:
     rows = {x.shape[0] for x in jax.tree.leaves(batch)}
     if any(r % parts for r in rows):
         raise ValueError(f"batches of {sorted(rows)} rows do not divide among {parts} groups of devices")
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(RULES["rows"])))
+    where = NamedSharding(mesh, PartitionSpec(RULES["rows"]))
+    if where.is_fully_addressable:
+        return jax.device_put(batch, where)
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, where, lambda own: x[own]), batch)
+
+
+def place_state(mesh: jax.sharding.Mesh | None, state: Any) -> Any:
+    """A state, of which some lies in place already, committed to its devices: of one device where there is no mesh."""
+    if mesh is None:
+        return jax.device_put(state, jax.devices()[0])
+    where = state_sharding(mesh, state)
+    if all(s.is_fully_addressable for s in jax.tree.leaves(where)):
+        return jax.device_put(state, where)
+    return jax.jit(lambda x: x, out_shardings=where)(state)

@@ -7,49 +7,35 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
 from jaxsrl.checkpoint import state_hash
-from jaxsrl.collect import Actor, Collection, Rows, batches, collect, rollout_lines, with_reference
+from jaxsrl.collect import Collection, batches, collect, rollout_lines, with_reference
 from jaxsrl.config.demonstrations import tokenizer_path
 from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
 from jaxsrl.data.curation import curate, profiled
 from jaxsrl.data.sources import Order, take
-from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.tokenizer_files import write_files
 from jaxsrl.data.used_ids import used_ids
-from jaxsrl.evals.evaluate import Evaluation, evaluate
+from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
-from jaxsrl.models.load import load_weights
-from jaxsrl.models.lora import frozen, init_adapters, with_adapters
-from jaxsrl.models.transformer import init_params
+from jaxsrl.models.lora import init_adapters
+from jaxsrl.processes import Stopped, from_first, is_first
+from jaxsrl.programs import ADAPT, EVALUATE, TRAIN, Programs, address, first_params
 from jaxsrl.progress import Progress
 from jaxsrl.report.page import write_report
-from jaxsrl.rollout.sampler import Sample, make_sampler
-from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.runs import Run, check_base, open_run, write_json
-from jaxsrl.sharding import make_mesh, make_reshard, place_rows, reshard_bytes, state_sharding, to_device, to_host
+from jaxsrl.runs import Run, open_run, write_json
+from jaxsrl.sharding import place_rows, placed_shapes, state_sharding, to_device, to_host
 from jaxsrl.types import Demonstration, Params, TrainState
-from jaxsrl.update import (
-    init_state,
-    learning_rate,
-    make_gradient,
-    make_loss,
-    make_scorer,
-    make_train_step,
-    on_base,
-    optimizer,
-)
-
-TRAIN, EVALUATE, INIT, ADAPT = 0, 1, 2, 3  # first word of a key's address, after the stage
+from jaxsrl.update import init_state, learning_rate, optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,132 +47,6 @@ class Demonstrations:
 
     def take(self, position: int, count: int) -> tuple[list[Demonstration], int]:
         return take(self.items, self.order, position, count)
-
-
-class Programs:
-    """Compiled functions of a run by what they depend on, so that stages share them.
-
-    All take the parameters that are trained. Under LoRA these are adapters, and the base is handed on beside them.
-
-    Args:
-      sampler: makes what completions are drawn with; None draws from `model`.
-    """
-
-    def __init__(
-        self, config: Config, model: ModelConfig, tokenizer: Tokenizer,
-        sampler: Callable[[Sampling], Sample] | None = None,
-    ):  # fmt: skip
-        self.config, self.model, self.tokenizer = config, model, tokenizer
-        self.mesh = make_mesh(config.mesh)
-        self.sampler = sampler
-        self.sampler_mesh = make_mesh(config.layout_to_sample)
-        self.token_bytes = token_bytes(tokenizer, config.template)
-        self._made: dict[Any, Any] = {}
-        self._base: tuple[int, Params] | None = None  # and the number of the stage that it is the start of
-
-    def load_base(self, name: str) -> None:
-        """Under LoRA: holds what lies under the adapters of a stage, the parameters that its first ancestor began with.
-
-        Raises: RunError if published weights are no longer those that the run began with.
-        """
-        config = self.config
-        if config.lora is None:
-            return
-        index = first_ancestor({stage.name: stage.start_from for stage in config.stages}, name)
-        if self._base is None or (self._base[0] != index and config.weights is None):
-            self._base = None  # there is room for one
-            base = first_params(self.model, config.seed, index, config.weights, self.mesh)
-            if config.weights is not None:
-                check_base(Path(config.runs) / config.name, base, config.weights)
-            self._base = index, frozen(self.model, base)
-
-    def _frozen(self) -> tuple[Params, ...]:
-        """What programs take beside trained parameters."""
-        return () if self._base is None else self._base[1:]
-
-    def whole(self, params: Params) -> Params:
-        """The model's parameters from those that are trained."""
-        return params if self._base is None else with_adapters(self.config.lora, self._base[1], params)
-
-    def shapes(self) -> Params:
-        """Of the parameters that are trained."""
-        key = jax.random.key(0)
-        if self.config.lora is not None:
-            return jax.eval_shape(lambda: init_adapters(self.model, self.config.lora, key))
-        return jax.eval_shape(lambda: init_params(self.model, key))
-
-    def _once(self, key: Any, make):
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
-    def actor(self, sampling: Sampling, rows: Rows) -> Actor:
-        """Samplers that differ in temperature alone are one program."""
-        key = replace(sampling, temperature=1.0)
-        make = self.sampler or (
-            lambda sampling: make_sampler(self.model, sampling, self.tokenizer.end, self.sampler_mesh)
-        )
-        program = self._once(("sample", key, self.sampler), lambda: jax.jit(make(key)))
-        sample = lambda params, prompts, *rest: program(params, place_rows(self.sampler_mesh, prompts), *rest)
-        return Actor(
-            sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
-            max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,
-        )  # fmt: skip
-
-    def for_sampling(self, params: Params) -> tuple[Params, dict[str, float]]:
-        """The model's parameters where the sampler wants them, and what bringing them there took."""
-        params = self.whole(params)
-        if self.config.layout_to_sample == self.config.mesh:
-            return params, {}
-        reshard = self._once("reshard", lambda: make_reshard(self.mesh, self.sampler_mesh, self.model.dtype))
-        start = time.monotonic()
-        there = jax.block_until_ready(reshard(params))
-        seconds = round(time.monotonic() - start, 4)
-        return there, {"seconds": seconds, "bytes": reshard_bytes(params, self.sampler_mesh, self.model.dtype)}
-
-    def evaluate(self, stage: Stage, params: Params, key: jax.Array, problems, splits: Splits, settings: Evaluation):
-        """All modes of an evaluation, each with a sampler of its own cap and shape.
-
-        `steps` has many slots to a prompt, a whole solution one. Shapes do not follow the number of problems, so that
-        validation and test share programs.
-        """
-        rows, (params, _) = stage.rows or self.config.rows, self.for_sampling(params)
-        metrics, records = {}, []
-        for mode in settings.modes:
-            slots = rows.evaluate_slots if mode == "steps" else 1
-            shape = replace(rows, slots=slots, prompt_rows=rows.evaluate_rows)
-            cap = stage.solve_tokens if mode == "direct" else stage.step_tokens
-            actor, one = self.actor(Sampling(max_new_tokens=cap), shape), replace(settings, modes=(mode,))
-            found, lines = evaluate(
-                actor, params, key, problems, one,
-                grader=splits.grader, finished=splits.finished, first_action=splits.first_action,
-            )  # fmt: skip
-            metrics |= found
-            records += lines
-        return metrics, records
-
-    def train_step(self, stage: Stage):
-        objective, temperature, lora = stage.objective, stage.sampling.temperature, self.config.lora
-
-        def make():
-            loss = make_loss(self.model, objective, temperature, self.mesh)
-            return make_gradient(loss if lora is None else on_base(loss, lora), self.mesh)
-
-        key = objective, temperature, lora
-        gradient = self._once(("gradient", *key), make)
-        step = self._once(
-            ("step", *key, stage.optimizer, stage.steps),
-            lambda: make_train_step(gradient, optimizer(stage.optimizer, stage.steps)),
-        )
-        return lambda state, batches: step(state, batches, *self._frozen())
-
-    def scorer(self, temperature: float):
-        score = self._once(("score", temperature), lambda: make_scorer(self.model, temperature, self.mesh))
-        return lambda params, batch: score(self.whole(params), batch)
-
-    def place(self, state: Any) -> Any:
-        """Committed to its devices, like all that is computed from it: else the first step would be another program."""
-        return jax.device_put(state, jax.devices()[0] if self.mesh is None else state_sharding(self.mesh, state))
 
 
 def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
@@ -214,20 +74,25 @@ def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig
     return splits, tokenizer, model
 
 
-def train(config: Config) -> Path:
+def train(config: Config, stop: Callable[[], bool] = lambda: False) -> Path:
     """Runs or resumes a run to its end and writes its report. Returns the run folder.
 
+    Args:
+      stop: asked after every step, by every process; where it is true, the step is saved and the run left.
+
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
-      it cannot be used.
+      it cannot be used; Stopped where `stop` said so.
     """
+    _check_devices(config)
     folder = Path(config.runs) / config.name
-    with Progress().wait("reading and measuring the demonstrations"):
+    with Progress(silent=not is_first()).wait("reading and measuring the demonstrations"):
         splits, tokenizer, model = load_data(config)
         warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
     with open_run(folder, to_dict(config), check_unchanged) as run:
         start = _first_stage(config, run.record)
-        write_json(folder / "config.json", to_dict(config))  # settings that may change are those of the last attempt
-        _write_model(folder, config, model)
+        if is_first():
+            write_json(folder / "config.json", to_dict(config))  # settings that may change: those of the last attempt
+            _write_model(folder, config, model)
         if len(jax.devices()) > config.mesh.size:
             run.progress.say(f"{config.mesh.size} of {len(jax.devices())} devices are used; set mesh.fsdp or mesh.data")
         for name, part in splits.items():
@@ -237,11 +102,20 @@ def train(config: Config) -> Path:
         programs = Programs(config, model, tokenizer)
         for index in range(start, len(config.stages)):
             record = run.record if run.record and run.record["index"] == index else None
-            state = run_stage(run, config, index, programs, splits[config.stages[index].name], record)
+            state = run_stage(run, config, index, programs, splits[config.stages[index].name], record, stop)
             run.progress.say(f"[{config.stages[index].name}] done: state {state_hash(state)}")
-    with_report = write_report(folder)
-    print(f"report: {with_report}")
+    if is_first():
+        print(f"report: {write_report(folder)}")
     return folder
+
+
+def _check_devices(config: Config) -> None:
+    """A device without a share of the rows would leave its process with nothing to hold."""
+    if jax.process_count() > 1 and config.mesh.size != len(jax.devices()):
+        raise ConfigError(
+            f"{jax.process_count()} processes have {len(jax.devices())} devices, {config.mesh} is {config.mesh.size}: "
+            f"the mesh of several processes takes all; set mesh.fsdp={len(jax.devices())} or cut it otherwise"
+        )
 
 
 def _write_model(folder: Path, config: Config, model: ModelConfig) -> None:
@@ -274,34 +148,11 @@ def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
     counts = ", ".join(f"{value} {key}" for key, value in splits.counts.items())
     sizes = f"{len(splits.train)} train, {len(splits.validation)} validation, {len(splits.test)} test"
     run.progress.say(f"[{name}] demonstrations: {sizes}" + (f" (of {counts})" if counts else ""))
-    if splits.quarantine:
+    if splits.quarantine and is_first():
         path = run.folder / "quarantine" / f"{name}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(splits.quarantine) + "\n", encoding="utf-8")
         run.progress.say(f"[{name}] {len(splits.quarantine)} bad rows set aside in {path}")
-
-
-def first_params(
-    model: ModelConfig, seed: int, index: int, weights: str | None, mesh: jax.sharding.Mesh | None = None
-) -> Params:
-    """What stage `index` starts from where it starts from no other: published parameters, or random ones of its own."""
-    key = _address(seed, index, INIT)
-    like = jax.eval_shape(lambda: init_params(model, key))
-    where = None if mesh is None else state_sharding(mesh, like)
-    if weights is not None:
-        return load_weights(Path(weights), model, sharding=where)
-    return jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
-
-
-def first_ancestor(starts: Mapping[str, str | None], name: str) -> int:
-    """Number of the stage that starts from no other and that a stage goes back to; `starts` has each one's source."""
-    while (source := starts[name]) is not None:
-        name = source.partition(":")[0]
-    return list(starts).index(name)
-
-
-def _address(seed: int, index: int, purpose: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), index), purpose)
 
 
 def start_params(run: Run, config: Config, index: int, programs: Programs) -> Params:
@@ -317,20 +168,24 @@ def start_params(run: Run, config: Config, index: int, programs: Programs) -> Pa
         if stage.start_from is None and config.lora is None:
             return first_params(model, config.seed, index, config.weights, programs.mesh)
     if stage.start_from is None:
-        key = _address(config.seed, index, ADAPT)
+        key = address(config.seed, index, ADAPT)
         params = jax.jit(init_adapters, static_argnums=(0, 1), out_shardings=where)(model, config.lora, key)
     else:
         name, _, which = stage.start_from.partition(":")
-        best = [p for p in run.checkpoints.policies() if p.startswith(f"{name}-best-")] if which else []
+        best = [p for p in from_first(run.checkpoints.policies) if p.startswith(f"{name}-best-")] if which else []
+        like = placed_shapes(programs.mesh, like)
         params = run.checkpoints.restore_policy(best[-1] if best else f"{name}-last", like)
-        params = params if where is None else jax.device_put(params, where)
     return params
 
 
 def run_stage(
-    run: Run, config: Config, index: int, programs: Programs, splits: Splits, record: Mapping[str, Any] | None
-) -> TrainState:
-    """Trains one stage to its end, from its start or from `record`."""
+    run: Run, config: Config, index: int, programs: Programs, splits: Splits, record: Mapping[str, Any] | None,
+    stop: Callable[[], bool],
+) -> TrainState:  # fmt: skip
+    """Trains one stage to its end, from its start or from `record`.
+
+    Raises: Stopped once a step is saved after which `stop` is true.
+    """
     stage = config.stages[index]
     key = jax.random.fold_in(jax.random.key(config.seed), index)
     initial = start_params(run, config, index, programs)
@@ -345,6 +200,8 @@ def run_stage(
         loop.validate(state)
     while not loop.is_over(state):
         state = loop.step(state)
+        if stop():
+            loop.leave(state)
     loop.finish(state)
     return state
 
@@ -402,7 +259,7 @@ class StageLoop:
         return _is_over(self.stage, int(state.step), self.executed)
 
     def key(self, purpose: int, step: int) -> jax.Array:
-        return jax.random.fold_in(_address(self.config.seed, self.index, purpose), step)
+        return jax.random.fold_in(address(self.config.seed, self.index, purpose), step)
 
     def step(self, state: TrainState) -> TrainState:
         """One collection and its optimizer steps, then whatever is due: evaluation, checkpoint."""
@@ -545,6 +402,14 @@ class StageLoop:
         saved.save((saved.latest() or 0) + 1, state, record)
         if done:
             saved.wait()
+
+    def leave(self, state: TrainState) -> NoReturn:
+        """Saves a step in the midst of a stage; a resume goes on after it."""
+        self.save(state, done=False)
+        self.run.checkpoints.wait()
+        at = f"[{self.stage.name}] stopped at step {int(state.step)}, which is saved; the same command goes on"
+        self.run.progress.say(at)
+        raise Stopped(at)
 
     def drop_worse(self) -> None:
         """Removes best policies but the best, those of a killed attempt included."""

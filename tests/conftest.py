@@ -67,7 +67,7 @@ def x64():
 @pytest.fixture(scope="session")
 def shared_programs():
     """Runs in this process share what they compile, so that a tiny run takes about a second but for the first."""
-    from jaxsrl.train import Programs
+    from jaxsrl.programs import Programs
 
     made: dict = {}
 

@@ -18,8 +18,9 @@ from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
+from jaxsrl.programs import INIT, Programs
 from jaxsrl.rewards.similarity import StepSimilarity
-from jaxsrl.train import INIT, Programs, train
+from jaxsrl.train import train
 from jaxsrl.types import Demonstration
 
 BYTES = ByteTokenizer()

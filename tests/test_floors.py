@@ -5,18 +5,19 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxsrl"
 FLOORS = [
-    {"ops", "sharding", "types"},
+    {"ops", "processes", "sharding", "types"},
     {"models"},
     {"data", "tasks", "rollout", "rewards", "objectives"},
     {"collect", "update", "checkpoint", "metrics", "progress"},
     {"evals", "report", "runs"},
     {"config"},
+    {"programs"},
     {"train"},
     {"studies", "bench", "clusters", "commands"},
     {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-BASE = ("types", "sharding")  # of the ground floor, these carry values for everyone on it
+BASE = ("types", "sharding", "processes")  # of the ground floor, these carry values for everyone on it
 
 
 def imports(source: str):

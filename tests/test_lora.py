@@ -29,9 +29,10 @@ from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward
 from jaxsrl.objectives.chord import CHORD
 from jaxsrl.objectives.dpo import DPO
+from jaxsrl.programs import first_ancestor, first_params
 from jaxsrl.runs import RunError
 from jaxsrl.sharding import Layout, make_mesh, state_sharding
-from jaxsrl.train import first_ancestor, first_params, train
+from jaxsrl.train import train
 from jaxsrl.types import Grades
 
 pytestmark = pytest.mark.usefixtures("shared_programs")

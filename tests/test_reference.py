@@ -10,8 +10,9 @@ import pytest
 from jaxsrl.commands.doctor import run_state
 from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.objectives.grpo import GRPO
+from jaxsrl.programs import Programs
 from jaxsrl.sharding import Layout, make_mesh, state_sharding, to_device, to_host
-from jaxsrl.train import Programs, StageLoop, train
+from jaxsrl.train import StageLoop, train
 from jaxsrl.types import Grades
 
 TINY = Path(__file__).parent / "tiny_config.py"

@@ -20,11 +20,12 @@ from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
+from jaxsrl.programs import Programs
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.similarity import StepSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout, place_rows, state_sharding
-from jaxsrl.train import Demonstrations, Programs
+from jaxsrl.train import Demonstrations
 from jaxsrl.types import Objective
 from jaxsrl.update import init_state, optimizer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxsrl.checkpoint import array_hash
+from jaxsrl.checkpoint import abstract, array_hash
 from jaxsrl.metrics import read
 from jaxsrl.ops.similarity import default_backend
 from jaxsrl.runs import RunError, environment, read_json
@@ -26,11 +26,14 @@ def run_state(folder: Path) -> str:
     root = (folder / "checkpoints" / "resume").absolute()
     if not root.is_dir():
         raise RunError(f"{root} is missing: the run has saved nothing yet")
-    with ocp.CheckpointManager(root) as manager:
+    handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
+    with ocp.CheckpointManager(root, item_handlers=handlers) as manager:
         count = manager.latest_step()
         if count is None:
             raise RunError(f"{root} holds no complete checkpoint: the run has saved nothing yet")
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
+        # Whatever devices and processes it was saved by, it is read to one of them.
+        like = abstract(manager.item_metadata(count)["state"])
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
         saved = manager.restore(count, args=args)
     record = saved["record"]
     attempts = len(list((folder / "logs").glob("attempt_*")))

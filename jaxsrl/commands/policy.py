@@ -6,8 +6,10 @@ from pathlib import Path
 from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.programs import Programs
 from jaxsrl.runs import RunError, read_json
-from jaxsrl.train import Programs, load_data
+from jaxsrl.sharding import placed_shapes
+from jaxsrl.train import load_data
 from jaxsrl.types import Params
 
 
@@ -40,7 +42,7 @@ def load_policy(config: Config, name: str | None) -> Policy:
         splits, tokenizer, model = load_data(config)
         programs = Programs(config, model, tokenizer)
         programs.load_base(stage.name)
-        params = programs.place(checkpoints.restore_policy(chosen, programs.shapes()))
+        params = checkpoints.restore_policy(chosen, placed_shapes(programs.mesh, programs.shapes()))
     finally:
         checkpoints.close()
     return Policy(name=chosen, params=params, stage=stage, splits=splits[stage.name], programs=programs)

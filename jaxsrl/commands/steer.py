@@ -6,9 +6,9 @@ from pathlib import Path
 from jaxsrl.commands.policy import Policy
 from jaxsrl.commands.weights import saved_policy
 from jaxsrl.config.overrides import to_dict
+from jaxsrl.programs import Programs
 from jaxsrl.rollout.proxy import make_proxy_sampler
 from jaxsrl.runs import RunError, read_json
-from jaxsrl.train import Programs
 
 
 @dataclass(frozen=True, kw_only=True)

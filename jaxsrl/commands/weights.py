@@ -18,8 +18,8 @@ from jaxsrl.models.lora import LoRA, init_adapters, merged
 from jaxsrl.models.rope import Scaling
 from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward, head_matrix, init_params
+from jaxsrl.programs import first_ancestor, first_params
 from jaxsrl.runs import RunError, check_base, read_json
-from jaxsrl.train import first_ancestor, first_params
 from jaxsrl.types import Params
 
 

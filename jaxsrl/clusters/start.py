@@ -1,0 +1,158 @@
+"""Joining the processes of a run, being told to stop, and leaving when something went wrong.
+
+Slurm, Open MPI, Kubernetes (an indexed Job or a JobSet) and the metadata of a TPU say who the others are, and JAX reads
+it. Anywhere else three variables do: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jax
+
+from jaxsrl.processes import anywhere
+
+GRACE = 5.0  # seconds that a process which fails waits for the others to fail in the same way
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+class ProcessError(RuntimeError):
+    """The processes of a run do not find one another, or one is gone; the message names which and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Which process this is, and of how many.
+
+    Args:
+      coordinator: HOST:PORT of the first process; None leaves all three to JAX's detection.
+      count, index: how many there are, and this one's number.
+      heartbeat: seconds after which a process that says nothing is taken for dead, and the others end.
+      patience: seconds to wait for all of them at the start.
+    """
+
+    coordinator: str | None = None
+    count: int | None = None
+    index: int | None = None
+    heartbeat: int = 60
+    patience: int = 300
+
+    def __post_init__(self):
+        if self.heartbeat < 1 or self.patience < 1:
+            raise ValueError(f"heartbeat and patience must be >= 1 s, got {self.heartbeat=} {self.patience=}")
+        given = [value is not None for value in (self.coordinator, self.count, self.index)]
+        if any(given) and not all(given) and self.count != 1:
+            raise ValueError(f"{', '.join(VARIABLES)} are given together, got {self.described()}")
+        if all(given) and not 0 <= self.index < self.count:
+            raise ValueError(f"JAX_PROCESS_ID must be in 0..JAX_NUM_PROCESSES-1, got {self.described()}")
+
+    def described(self) -> str:
+        return " ".join(f"{n}={v}" for n, v in zip(VARIABLES, (self.coordinator, self.count, self.index), strict=True))
+
+    @property
+    def alone(self) -> bool:
+        """Said to be the only one: nothing is looked for."""
+        return self.count == 1
+
+
+def from_environment(heartbeat: int, environment: Mapping[str, str] = os.environ) -> Processes:
+    """The three variables; a single task of Slurm is alone, so that it keeps all devices of its node.
+
+    Raises: ValueError naming the variable that is no number or is missing.
+    """
+
+    def number(name: str) -> int | None:
+        value = environment.get(name)
+        if value is not None and not value.isdigit():
+            raise ValueError(f"{name} must be a number, got {value!r}")
+        return None if value is None else int(value)
+
+    coordinator, count, index = environment.get(VARIABLES[0]), number(VARIABLES[1]), number(VARIABLES[2])
+    if count is None and coordinator is None and environment.get("SLURM_NTASKS") == "1":
+        count = 1
+    return Processes(coordinator=coordinator, count=count, index=index, heartbeat=heartbeat)
+
+
+@contextmanager
+def joined(processes: Processes) -> Iterator[None]:
+    """The block runs as one of `processes`, or alone where there is nothing to join. Before any device is touched.
+
+    Raises: ProcessError where the others do not come, or one is gone later.
+    """
+    if not processes.alone:
+        _join(processes)
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.distributed.is_initialized() and _speaks_of_peers(str(error)):
+            raise ProcessError(
+                f"process {jax.process_index()} of {jax.process_count()} lost another one, which was killed, failed or "
+                f"is out of reach: {str(error).splitlines()[0]}. The same command goes on from the last checkpoint"
+            ) from error
+        raise
+
+
+def _join(processes: Processes) -> None:
+    # `told_to_stop` hears signals: JAX's service for them counts steps, but Orbax tells it the number of its saves.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            processes.coordinator, processes.count, processes.index,
+            cluster_detection_method="deactivate" if processes.coordinator else None,
+            initialization_timeout=processes.patience, heartbeat_timeout_seconds=processes.heartbeat,
+        )  # fmt: skip
+    except ValueError:
+        if processes.coordinator:
+            raise
+        # JAX found no cluster that names a coordinator: this process is alone.
+    except jax.errors.JaxRuntimeError as error:  # a RuntimeError
+        raise ProcessError(
+            f"not all processes came within {processes.patience} s ({processes.described()}): {error}"
+        ) from error
+    except RuntimeError as error:
+        if processes.coordinator or "must be called before" not in str(error):
+            raise
+        # A caller in the same process has used devices already: it began alone, and stays so.
+
+
+def _speaks_of_peers(text: str) -> bool:
+    return any(word in text for word in ("Gloo", "NCCL", "Connection closed", "Connection reset", "heartbeat"))
+
+
+@contextmanager
+def told_to_stop() -> Iterator[Callable[[], bool]]:
+    """Yields a question that all processes ask after every step: has any of them been sent SIGTERM?
+
+    The first SIGTERM lets the step end; a second one ends the process at once.
+    """
+    told = threading.Event()
+
+    def hear(*_) -> None:
+        told.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    before = signal.signal(signal.SIGTERM, hear)
+    try:
+        yield lambda: anywhere(told.is_set())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def leave(code: int) -> None:
+    """Ends a process of several that has failed; returns where it is alone.
+
+    If all have failed they part in order. Else the others would wait for this one, and it for them: after a few seconds
+    it goes, and they end with the error that it is gone.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    parting.start()
+    parting.join(GRACE)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,23 @@
+"""The run of tests/tiny_config.py with shapes that eight devices divide, and one sampler for all its stages."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from jaxsrl.collect import Rows
+from jaxsrl.config import Config
+from jaxsrl.config.overrides import load
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.sharding import Layout
+
+STEPS = {"sft": 6, "srl": 2, "rlvr": 2}
+
+
+def config() -> Config:
+    tiny = load(Path(__file__).parent / "tiny_config.py")
+    quiet = lambda stage: replace(stage, steps=STEPS[stage.name], validate=replace(stage.validate, every=0), test=None)
+    return replace(
+        tiny, name="many", mesh=Layout(data=2, fsdp=4), checkpoint_every=50,
+        model=ModelConfig(vocab=272, width=16, layers=1, heads=1, kv_heads=1, head_width=16, mlp_width=32),
+        rows=Rows(tokens=96, rows=8, prompt_tokens=48, prompt_rows=8, slots=4, evaluate_rows=8, evaluate_slots=4),
+        stages=tuple(quiet(stage) for stage in tiny.stages),
+    )  # fmt: skip
