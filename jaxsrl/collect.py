@@ -10,12 +10,13 @@ import numpy as np
 from jaxsrl.data.chat import Template, Tokenizer, prefill
 from jaxsrl.data.packing import pack, pack_prompts
 from jaxsrl.data.tree import attach, build, count_tokens, target_mask
-from jaxsrl.processes import fetch
+from jaxsrl.processes import fetch, from_each
 from jaxsrl.types import (
     Batch,
     BranchPoint,
     Demonstration,
     Grades,
+    Mean,
     Metrics,
     Objective,
     Params,
@@ -263,7 +264,7 @@ def collect(
                 refill=refill, first_demonstration=len(demonstrations), first_group=first,
             )  # fmt: skip
             demonstrations += drawn
-            grades.append(objective.reward(rollouts, demonstrations))
+            grades.append(_grade(objective, rollouts, demonstrations))
             if reference is not None:
                 rollouts = replace(rollouts, ref_logp=reference_logp([*trees, *new], rollouts, actor.rows, reference))
         else:
@@ -332,19 +333,43 @@ def _filter_metrics(rollouts: Rollouts, kept, settings: Collect, rounds: int) ->
     }
 
 
+def _grade(objective: Objective, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+    """What the objective's grader says. Each of several processes grades groups of its own and tells the others."""
+    if jax.process_count() == 1:
+        return objective.reward(rollouts, demonstrations)
+    shares = np.array_split(np.unique(rollouts.group), jax.process_count())
+
+    def grade() -> dict[str, Any]:
+        own = shares[jax.process_index()]
+        if not own.size:
+            return {"reward": (), "action": (), "expert": (), "settings": {}, "means": {}}
+        said = objective.reward(select(rollouts, np.flatnonzero(np.isin(rollouts.group, own))), demonstrations)
+        return {name: getattr(said, name) for name in ("action", "expert", "settings", "means")} | {
+            "reward": said.reward.tolist()
+        }
+
+    # Groups lie in order and so do processes: what they say is in the order of the rollouts.
+    return _join_grades([
+        Grades(
+            reward=np.array(said["reward"], np.float64), action=said["action"], expert=said["expert"],
+            settings=said["settings"], means={name: Mean(*value) for name, value in said["means"].items()},
+        ) for said in from_each(grade)
+    ])  # fmt: skip
+
+
 def _join_grades(grades: Sequence[Grades]) -> Grades | None:
     if not grades:
         return None
-    metrics = {}
-    for name in dict.fromkeys(name for g in grades for name in g.metrics):  # a round may lack what it had none of
-        parts = [(len(g.reward), g.metrics[name]) for g in grades if name in g.metrics]
-        metrics[name] = float(sum(n * value for n, value in parts) / sum(n for n, _ in parts))
+    parts: dict[str, list[Mean]] = {}
+    for g in grades:
+        for name, mean in g.means.items():
+            parts.setdefault(name, []).append(mean)
     return Grades(
         reward=np.concatenate([g.reward for g in grades]),
         action=sum((tuple(g.action) for g in grades), ()),
         expert=sum((tuple(g.expert) for g in grades), ()),
         settings=grades[0].settings,
-        metrics=metrics,
+        means={name: Mean(*map(sum, zip(*found, strict=True))) for name, found in parts.items()},
     )
 
 

@@ -52,24 +52,29 @@ def anywhere(flag: bool) -> bool:
     return bool(process_allgather(np.array([flag], np.int32)).any())
 
 
-def from_first(make: Callable[[], T]) -> T:
-    """What `make` returns in the first process, a JSON value; it is called there alone.
+def from_each(make: Callable[[], T]) -> list[T]:
+    """What `make` returns in each process, a JSON value, in their order.
 
-    Raises: in the first process what `make` raises; in the others ValueError or RuntimeError with its words, so that
-      all end with one exit code.
+    Raises: where `make` raised, its error; elsewhere ValueError or RuntimeError with its words, so that all end with one
+      exit code.
     """
     if jax.process_count() == 1:
-        return make()
-    said, raised = None, None
-    if is_first():
-        try:
-            said = {"value": make()}
-        except Exception as error:
-            raised, wrong = error, isinstance(error, ValueError | FileNotFoundError)
-            said = {"error": str(error), "wrong": wrong}
-    said = gather(said)[0]
+        return [make()]
+    raised = None
+    try:
+        said = {"value": make()}
+    except Exception as error:
+        raised, wrong = error, isinstance(error, ValueError | FileNotFoundError)
+        said = {"error": str(error), "wrong": wrong}
+    told = gather(said)
     if raised is not None:
         raise raised
-    if "error" in said:
-        raise (ValueError if said["wrong"] else RuntimeError)(said["error"])
-    return said["value"]
+    for said in told:
+        if "error" in said:
+            raise (ValueError if said["wrong"] else RuntimeError)(said["error"])
+    return [said["value"] for said in told]
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` returns in the first process, a JSON value; it is called there alone. Raises as `from_each` does."""
+    return from_each(lambda: make() if is_first() else None)[0]

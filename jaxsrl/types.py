@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
 
 Params = Any  # the model's parameters as a pytree
 Metrics = dict[str, Any]  # name -> scalar; the name says the unit where there is one
@@ -147,6 +147,18 @@ class Rollouts:
         return len(self.text)
 
 
+class Mean(NamedTuple):
+    """A mean that can be taken on: those of parts of a step add up to the whole step's."""
+
+    total: float
+    over: float  # how many, or how much weight, the total is divided by
+
+
+def means(columns: Mapping[str, Shaped[np.ndarray, "N"]]) -> dict[str, Mean]:
+    """The mean of each column, over as many numbers as it has; one of none is left out."""
+    return {name: Mean(float(column.sum()), column.size) for name, column in columns.items() if column.size}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grades:
     """What a grader says of P rollouts."""
@@ -155,7 +167,11 @@ class Grades:
     action: tuple[str | None, ...]  # the action found in the completion; None if malformed
     expert: tuple[str | None, ...]  # what it was compared with
     settings: Mapping[str, Any]  # of the grader, for the log
-    metrics: Metrics = field(default_factory=dict)
+    means: Mapping[str, Mean] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> Metrics:
+        return {name: mean.total / mean.over for name, mean in self.means.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +216,9 @@ class Objective(Protocol):
         """Where, and how many; `stats` are the metrics of the step before."""
         ...
 
-    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades: ...
+    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+        """Called with whole groups: all of a refill round, or those that one of several processes grades."""
+        ...
 
     def weigh(
         self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0

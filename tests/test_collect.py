@@ -100,6 +100,48 @@ def test_refill_goes_on_until_there_is_enough_and_no_further():
 
 
 @pytest.mark.fast
+def test_a_mean_over_some_rollouts_is_theirs_in_several_rounds_too():
+    """One of four is well formed in the first round, all in the second."""
+    write = lambda refill, sample: SPREAD(refill, sample) if refill else ""
+    some = lambda refill, sample: "a" if (refill, sample) == (0, 1) else write(refill, sample)
+    found, _ = gather(some, Collect(demonstrations=2, prompts=4, max_refills=1), PAIR)
+    reward, formed = found.grades.reward, np.array([a is not None for a in found.grades.action])
+    by_all = np.mean([reward[:4][formed[:4]].mean(), reward[4:][formed[4:]].mean()])
+    assert found.metrics["reward/similarity"] == pytest.approx(reward[formed].mean()) != pytest.approx(by_all)
+    assert found.metrics["reward/malformed_share"] == pytest.approx(np.mean(~formed))
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_processes_grade_groups_of_their_own(processes, monkeypatch):
+    """Some have none; together they say what one says, through JSON and to the last bit."""
+
+    def from_each(make):
+        said = []
+        for index in range(processes):
+            monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+            said.append(json.loads(json.dumps(make())))
+        return said
+
+    def grade(self, rollouts, demonstrations):
+        seen.append(np.unique(rollouts.group).tolist())
+        return real(self, rollouts, demonstrations)
+
+    real, seen = StepSimilarity.__call__, []
+    settings = Collect(demonstrations=4)
+    alone, _ = gather(SPREAD, settings, PAIR)
+    monkeypatch.setattr(StepSimilarity, "__call__", grade)
+    monkeypatch.setattr("jaxsrl.collect.from_each", from_each)
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    found, _ = gather(SPREAD, settings, PAIR)
+    assert seen == {2: [[0, 1], [2, 3]], 3: [[0, 1], [2], [3]], 8: [[0], [1], [2], [3]]}[processes]
+    assert found.grades.reward.tolist() == alone.grades.reward.tolist()
+    assert (found.grades.action, found.grades.expert) == (alone.grades.action, alone.grades.expert)
+    assert found.metrics == pytest.approx(alone.metrics)
+    assert rollout_lines(found, "srl", 1) == rollout_lines(alone, "srl", 1)
+
+
+@pytest.mark.fast
 def test_the_reference_scores_every_rollout_where_it_stands():
     """Over a refill: a scorer that sees tokens alone gives each rollout's own tokens back, in their order."""
     write = lambda refill, sample: FLAT(refill, sample) if refill == 0 else SPREAD(refill, sample)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from jaxsrl.rewards.format import without_thoughts
-from jaxsrl.types import Demonstration, Grades, Rollouts
+from jaxsrl.types import Demonstration, Grades, Rollouts, means
 
 Extract = Literal["boxed", "hash", "last_number", "last_line", "last_action"]
 Verifier = Callable[[str, Demonstration], bool]
@@ -64,7 +64,7 @@ class FinalAnswer:
             action=found,
             expert=tuple(d.answer for d in asked),
             settings=self._settings(),
-            metrics={name: float(value.mean()) for name, value in shares.items() if value.size},
+            means=means(shares),
         )
 
     def _found(self, rollouts: Rollouts, row: int) -> str | None:

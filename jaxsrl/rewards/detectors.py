@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
 
-from jaxsrl.types import Demonstration, Grades, Reward, Rollouts
+from jaxsrl.types import Demonstration, Grades, Mean, Reward, Rollouts, means
 
 BOXED = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces within braces once, as in \frac{1}{2}
 ANSWER = re.compile(BOXED + r"|(?:final )?answer is(?!:?\s*\\boxed):?\s*((?:[^\s.,;:]|[.,](?=\d))+)", re.IGNORECASE)
@@ -41,13 +40,6 @@ def repeated_ngram_share(text: str, n: int = 4) -> float:
 MASTERED = 7 / 8  # share of a problem's rollouts that the start policy has right: accuracy there should not fall
 
 
-def lost_accuracy(
-    before: Float[np.ndarray, "M"], after: Float[np.ndarray, "M"], frozen: Bool[np.ndarray, "M"]
-) -> float | None:
-    """Mean accuracy before less that after, on the frozen set; None if it is empty."""
-    return float((np.asarray(before)[frozen] - np.asarray(after)[frozen]).mean()) if np.any(frozen) else None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """Another grader with the detectors as metrics beside its own; no reward changes.
@@ -74,23 +66,22 @@ class Watched:
             return grades
         lengths = rollouts.mask.sum(axis=1)
         short = [n < self.short_tokens and bool(self.answers(t)) for n, t in zip(lengths, rollouts.text, strict=True)]
-        expected = sum(self.count(_asked(rollouts, p, demonstrations)) for p in range(len(rollouts)))
-        found = {
-            "detect/answer_repetition_share": np.mean([repeats_answer(t, answers=self.answers) for t in rollouts.text]),
-            "detect/ngram_share": np.mean([repeated_ngram_share(t) for t in rollouts.text]),
-            "detect/short_answer_share": np.mean(short),
-        }
-        if expected:
-            found["detect/computation_ratio"] = sum(map(self.count, rollouts.text)) / expected
         profiled = [
             dict(demonstrations[d].profile or ()).get(int(after), ())
             for d, after in zip(rollouts.demonstration, rollouts.branch, strict=True)
         ]
         before = np.array([np.mean(np.asarray(rewards) >= self.right_from) if rewards else 0.0 for rewards in profiled])
-        lost = lost_accuracy(before, grades.reward >= self.right_from, before >= MASTERED)
-        if lost is not None:
-            found["detect/lost_accuracy"] = lost
-        return replace(grades, metrics={**grades.metrics, **{name: float(x) for name, x in found.items()}})
+        lost = before - (grades.reward >= self.right_from)
+        found = means({
+            "detect/answer_repetition_share": np.array([repeats_answer(x, answers=self.answers) for x in rollouts.text]),
+            "detect/ngram_share": np.array([repeated_ngram_share(x) for x in rollouts.text]),
+            "detect/short_answer_share": np.array(short),
+            "detect/lost_accuracy": lost[before >= MASTERED],
+        })  # fmt: skip
+        expected = sum(self.count(_asked(rollouts, p, demonstrations)) for p in range(len(rollouts)))
+        if expected:
+            found["detect/computation_ratio"] = Mean(sum(map(self.count, rollouts.text)), expected)
+        return replace(grades, means={**grades.means, **found})
 
 
 def _asked(rollouts: Rollouts, row: int, demonstrations: Sequence[Demonstration]) -> str:

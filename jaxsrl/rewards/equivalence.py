@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxsrl.rewards.format import Think, parse
-from jaxsrl.types import Demonstration, Grades, Rollouts
+from jaxsrl.types import Demonstration, Grades, Rollouts, means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class StepEquivalence:
         return Grades(
             reward=reward, action=action, expert=expert,
             settings={"same": name, "malformed": self.malformed, "think": self.think},
-            metrics={name: float(value.mean()) for name, value in shown.items() if value.size},
+            means=means(shown),
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from jaxsrl.rewards.format import without_thoughts
-from jaxsrl.types import Demonstration, Grades, Reward, Rollouts
+from jaxsrl.types import Demonstration, Grades, Reward, Rollouts, means
 
 Process = Callable[[str, Demonstration], Sequence[float]]  # text without thoughts -> a reward per step
 
@@ -46,8 +46,8 @@ class OutcomeAndProcess:
         process = np.array([float(f(s)) if len(s) else 0.0 for s in steps], np.float64)
         reward = self.alpha * grades.reward + (1 - self.alpha) * process
         shown = {"alpha": self.alpha, "reduce": self.reduce}
-        means = {"reward/mean": reward, "reward/outcome_mean": grades.reward, "reward/process_mean": process}
+        columns = {"reward/mean": reward, "reward/outcome_mean": grades.reward, "reward/process_mean": process}
         return replace(
             grades, reward=reward, settings={**grades.settings, "process": shown},
-            metrics={**grades.metrics, **{name: float(x.mean()) for name, x in means.items() if x.size}},
+            means={**grades.means, **means(columns)},
         )  # fmt: skip

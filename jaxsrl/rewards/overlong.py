@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsrl.types import Demonstration, Grades, Reward, Rollouts
+from jaxsrl.types import Demonstration, Grades, Reward, Rollouts, means
 
 
 def overlong_penalty(tokens: Int[np.ndarray, "P"], *, max_tokens: int, margin_tokens: int) -> Float[np.ndarray, "P"]:
@@ -52,10 +52,9 @@ class Overlong:
         if self.spare_equal:
             penalty = np.where(_differ(grades.reward, rollouts.group), penalty, 0.0)
         shown = {name: getattr(self, name) for name in ("max_tokens", "margin_tokens", "spare_equal")}
-        metrics = {"reward/overlong_mean": float(penalty.mean())} if len(penalty) else {}
         return replace(
             grades, reward=grades.reward + penalty, settings={**grades.settings, "overlong": shown},
-            metrics={**grades.metrics, **metrics},
+            means={**grades.means, **means({"reward/overlong_mean": penalty})},
         )  # fmt: skip
 
 

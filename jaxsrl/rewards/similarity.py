@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from jaxsrl.ops.similarity import LONGEST, ON_HOST, Backend, blocks, lcs_length, matched_length
 from jaxsrl.rewards.format import Think, parse
-from jaxsrl.types import Demonstration, Grades, Metrics, Rollouts
+from jaxsrl.types import Demonstration, Grades, Mean, Rollouts, means
 
 Unit = Literal["char", "word"]  # Unicode code points, or runs between white space
 Metric = Literal["ratio", "indel", "exact"]
@@ -80,7 +80,7 @@ class StepSimilarity:
             action=action,
             expert=expert,
             settings=settings,
-            metrics=_metrics(reward, formed, exact, length) | more,
+            means=_means(reward, formed, exact, length) | more,
         )
 
     def chosen_where(self) -> Where:
@@ -92,14 +92,14 @@ class StepSimilarity:
     def _needs_host(self) -> bool:
         return self.unit != "char" or self.metric == "indel" or self.backend in ON_HOST
 
-    def _score_on_host(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, Metrics]:
+    def _score_on_host(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, dict[str, Mean]]:
         """Reward and whether action and expert's are equal, of each rollout, and nothing more to log."""
         formed = np.array([a is not None for a in action], bool)
         reward = np.full(len(action), self.malformed, np.float64)
         reward[formed] = self._compare([(a, e) for a, e in zip(action, expert, strict=True) if a is not None])
         return reward, np.array([a == e for a, e in zip(action, expert, strict=True)], bool), {}
 
-    def _score_on_device(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, Metrics]:
+    def _score_on_device(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, dict[str, Mean]]:
         """The same from the token ids; texts too long for the device are scored on the host, and their share logged."""
         from jaxsrl.rewards.similarity_device import grade
 
@@ -115,7 +115,7 @@ class StepSimilarity:
         if left.size:
             some = [tuple(column[i] for i in left) for column in (action, expert)]
             reward[left], exact[left], _ = self._score_on_host(rollouts, *some)
-        return reward, exact, {"reward/on_host_share": left.size / len(action)}
+        return reward, exact, {"reward/on_host_share": Mean(left.size, len(action))}
 
     def _action(self, rollouts: Rollouts, row: int) -> str | None:
         if rollouts.truncated[row]:
@@ -221,10 +221,12 @@ def _expert_action(rollouts: Rollouts, demonstrations: Sequence[Demonstration], 
     return demonstration.actions[given].strip()
 
 
-def _metrics(reward: np.ndarray, formed: np.ndarray, exact: np.ndarray, length: np.ndarray) -> Metrics:
-    """Means over the rollouts; one over none of them is left out. Lengths are of the expert's action, in units."""
+def _means(
+    reward: np.ndarray, formed: np.ndarray, exact: np.ndarray, length: np.ndarray
+) -> dict[str, Mean]:  # fmt: skip
+    """Lengths are of the expert's action, in units."""
     long = length >= AUTOJUNK_FROM
-    found = {
+    columns = {
         "reward/mean": reward,
         "reward/similarity": reward[formed],
         "reward/malformed_share": ~formed,
@@ -232,4 +234,4 @@ def _metrics(reward: np.ndarray, formed: np.ndarray, exact: np.ndarray, length: 
         "reward/mean_expert_under_200": reward[~long],
         "reward/mean_expert_from_200": reward[long],
     }
-    return {name: float(value.mean()) for name, value in found.items() if value.size}
+    return means(columns)

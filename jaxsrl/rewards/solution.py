@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsrl.rewards.format import without_thoughts
 from jaxsrl.rewards.similarity import Unit, score_pairs
-from jaxsrl.types import Demonstration, Grades, Rollouts
+from jaxsrl.types import Demonstration, Grades, Rollouts, means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +46,5 @@ class SolutionSimilarity:
         }  # fmt: skip
         return Grades(
             reward=reward, action=found, expert=expert, settings=asdict(self) | {"order": "model, expert"},
-            metrics={name: float(value.mean()) for name, value in shown.items() if value.size},
+            means=means(shown),
         )  # fmt: skip

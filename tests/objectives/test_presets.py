@@ -115,7 +115,7 @@ def test_overlong_goldens(make_rollouts):
     lengths = np.array([16_384, 18_432, 20_480, 21_000, 10])
     penalty = overlong_penalty(lengths, max_tokens=20_480, margin_tokens=4_096)
     assert np.allclose(penalty, [0, -0.5, -1, -1, 0])
-    graded = Grades(reward=np.array([1.0, -1.0]), action=("a", "b"), expert=("a", "a"), settings={}, metrics={})
+    graded = Grades(reward=np.array([1.0, -1.0]), action=("a", "b"), expert=("a", "a"), settings={})
     grader = Overlong(grader=lambda rollouts, demonstrations: graded, max_tokens=8, margin_tokens=4)
     got = grader(make_rollouts([0, 0], [6, 3], width=50), [])
     assert np.allclose(got.reward, [0.5, -1.0]) and got.metrics["reward/overlong_mean"] == pytest.approx(-0.25)
@@ -128,7 +128,7 @@ def test_overlong_goldens(make_rollouts):
 def test_dapo_drops_groups_by_correctness_not_by_length(make_rollouts):
     """All right, of different lengths: spared the penalty, so dropped; the negative control keeps it in the loss."""
     rollouts = make_rollouts([0, 0, 1, 1], [7, 3, 7, 3], width=8)
-    graded = Grades(reward=np.array([1.0, 1, 1, -1]), action=("a",) * 4, expert=("a",) * 4, settings={}, metrics={})
+    graded = Grades(reward=np.array([1.0, 1, 1, -1]), action=("a",) * 4, expert=("a",) * 4, settings={})
     carried = {}
     for spare in (True, False):
         grader = Overlong(grader=lambda r, d: graded, max_tokens=8, margin_tokens=4, spare_equal=spare)

@@ -7,7 +7,6 @@ from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.detectors import (
     Watched,
     count_equations,
-    lost_accuracy,
     repeated_ngram_share,
     repeats_answer,
     stated_answers,
@@ -88,9 +87,6 @@ def test_detectors():
     assert count_equations("3 + 4 = 7, 2*5=10 and 1 + 2 + 3 = 6; x = 5, 7 = 7") == 3
     assert repeated_ngram_share("a b c d " * 3, n=4) == pytest.approx(3 / 9)
     assert repeated_ngram_share("a b c d e f g") == 0.0 == repeated_ngram_share("")
-    before = np.array([1, 7 / 8, 6 / 8])
-    assert lost_accuracy(before, np.array([0.5, 7 / 8, 1.0]), np.array([True, True, False])) == pytest.approx(0.25)
-    assert lost_accuracy(np.ones(3), np.zeros(3), np.zeros(3, bool)) is None
 
 
 def test_watched_metrics_stand_beside_an_unchanged_reward():
