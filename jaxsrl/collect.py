@@ -1,6 +1,6 @@
 """Prompts to rollouts to rewards to batches, for training and evaluation alike."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -132,15 +132,25 @@ def complete(
         trees, points, row_tokens=shape.prompt_tokens, row_slots=shape.slots, rows=shape.prompt_rows,
         refill=refill, offsets=offsets,
     )  # fmt: skip
-    pending = [actor.sample(params, batch, key, np.float32(temperature)) for batch in prompts]
+    calls = (actor.sample(params, batch, key, np.float32(temperature)) for batch in prompts)
     out: dict[str, list] = {name: [] for name in ("slot", "token", "logp", "length")}
-    for (token, logp, length), where in zip(fetch(pending), used, strict=True):
+    for (token, logp, length), where in zip(_fetched(calls), used, strict=True):
         for row, column, slot in where:
             values = (slot, token[row, column], logp[row, column], length[row, column])
             for name, value in zip(out, values, strict=True):
                 out[name].append(value)
     order = sorted(range(len(out["slot"])), key=lambda i: _slot_order(out["slot"][i], points))
     return _rollouts(actor, [{name: out[name][i] for name in out} for i in order], first_demonstration, first_group)
+
+
+def _fetched(calls: Iterable[Any]) -> Iterator[Any]:
+    """What calls return, on the host. The next one is on its way meanwhile, but no more: each may be the last."""
+    before = None
+    for now in calls:
+        if before is not None:
+            yield fetch(before)
+        before = now
+    yield fetch(before)
 
 
 def _slot_order(slot, points):

@@ -17,7 +17,7 @@ ROOM = 256  # bytes of the smallest message; rooms are powers of two, so that fe
 
 
 class Stopped(Exception):
-    """The run was told to stop and has saved where it stands."""
+    """The run was told to stop; once it leaves `train`, it has saved where it stands."""
 
 
 def is_first() -> bool:
@@ -55,8 +55,7 @@ def anywhere(flag: bool) -> bool:
 def from_each(make: Callable[[], T]) -> list[T]:
     """What `make` returns in each process, a JSON value, in their order.
 
-    Raises: where `make` raised, its error; elsewhere ValueError or RuntimeError with its words, so that all end with one
-      exit code.
+    Raises: where `make` raised, its error; elsewhere ValueError or RuntimeError with its words: all end with one code.
     """
     if jax.process_count() == 1:
         return [make()]

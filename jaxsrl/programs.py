@@ -17,6 +17,7 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.load import load_weights
 from jaxsrl.models.lora import frozen, init_adapters, with_adapters
 from jaxsrl.models.transformer import init_params
+from jaxsrl.processes import Stopped
 from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import check_base
@@ -34,15 +35,16 @@ class Programs:
 
     Args:
       sampler: makes what completions are drawn with; None draws from `model`.
+      stop: asked before every call of a sampler, by every process; where it is true, Stopped is raised instead.
     """
 
     def __init__(
         self, config: Config, model: ModelConfig, tokenizer: Tokenizer,
-        sampler: Callable[[Sampling], Sample] | None = None,
+        sampler: Callable[[Sampling], Sample] | None = None, stop: Callable[[], bool] = lambda: False,
     ):  # fmt: skip
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.mesh = make_mesh(config.mesh)
-        self.sampler = sampler
+        self.sampler, self.stop = sampler, stop
         self.sampler_mesh = make_mesh(config.layout_to_sample)
         self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
@@ -91,7 +93,12 @@ class Programs:
             lambda sampling: make_sampler(self.model, sampling, self.tokenizer.end, self.sampler_mesh)
         )
         program = self._once(("sample", key, self.sampler), lambda: jax.jit(make(key)))
-        sample = lambda params, prompts, *rest: program(params, place_rows(self.sampler_mesh, prompts), *rest)
+
+        def sample(params, prompts, *rest):
+            if self.stop():
+                raise Stopped
+            return program(params, place_rows(self.sampler_mesh, prompts), *rest)
+
         return Actor(
             sample=sample, tokenizer=self.tokenizer, template=self.config.template, rows=rows,
             max_new_tokens=sampling.max_new_tokens, token_bytes=self.token_bytes,

@@ -78,7 +78,8 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False) -> Path:
     """Runs or resumes a run to its end and writes its report. Returns the run folder.
 
     Args:
-      stop: asked after every step, by every process; where it is true, the step is saved and the run left.
+      stop: asked after every step and before every call of a sampler, by every process; where it is true, what is
+        complete is saved and the run left.
 
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
       it cannot be used; Stopped where `stop` said so.
@@ -99,10 +100,10 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False) -> Path:
             _write_quarantine(run, name, part)
             if warnings[name]:
                 run.progress.say(f"[{name}] {warnings[name]}")
-        programs = Programs(config, model, tokenizer)
+        programs = Programs(config, model, tokenizer, stop=stop)
         for index in range(start, len(config.stages)):
             record = run.record if run.record and run.record["index"] == index else None
-            state = run_stage(run, config, index, programs, splits[config.stages[index].name], record, stop)
+            state = run_stage(run, config, index, programs, splits[config.stages[index].name], record)
             run.progress.say(f"[{config.stages[index].name}] done: state {state_hash(state)}")
     if is_first():
         print(f"report: {write_report(folder)}")
@@ -179,12 +180,11 @@ def start_params(run: Run, config: Config, index: int, programs: Programs) -> Pa
 
 
 def run_stage(
-    run: Run, config: Config, index: int, programs: Programs, splits: Splits, record: Mapping[str, Any] | None,
-    stop: Callable[[], bool],
-) -> TrainState:  # fmt: skip
+    run: Run, config: Config, index: int, programs: Programs, splits: Splits, record: Mapping[str, Any] | None
+) -> TrainState:
     """Trains one stage to its end, from its start or from `record`.
 
-    Raises: Stopped once a step is saved after which `stop` is true.
+    Raises: Stopped once what was complete is saved when the run was told to stop.
     """
     stage = config.stages[index]
     key = jax.random.fold_in(jax.random.key(config.seed), index)
@@ -196,13 +196,14 @@ def run_stage(
     if record:
         state = run.checkpoints.restore(run.count, state)
         loop.take_up(record)
-    elif stage.steps:  # the last evaluation is that of `finish`
-        loop.validate(state)
-    while not loop.is_over(state):
-        state = loop.step(state)
-        if stop():
-            loop.leave(state)
-    loop.finish(state)
+    try:
+        loop.validate_if_owed(state)
+        while not loop.is_over(state):
+            state = loop.step(state)
+            loop.after(state)
+        loop.finish(state)
+    except Stopped:
+        loop.leave(state)
     return state
 
 
@@ -224,6 +225,10 @@ class StageLoop:
         self.started = time.monotonic()
         self.steps_before = 0
         self.fresh = True  # the first step compiles
+        self.owed = self.stage.steps > 0  # a validation of the state as it is; the last one is that of `finish`
+        self.due = False  # a checkpoint of it
+        self.saved: int | None = None  # the step of the last one
+        self.timing: dict[str, Any] = {}
 
     def _held(self, initial: Params) -> Params | None:
         if not self.stage.has_reference:
@@ -253,6 +258,7 @@ class StageLoop:
     def take_up(self, record: Mapping[str, Any]) -> None:
         self.position, self.stats, self.best = record["position"], record["stats"], record["best"]
         self.steps_before, self.executed = record["step"], record["executed"]
+        self.owed, self.saved = record["owed"], record["step"]
         self.drop_worse()
 
     def is_over(self, state: TrainState) -> bool:
@@ -262,7 +268,7 @@ class StageLoop:
         return jax.random.fold_in(address(self.config.seed, self.index, purpose), step)
 
     def step(self, state: TrainState) -> TrainState:
-        """One collection and its optimizer steps, then whatever is due: evaluation, checkpoint."""
+        """One collection and its optimizer steps; `after` does whatever is due then."""
         first = int(state.step)
         clock = [time.monotonic()]
         # Later steps say how long they take on the progress line.
@@ -279,20 +285,27 @@ class StageLoop:
             name = f"rollouts/{self.stage.name}.jsonl"
             self.run.journal.write(name, rollout_lines(collection, self.stage.name, first + 1))
         self.show(lines[-1])
-        now, stage, more = int(state.step), self.stage, not self.is_over(state)
-        if more and _due(first, now, stage.validate.every):
-            self.validate(state)
+        now, more = int(state.step), not self.is_over(state)
+        self.owed = more and _due(first, now, self.stage.validate.every)
+        self.due = more and _due(first, now, self.config.checkpoint_every)
+        seconds = dict(zip(("collect", "update"), np.diff(clock).round(4).tolist(), strict=True))
+        tokens = lines[0].get("pack/tokens", 0) / max(sum(seconds.values()), 1e-9)
+        line = {"stage": self.stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)}
+        self.timing = line | ({"reshard": reshard} if reshard else {})
+        return state
+
+    def after(self, state: TrainState) -> None:
+        """What is due after a step: evaluation, checkpoint, and its clocks. Raises: Stopped if the run was told to."""
+        clock = [time.monotonic()]
+        self.validate_if_owed(state)
         clock.append(time.monotonic())
-        if more and _due(first, now, self.config.checkpoint_every):
+        if self.due:
             self.save(state, done=False)
         clock.append(time.monotonic())
-        seconds = dict(
-            zip(("collect", "update", "evaluate", "checkpoint"), np.diff(clock).round(4).tolist(), strict=True)
-        )
-        tokens = lines[0].get("pack/tokens", 0) / max(seconds["collect"] + seconds["update"], 1e-9)
-        line = {"stage": stage.name, "step": now, "seconds": seconds, "tokens_per_second": round(tokens, 1)}
-        self.run.timing(line | ({"reshard": reshard} if reshard else {}))
-        return state
+        seconds = dict(zip(("evaluate", "checkpoint"), np.diff(clock).round(4).tolist(), strict=True))
+        self.run.timing(self.timing | {"seconds": self.timing["seconds"] | seconds})
+        if self.programs.stop():
+            raise Stopped
 
     def collect(self, state: TrainState, first: int) -> tuple[Collection, dict[str, float]]:
         """A step's material, and what sending parameters to the sampler took, where it has a layout of its own.
@@ -368,6 +381,12 @@ class StageLoop:
         if value is not None and (self.best is None or value > self.best["value"]):
             self.best = {"step": step, "value": value}
             self.run.checkpoints.save_policy(self.best_name(), state.params)
+        self.owed = False
+
+    def validate_if_owed(self, state: TrainState) -> None:
+        """A run that is told to stop in a validation makes it up when it goes on."""
+        if self.owed:
+            self.validate(state)
 
     def best_name(self) -> str:
         return f"{self.stage.name}-best-{self.best['step']:09d}"
@@ -392,7 +411,7 @@ class StageLoop:
         """Metrics and rollouts are durable before the checkpoint that knows their length is."""
         record = {
             "stage": self.stage.name, "index": self.index, "step": int(state.step), "position": self.position,
-            "stats": self.stats, "best": self.best, "executed": self.executed, "done": done,
+            "stats": self.stats, "best": self.best, "executed": self.executed, "owed": self.owed, "done": done,
             "offsets": self.run.journal.offsets(),
             "earlier_steps": {stage.name: stage.steps for stage in self.config.stages[: self.index]},
         }  # fmt: skip
@@ -400,12 +419,14 @@ class StageLoop:
         if done:  # before the save: a kill in between leaves a stage that is not done, and finds its best again
             self.drop_worse()
         saved.save((saved.latest() or 0) + 1, state, record)
+        self.saved = int(state.step)
         if done:
             saved.wait()
 
     def leave(self, state: TrainState) -> NoReturn:
-        """Saves a step in the midst of a stage; a resume goes on after it."""
-        self.save(state, done=False)
+        """Saves a state in the midst of a stage, if its step is not saved yet; a resume goes on from it."""
+        if self.saved != int(state.step):
+            self.save(state, done=False)
         self.run.checkpoints.wait()
         at = f"[{self.stage.name}] stopped at step {int(state.step)}, which is saved; the same command goes on"
         self.run.progress.say(at)

@@ -171,7 +171,7 @@ class Grades:
 
     @property
     def metrics(self) -> Metrics:
-        return {name: mean.total / mean.over for name, mean in self.means.items()}
+        return {name: mean.total / mean.over for name, mean in sorted(self.means.items())}
 
 
 @dataclass(frozen=True, kw_only=True)

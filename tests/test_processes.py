@@ -97,9 +97,9 @@ def lines(folder: Path) -> list[dict]:
 
 def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
     config, cache = replace(load(CONFIG), runs=str(tmp_path)), tmp_path_factory.mktemp("programs")
-    with pytest.raises(Stopped, match="stopped at step 1"):
-        train(replace(config, mesh=Layout(fsdp=8)), lambda: True)
     folder = tmp_path / "many"
+    with pytest.raises(Stopped, match="stopped at step 1"):
+        train(replace(config, mesh=Layout(fsdp=8)), lambda: bool(lines(folder)))
 
     with Launch(tmp_path, cache) as two:
         two.wait_for("sft", 3)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxsrl.__main__ import main
 from jaxsrl.commands.doctor import run_state
 from jaxsrl.config.overrides import ConfigError, load, override
+from jaxsrl.processes import Stopped
 from jaxsrl.train import StageLoop, train
 
 TINY = Path(__file__).parent / "tiny_config.py"
@@ -119,6 +121,19 @@ def starts(folder: Path) -> list[tuple[str, int]]:
     logs = sorted((folder / "logs").glob("attempt_*"), key=lambda path: int(path.name[8:]))[1:]
     found = [re.search(r"resuming .* at stage (\w+), step (\d+)", (log / "log.txt").read_text()) for log in logs]
     return [(m[1], int(m[2])) if m else None for m in found]
+
+
+def test_a_run_that_is_told_to_stop_goes_on_where_it_was(unbroken, tmp_path):
+    """At any of the moments in which it asks: between steps, and in whatever samples."""
+    inside, chance = set(), random.Random(0)
+    for _ in range(60):
+        try:
+            folder = train(tiny(tmp_path), lambda: chance.random() < 0.3)
+            break
+        except Stopped as stopped:
+            inside |= {frame.name for frame in traceback.extract_tb(stopped.__context__.__traceback__)}
+    assert_same(folder, unbroken)
+    assert {"after", "collect", "validate_if_owed", "finish"} <= inside
 
 
 @pytest.mark.parametrize(

@@ -125,9 +125,9 @@ def _speaks_of_peers(text: str) -> bool:
 
 @contextmanager
 def told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yields a question that all processes ask after every step: has any of them been sent SIGTERM?
+    """Yields a question that all processes ask together: has any of them been sent SIGTERM?
 
-    The first SIGTERM lets the step end; a second one ends the process at once.
+    The first SIGTERM lets the work under way end; a second one ends the process at once.
     """
     told = threading.Event()
 

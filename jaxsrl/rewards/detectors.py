@@ -72,8 +72,9 @@ class Watched:
         ]
         before = np.array([np.mean(np.asarray(rewards) >= self.right_from) if rewards else 0.0 for rewards in profiled])
         lost = before - (grades.reward >= self.right_from)
+        repeats = [repeats_answer(text, answers=self.answers) for text in rollouts.text]
         found = means({
-            "detect/answer_repetition_share": np.array([repeats_answer(x, answers=self.answers) for x in rollouts.text]),
+            "detect/answer_repetition_share": np.array(repeats),
             "detect/ngram_share": np.array([repeated_ngram_share(x) for x in rollouts.text]),
             "detect/short_answer_share": np.array(short),
             "detect/lost_accuracy": lost[before >= MASTERED],
