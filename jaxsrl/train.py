@@ -78,7 +78,7 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False) -> Path:
     """Runs or resumes a run to its end and writes its report. Returns the run folder.
 
     Args:
-      stop: asked after every step and before every call of a sampler, by every process; where it is true, what is
+      stop: asked before every step and every call of a sampler, by every process; where it is true, what is
         complete is saved and the run left.
 
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
@@ -268,7 +268,12 @@ class StageLoop:
         return jax.random.fold_in(address(self.config.seed, self.index, purpose), step)
 
     def step(self, state: TrainState) -> TrainState:
-        """One collection and its optimizer steps; `after` does whatever is due then."""
+        """One collection and its optimizer steps; `after` does whatever is due then.
+
+        Raises: Stopped, and nothing has changed, if the run is told to before the optimizer steps.
+        """
+        if self.programs.stop():
+            raise Stopped
         first = int(state.step)
         clock = [time.monotonic()]
         # Later steps say how long they take on the progress line.
@@ -295,7 +300,7 @@ class StageLoop:
         return state
 
     def after(self, state: TrainState) -> None:
-        """What is due after a step: evaluation, checkpoint, and its clocks. Raises: Stopped if the run was told to."""
+        """What is due after a step: evaluation, checkpoint, and its clocks."""
         clock = [time.monotonic()]
         self.validate_if_owed(state)
         clock.append(time.monotonic())
@@ -304,8 +309,6 @@ class StageLoop:
         clock.append(time.monotonic())
         seconds = dict(zip(("evaluate", "checkpoint"), np.diff(clock).round(4).tolist(), strict=True))
         self.run.timing(self.timing | {"seconds": self.timing["seconds"] | seconds})
-        if self.programs.stop():
-            raise Stopped
 
     def collect(self, state: TrainState, first: int) -> tuple[Collection, dict[str, float]]:
         """A step's material, and what sending parameters to the sampler took, where it has a layout of its own.

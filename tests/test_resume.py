@@ -133,7 +133,7 @@ def test_a_run_that_is_told_to_stop_goes_on_where_it_was(unbroken, tmp_path):
         except Stopped as stopped:
             inside |= {frame.name for frame in traceback.extract_tb(stopped.__context__.__traceback__)}
     assert_same(folder, unbroken)
-    assert {"after", "collect", "validate_if_owed", "finish"} <= inside
+    assert {"step", "collect", "validate_if_owed", "finish"} <= inside
 
 
 @pytest.mark.parametrize(
