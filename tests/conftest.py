@@ -64,6 +64,16 @@ def x64():
         yield
 
 
+@pytest.fixture(scope="module")
+def quick():
+    """Compiled without optimizations. The module's models have sizes of their own: no other test may find its programs
+    compiled like that.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def shared_programs():
     """Runs in this process share what they compile, so that a tiny run takes about a second but for the first."""

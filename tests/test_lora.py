@@ -33,27 +33,12 @@ from jaxsrl.programs import first_ancestor, first_params
 from jaxsrl.runs import RunError
 from jaxsrl.sharding import Layout, make_mesh, state_sharding
 from jaxsrl.train import train
-from jaxsrl.types import Grades
+from tests.coin import coin
 
-pytestmark = pytest.mark.usefixtures("shared_programs")
+pytestmark = pytest.mark.usefixtures("quick", "shared_programs")
 TINY = Path(__file__).parent / "tiny_config.py"
 SET = ("lora.rank=3", "lora.alpha=6", "checkpoint_every=1", "model.width=16")  # a width of its own: see `quick`
 SHORT = ("stages.sft.steps=2", "stages.srl.steps=2", "stages.rlvr.steps=2")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Compiled without optimizations; no other test has a model of these sizes, and may find its programs compiled."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def coin(rollouts, demonstrations):
-    """A reward that half of everything gets, so that every group is learned from however bad the policy is."""
-    nothing = (None,) * len(rollouts)
-    reward = (np.where(rollouts.mask, rollouts.token, 0).sum(axis=1) % 2).astype(float)
-    return Grades(reward=reward, action=nothing, expert=nothing, settings={})
 
 
 def config(runs, *assignments):

@@ -13,25 +13,10 @@ from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.programs import Programs
 from jaxsrl.sharding import Layout, make_mesh, state_sharding, to_device, to_host
 from jaxsrl.train import StageLoop, train
-from jaxsrl.types import Grades
+from tests.coin import coin
 
 TINY = Path(__file__).parent / "tiny_config.py"
-pytestmark = pytest.mark.usefixtures("shared_programs")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Compiled without optimizations; no other test has a model of this width, and may find its programs compiled."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def coin(rollouts, demonstrations):
-    """A reward that half of everything gets, so that every group is learned from."""
-    nothing = (None,) * len(rollouts)
-    reward = (np.where(rollouts.mask, rollouts.token, 0).sum(axis=1) % 2).astype(float)
-    return Grades(reward=reward, action=nothing, expert=nothing, settings={})
+pytestmark = pytest.mark.usefixtures("quick", "shared_programs")
 
 
 def config(runs, name, policy, *assignments):

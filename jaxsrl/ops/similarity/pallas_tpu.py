@@ -202,87 +202,6 @@ def _down(equal, rows, columns, popular, blocks, *, planes: int, unroll: int, in
     """
     count, words, *tile = equal.shape
     block = count // blocks.shape[0]
-    over_words = partial(_over_words, words, unroll)
-
-    def kernel(live, _source, equal, rows, columns, *refs):
-        bits = refs[0] if popular is not None else None
-        size_out, end_out, longest_out, lengths, mark, carry = refs[-6:]
-        zero, none = jnp.zeros(tile, I32), jnp.zeros(tile, U32)
-        t = pl.program_id(0)
-
-        def forget(w, _):
-            for p in range(planes):
-                lengths[p, w] = none
-            mark[w] = none
-
-        @pl.when(t == 0)
-        def _():
-            for k in range(5):
-                carry[k] = zero
-            over_words(forget, None)
-
-        def row(r, state):
-            best, at, column, prolonged, longest = state
-            top, bottom = _unpack(rows[r])
-            left, right = _unpack(columns[r])
-            i = block * t + r
-            start = (top == i) & (bottom > top)
-            best = jnp.where(start, 0, best)
-            at = jnp.where(start, top - 1, at)  # the empty block before the rectangle; what prolongs it is difflib's
-            column = jnp.where(start, left - 1, column)  # block where nothing but popular elements match
-            prolonged = jnp.where(start, 0, prolonged)
-            fresh = at == i - 1  # the mark starts below the block
-            wanted = best + 1
-            digits = [jnp.where(wanted >> p & 1 == 1, U32(EVERY), U32(0)) for p in range(planes)]
-
-            def word(w, state):
-                before, marked, first, found, sliding = state
-                bounds = _below(right - 32 * w) & ~_below(left - 32 * w)
-                every = equal[r, w] & bounds
-                searched = every & ~bits[w] if bits is not None else every
-                carried = matching = searched
-                shifted_out = []
-                for p in range(planes):
-                    old = lengths[p, w]
-                    shifted = old << 1 | before[p] >> 31
-                    shifted_out.append(old)
-                    new = (shifted ^ carried) & searched
-                    carried = shifted & carried
-                    lengths[p, w] = new
-                    matching = matching & ~(new ^ digits[p])
-                here = (first < 0) & (matching != 0)
-                first = jnp.where(here, w, first)
-                found = jnp.where(here, matching, found)
-                if bits is not None:
-                    old = mark[w]
-                    slid = jnp.where(fresh, _bit(column + 1 - 32 * w), old << 1 | marked >> 31) & every
-                    mark[w] = slid
-                    marked, sliding = old, sliding | slid
-                return shifted_out, marked, first, found, sliding
-
-            state = ([none] * planes, none, jnp.full(tile, -1, I32), none, none)
-            _, _, first, found, sliding = over_words(word, state)
-            hit = first >= 0
-            prolonged = jnp.where(hit, 0, prolonged + (sliding != 0).astype(I32))
-            best = jnp.where(hit, wanted, best)
-            at = jnp.where(hit, i, at)
-            column = jnp.where(hit, 32 * first + _lowest(found), column)
-            size_out[r] = best << 16 | prolonged
-            end_out[r] = at + 1 << 16 | column + 1
-            return best, at, column, prolonged, jnp.maximum(longest, best)
-
-        @pl.when(live[t] > 0)
-        def _():
-            state = lax.fori_loop(0, block, row, tuple(carry[k] for k in range(5)))
-            for k in range(5):
-                carry[k] = state[k]
-
-        @pl.when(live[t] == 0)
-        def _():
-            over_words(forget, None)
-
-        longest_out[...] = carry[4]
-
     flat = lambda source: pl.BlockSpec((block, *tile), source)
     kept = lambda t, live, source: (source[t], 0, 0)
     specs = [pl.BlockSpec((block, words, *tile), lambda t, live, source: (source[t], 0, 0, 0)), flat(kept), flat(kept)]
@@ -292,7 +211,7 @@ def _down(equal, rows, columns, popular, blocks, *, planes: int, unroll: int, in
         operands.append(popular)
     out = jax.ShapeDtypeStruct((count, *tile), I32)
     return pl.pallas_call(
-        kernel,
+        partial(_down_kernel, planes=planes, unroll=unroll),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
             grid=(count // block,),
@@ -312,6 +231,101 @@ def _down(equal, rows, columns, popular, blocks, *, planes: int, unroll: int, in
         interpret=interpret,
         name="similarity_down",
     )(*_streamed(blocks), *operands)
+
+
+def _down_kernel(live, _source, equal, rows, columns, *refs, planes: int, unroll: int):
+    """A block of rows. `refs` begin with the bits of popular elements, if there are any."""
+    bits = refs[0] if len(refs) > 6 else None
+    size_out, end_out, longest_out, lengths, mark, carry = refs[-6:]
+    block, words, *tile = equal.shape
+    over_words = partial(_over_words, words, unroll)
+    zero, none = jnp.zeros(tile, I32), jnp.zeros(tile, U32)
+    t = pl.program_id(0)
+
+    def forget(w, _):
+        for p in range(planes):
+            lengths[p, w] = none
+        mark[w] = none
+
+    @pl.when(t == 0)
+    def _():
+        for k in range(5):
+            carry[k] = zero
+        over_words(forget, None)
+
+    def row(r, state):
+        top, bottom = _unpack(rows[r])
+        left, right = _unpack(columns[r])
+        i = block * t + r
+        best, at, column, prolonged, longest = _entered(i, top, bottom, left, state)
+        wanted = best + 1
+        digits = [jnp.where(wanted >> p & 1 == 1, U32(EVERY), U32(0)) for p in range(planes)]
+        fresh = at == i - 1  # the mark starts below the block
+        word = partial(_down_word, equal, bits, lengths, mark, r, left, right, digits, fresh, column)
+        state = ([none] * planes, none, jnp.full(tile, -1, I32), none, none)
+        _, _, first, found, sliding = over_words(word, state)
+        hit = first >= 0
+        prolonged = jnp.where(hit, 0, prolonged + (sliding != 0).astype(I32))
+        best = jnp.where(hit, wanted, best)
+        at = jnp.where(hit, i, at)
+        column = jnp.where(hit, 32 * first + _lowest(found), column)
+        size_out[r] = best << 16 | prolonged
+        end_out[r] = at + 1 << 16 | column + 1
+        return best, at, column, prolonged, jnp.maximum(longest, best)
+
+    @pl.when(live[t] > 0)
+    def _():
+        state = lax.fori_loop(0, block, row, tuple(carry[k] for k in range(5)))
+        for k in range(5):
+            carry[k] = state[k]
+
+    @pl.when(live[t] == 0)
+    def _():
+        over_words(forget, None)
+
+    longest_out[...] = carry[4]
+
+
+def _entered(i, top, bottom, left, state):
+    """The state before row i, whose rectangle may begin there."""
+    best, at, column, prolonged, longest = state
+    start = (top == i) & (bottom > top)
+    best = jnp.where(start, 0, best)
+    at = jnp.where(start, top - 1, at)  # the empty block before the rectangle; what prolongs it is difflib's
+    column = jnp.where(start, left - 1, column)  # block where nothing but popular elements match
+    prolonged = jnp.where(start, 0, prolonged)
+    return best, at, column, prolonged, longest
+
+
+def _down_word(equal, bits, lengths, mark, r, left, right, digits, fresh, column, w, state):
+    """Word w of row r: its runs grow, and the mark slides.
+
+    `digits` are those of the length that is looked for. The state is what the word before shifts in (of each plane, of
+    the mark), the first word with such a length and where in it, and whether the mark has anywhere to go.
+    """
+    before, marked, first, found, sliding = state
+    bounds = _below(right - 32 * w) & ~_below(left - 32 * w)
+    every = equal[r, w] & bounds
+    searched = every & ~bits[w] if bits is not None else every
+    carried = matching = searched
+    shifted_out = []
+    for p, digit in enumerate(digits):
+        old = lengths[p, w]
+        shifted = old << 1 | before[p] >> 31
+        shifted_out.append(old)
+        new = (shifted ^ carried) & searched
+        carried = shifted & carried
+        lengths[p, w] = new
+        matching = matching & ~(new ^ digit)
+    here = (first < 0) & (matching != 0)
+    first = jnp.where(here, w, first)
+    found = jnp.where(here, matching, found)
+    if bits is not None:
+        old = mark[w]
+        slid = jnp.where(fresh, _bit(column + 1 - 32 * w), old << 1 | marked >> 31) & every
+        mark[w] = slid
+        marked, sliding = old, sliding | slid
+    return shifted_out, marked, first, found, sliding
 
 
 def _up(equal, rows, columns, size, end, popular, blocks, *, unroll: int, interpret: bool):
