@@ -44,47 +44,81 @@ def load(path: str | Path) -> Config:
     return made
 
 
+@dataclasses.dataclass
+class _Change:
+    """What is asked of a field: a new value, changes of its own fields, or these after that."""
+
+    key: str = ""
+    text: str | None = None
+    inner: dict[str, "_Change"] = dataclasses.field(default_factory=dict)
+
+    def assignments(self) -> Iterator[tuple[str, str]]:
+        if self.text is not None:
+            yield self.key, self.text
+        for change in self.inner.values():
+            yield from change.assignments()
+
+
 def override(config: Any, assignments: Iterable[str]) -> Any:
-    """The config with `a.b=c` applied, one after the other. A stage is addressed by its name: `stages.srl.steps=10`.
+    """The config with `a.b=c` applied; of two for one key the later counts. All are applied before anything is checked.
+
+    A stage is addressed by its name: `stages.srl.steps=10`.
 
     Raises: ConfigError naming key, value and the nearest valid key.
     """
+    whole = _Change()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set {assignment!r}: write key=value")
-        try:
-            config = _replace(config, key.split("."), text, key)
-        except KeyError:
-            raise _unknown(config, key, text) from None
-        except ConfigError:
-            raise
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"--set {key}={text}: {error}") from error
-    return config
+        change = whole
+        for part in key.split("."):
+            change = change.inner.setdefault(part, _Change())
+        change.key, change.text, change.inner = key, text, {}
+    return _changed(config, whole, config) if whole.inner else config
 
 
-def _replace(value: Any, parts: list[str], text: str, key: str) -> Any:
-    """`value` with the field at `parts` replaced; every level is rebuilt, so every check runs again."""
-    name, rest = parts[0], parts[1:]
+def _changed(value: Any, change: _Change, config: Any) -> Any:
+    """`value` with some of its fields or items changed; it is built once, so its checks see them all."""
+    nested = dataclasses.is_dataclass(value) or isinstance(value, tuple)
+    for name, inner in change.inner.items():
+        if not nested or name not in _names(value):
+            raise _unknown(config, *next(inner.assignments()))
     if isinstance(value, tuple):
-        names = _names(value)
-        if name not in names:
-            raise KeyError(name)
-        at = names.index(name)
-        if not rest:
-            raise ConfigError(f"--set {key}={text}: is a whole {type(value[at]).__name__}; set one of its fields")
-        return (*value[:at], _replace(value[at], rest, text, key), *value[at + 1 :])
-    if not dataclasses.is_dataclass(value) or name not in _names(value):
-        raise KeyError(name)
-    old = _field(value, name) if rest else getattr(value, name)
-    new = _replace(old, rest, text, key) if rest else coerce(text, typing.get_type_hints(type(value))[name], old)
-    return dataclasses.replace(value, **{name: new})
+        items = dict(zip(_names(value), value, strict=True))
+        for name, inner in change.inner.items():
+            if inner.text is not None:
+                kind = type(items[name]).__name__
+                raise ConfigError(f"--set {inner.key}={inner.text}: is a whole {kind}; set one of its fields")
+            items[name] = _changed(items[name], inner, config)
+        return tuple(items.values())
+    fields = {name: _new(value, name, inner, config) for name, inner in change.inner.items()}
+    try:
+        return dataclasses.replace(value, **fields)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        given = " ".join(f"--set {key}={text}" for key, text in change.assignments())
+        raise ConfigError(f"{given}: {error}") from error
+
+
+def _new(value: Any, name: str, change: _Change, config: Any) -> Any:
+    """What a field becomes."""
+    found = getattr(value, name)
+    if change.text is not None:
+        try:
+            found = coerce(change.text, typing.get_type_hints(type(value))[name], found)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"--set {change.key}={change.text}: {error}") from error
+    return _changed(_begun(value, name, found), change, config) if change.inner else found
 
 
 def _field(value: Any, name: str) -> Any:
     """A field; where it is None and its metadata say what it `begins_with`, that: its fields may be set at once."""
-    found = getattr(value, name)
+    return _begun(value, name, getattr(value, name))
+
+
+def _begun(value: Any, name: str, found: Any) -> Any:
     kind = type(value).__dataclass_fields__[name].metadata.get("begins_with")
     return kind() if found is None and kind is not None else found
 

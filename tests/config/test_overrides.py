@@ -131,6 +131,27 @@ def test_setting_a_field_of_what_is_off_switches_it_on():
         override(config, ["stages.srl.rows.tokens=4"])
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_only_valid_together_is_set_in_any_order(order):
+    """Rows must divide among devices: neither change alone leads from one pair that fits to the other."""
+    fits = override(load(TINY), ["mesh.data=2", "rows.evaluate_rows=2"])
+    changes = ["mesh.data=3", "rows.tokens=96", "rows.rows=3", "rows.prompt_rows=3", "rows.evaluate_rows=3"][::order]
+    made = override(fits, changes)
+    assert (made.mesh.data, made.rows.rows, made.rows.evaluate_rows) == (3, 3, 3)
+    with pytest.raises(ConfigError, match="--set mesh.data=3: .* must be a multiple of 3"):
+        override(fits, ["mesh.data=3"])
+    with pytest.raises(ConfigError) as caught:
+        override(fits, ["mesh.data=3", "rows.rows=4"])
+    assert "--set mesh.data=3 --set rows.rows=4: " in str(caught.value)
+
+
+def test_of_two_changes_the_later_counts():
+    off, on = "lora=None", "lora.rank=4"
+    assert override(load(TINY), [on, off]).lora is None
+    assert override(load(TINY), [off, on]).lora == LoRA(rank=4)
+    assert override(load(TINY), ["lora.alpha=3", on, "lora.rank=5"]).lora == LoRA(rank=5, alpha=3.0)
+
+
 @pytest.mark.parametrize("wrong, nearest", [
     ("stages.srl.lr", "stages.srl.optimizer.lr"),
     ("stages.srl.optimzer.lr", "stages.srl.optimizer.lr"),
