@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 AXES = ("dcn", "data", "fsdp", "tensor")
@@ -64,8 +65,13 @@ class Layout:
                 raise ValueError(f"mesh.{name} must be >= 1, got {value}")
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Sizes of `AXES`."""
+        return self.dcn, self.data, self.fsdp, self.tensor
+
+    @property
     def size(self) -> int:
-        return self.data * self.fsdp * self.tensor * self.dcn
+        return math.prod(self.shape)
 
     @property
     def row_parts(self) -> int:
@@ -75,15 +81,61 @@ class Layout:
 def make_mesh(layout: Layout, devices: list[jax.Device] | None = None) -> jax.sharding.Mesh | None:
     """The mesh of the first `layout.size` devices; None for one device, whose programs have no partitioning at all.
 
-    Raises: ValueError if there are fewer devices.
+    Every process sees the same mesh: JAX lists all devices in each, in one order.
+    Raises: ValueError if there are fewer devices, or `arrange` cannot lay them out.
     """
     if layout.size == 1:
         return None
     devices = devices or jax.devices()
     if len(devices) < layout.size:
         raise ValueError(f"the mesh {layout} needs {layout.size} devices, there are {len(devices)}")
-    shape = (layout.dcn, layout.data, layout.fsdp, layout.tensor)
-    return jax.sharding.Mesh(np.array(devices[: layout.size]).reshape(shape), AXES)
+    return jax.sharding.Mesh(arrange(layout, devices[: layout.size]), AXES)
+
+
+def relayout(mesh: jax.sharding.Mesh | None, layout: Layout) -> jax.sharding.Mesh | None:
+    """Another mesh of the same devices in the same order, as one program must have them that uses both meshes."""
+    return None if mesh is None else jax.sharding.Mesh(mesh.devices.reshape(layout.shape), AXES)
+
+
+def arrange(layout: Layout, devices: list[jax.Device]) -> np.ndarray:
+    """Devices [dcn data fsdp tensor], all of them: as listed, but TPUs so that a mesh axis runs along their torus.
+
+    A slice of TPUs is one or more whole indices of `dcn`.
+    Raises: ValueError if slices do not divide `dcn`, are not equally large, or one's devices are no block of its torus.
+    """
+    if devices[0].platform != "tpu":
+        return np.array(devices).reshape(layout.shape)
+    slices: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        slices.setdefault(getattr(device, "slice_index", 0), []).append(device)
+    if layout.dcn % len(slices):
+        raise ValueError(f"these devices are {len(slices)} slices: mesh.dcn must be a multiple of it, got {layout.dcn}")
+    each = (layout.dcn // len(slices), *layout.shape[1:])
+    return np.concatenate([_on_torus(each, slices[index]) for index in sorted(slices)])
+
+
+def _on_torus(shape: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
+    """TPUs of one slice: in JAX's arrangement for the shape, or as listed where neighbours are nearer.
+
+    JAX lays few devices in one ring (8 of v5e and v6e), and where a mesh folds a ring its outer axes run diagonally.
+    """
+    places = np.array([(*device.coords, device.core_on_chip) for device in devices])
+    box = tuple(int(size) for size in places.max(0) - places.min(0) + 1)
+    if len(devices) != math.prod(shape):
+        raise ValueError(f"a mesh of {shape} takes {math.prod(shape)} TPUs of each slice, one has {len(devices)}")
+    if len(devices) != math.prod(box):
+        raise ValueError(
+            f"{len(devices)} TPUs are no block of their torus, but some of one of {box[:3]}: set mesh.dcn, data, fsdp "
+            "and tensor so that they take all devices, or a number that fills a block (4 or 8, the first hosts)"
+        )
+    listed = np.array(devices).reshape(shape)
+    return min(mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), listed, key=_steps)
+
+
+def _steps(devices: np.ndarray) -> int:
+    """On the torus, between all neighbours on all mesh axes."""
+    places = np.array([device.coords for device in devices.flat]).reshape(*devices.shape, -1)
+    return sum(int(np.abs(np.diff(places, axis=axis)).sum()) for axis in range(devices.ndim))
 
 
 def platform(mesh: jax.sharding.Mesh | None) -> str:
