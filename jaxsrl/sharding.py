@@ -5,7 +5,9 @@ Arrays are placed by `NamedSharding` and `jit` partitions the programs; kernels 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -14,6 +16,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 AXES = ("dcn", "data", "fsdp", "tensor")
+
+Rules = Mapping[str, tuple[str, ...]]
 
 # Logical axis -> mesh axes. Rows of a batch are cut over everything that holds copies or parts of the parameters.
 RULES: dict[str, tuple[str, ...]] = {
@@ -143,19 +147,23 @@ def platform(mesh: jax.sharding.Mesh | None) -> str:
     return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
-def spec(mesh: jax.sharding.Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
+def spec(
+    mesh: jax.sharding.Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...], rules: Rules = RULES
+) -> PartitionSpec:
     """The rules applied to an array; an axis that its devices do not divide stays whole."""
     parts = []
     for size, axis in zip(shape, axes, strict=True):
-        names = RULES[axis] if axis else ()
+        names = rules[axis] if axis else ()
         parts.append(names if names and size % math.prod(mesh.shape[n] for n in names) == 0 else None)
     return PartitionSpec(*parts)
 
 
-def parameter_spec(mesh: jax.sharding.Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> PartitionSpec:
+def parameter_spec(
+    mesh: jax.sharding.Mesh, path: tuple[Any, ...], shape: tuple[int, ...], rules: Rules = RULES
+) -> PartitionSpec:
     """Of a parameter, or of what an optimizer keeps for one, by the names on its path."""
     axes = parameter_axes(path)
-    return PartitionSpec() if axes is None else spec(mesh, shape, axes)
+    return PartitionSpec() if axes is None else spec(mesh, shape, axes, rules)
 
 
 def parameter_axes(path: tuple[Any, ...]) -> tuple[str | None, ...] | None:
@@ -164,9 +172,9 @@ def parameter_axes(path: tuple[Any, ...]) -> tuple[str | None, ...] | None:
     return PARAMETERS.get("/".join(names[names.index("layers") :] if "layers" in names else names[-1:]))
 
 
-def state_sharding(mesh: jax.sharding.Mesh, tree: Any) -> Any:
+def state_sharding(mesh: jax.sharding.Mesh, tree: Any, rules: Rules = RULES) -> Any:
     """Where every leaf of a state, of parameters or of gradients lies."""
-    of = lambda path, x: NamedSharding(mesh, parameter_spec(mesh, path, x.shape))
+    of = lambda path, x: NamedSharding(mesh, parameter_spec(mesh, path, x.shape, rules))
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
@@ -199,9 +207,38 @@ def make_reshard(source: jax.sharding.Mesh, target: jax.sharding.Mesh, dtype: An
 
     def reshard(params):
         # Held where they lie until they are narrow: else they might be sent first.
-        return constrain_state(target, constrain_state(source, jax.tree_util.tree_map_with_path(narrow, params)))
+        params = constrain_state(source, jax.tree_util.tree_map_with_path(narrow, params))
+        for mesh, rules in _ways(source, target):
+            params = constrain_state(mesh, params, rules)
+        return constrain_state(target, params)
 
     return jax.jit(reshard)
+
+
+def _ways(source: jax.sharding.Mesh, target: jax.sharding.Mesh) -> list[tuple[jax.sharding.Mesh, Rules]]:
+    """Places of parameters between those of two meshes, one after another; compilers asked for all at once gather all.
+
+    On a mesh so fine that the axes of both are products of its axes: first what of the target's tensor axis holds
+    copies is cut, then the rest of it is exchanged for parts of the width; that the width is gathered is left.
+    None where there is no such mesh (2 x 3 and 3 x 2 devices).
+    """
+    strides = lambda mesh: {axis: math.prod(mesh.devices.shape[i + 1 :]) for i, axis in enumerate(AXES)}
+    cuts = sorted({*strides(source).values(), *strides(target).values(), source.size})
+    if any(more % less for less, more in pairwise(cuts)):
+        return []
+    finer = {f"{less}": more // less for less, more in reversed(list(pairwise(cuts)))}
+    mesh = jax.sharding.Mesh(source.devices.reshape(*finer.values()), tuple(finer))
+
+    def part(of: jax.sharding.Mesh, axis: str) -> tuple[str, ...]:
+        least = strides(of)[axis]
+        return tuple(name for name in finer if least <= int(name) < least * of.shape[axis])
+
+    def rules(width: tuple[str, ...], tensor: tuple[str, ...]) -> Rules:
+        return {axis: width if "fsdp" in names else tensor for axis, names in RULES.items() if axis != "rows"}
+
+    width, tensor = part(source, "fsdp"), part(target, "tensor")
+    without = lambda axes, others: tuple(axis for axis in axes if axis not in others)
+    return [(mesh, rules(width, without(tensor, width))), (mesh, rules(without(width, tensor), tensor))]
 
 
 def reshard_bytes(params: Any, target: jax.sharding.Mesh, dtype: Any) -> int:
@@ -232,9 +269,9 @@ def placed_shapes(mesh: jax.sharding.Mesh | None, shapes: Any) -> Any:
     return jax.tree.map(placed, shapes, state_sharding(mesh, shapes))
 
 
-def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
+def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any, rules: Rules = RULES) -> Any:
     """The same values, laid out as parameters are."""
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, state_sharding(mesh, tree))
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, state_sharding(mesh, tree, rules))
 
 
 def constrain(mesh: jax.sharding.Mesh | None, x: jax.Array, *axes: str | None) -> jax.Array:
