@@ -220,11 +220,11 @@ def _ways(source: jax.sharding.Mesh, target: jax.sharding.Mesh) -> list[tuple[ja
 
     On a mesh so fine that the axes of both are products of its axes: first what of the target's tensor axis holds
     copies is cut, then the rest of it is exchanged for parts of the width; that the width is gathered is left.
-    None where there is no such mesh (2 x 3 and 3 x 2 devices).
+    None where there is no such mesh (2 x 3 and 3 x 2 devices), or the target cuts the width as well.
     """
     strides = lambda mesh: {axis: math.prod(mesh.devices.shape[i + 1 :]) for i, axis in enumerate(AXES)}
     cuts = sorted({*strides(source).values(), *strides(target).values(), source.size})
-    if any(more % less for less, more in pairwise(cuts)):
+    if target.shape["fsdp"] > 1 or any(more % less for less, more in pairwise(cuts)):
         return []
     finer = {f"{less}": more // less for less, more in reversed(list(pairwise(cuts)))}
     mesh = jax.sharding.Mesh(source.devices.reshape(*finer.values()), tuple(finer))

@@ -276,6 +276,7 @@ MOVES = [
     (Layout(data=4, fsdp=2), Layout(data=2, tensor=4), 1),
     (Layout(dcn=2, fsdp=2, tensor=2), Layout(data=4, tensor=2), 1),
     (Layout(fsdp=4, tensor=2), Layout(data=2, tensor=4), 1.4),
+    (Layout(tensor=8), Layout(fsdp=8), 1),
 ]
 
 
