@@ -121,7 +121,7 @@ def arrange(layout: Layout, devices: list[jax.Device]) -> np.ndarray:
 def _on_torus(shape: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
     """TPUs of one slice: in JAX's arrangement for the shape, or as listed where neighbours are nearer.
 
-    JAX lays few devices in one ring (8 of v5e and v6e), and where a mesh folds a ring its outer axes run diagonally.
+    JAX lays few devices (4 or 8 of v5e and v6e) in one ring, and where a mesh folds it outer axes run diagonally.
     """
     places = np.array([(*device.coords, device.core_on_chip) for device in devices])
     box = tuple(int(size) for size in places.max(0) - places.min(0) + 1)
