@@ -7,9 +7,9 @@ largest variance of a demonstration, rewarded for an action that does what the e
 reward at all of them.
 
 Takes:  21 minutes on two CPU cores that other work shared
-Expect: 100 held-out problems, greedy, exact action after the expert's: the profiled base 0.953 (0.930 to 0.973), `pivot`
-        0.987 (0.973 to 0.997) after 723 thousand executed tokens, `every` 1.000 (0.963 to 1) after 1,121 thousand. The
-        base knows these problems too well for the choice of branch points to show.
+Expect: 100 held-out problems, greedy, exact action after the expert's: the profiled base 0.953 (0.930 to 0.973),
+        `pivot` 0.987 (0.973 to 0.997) after 723 thousand executed tokens, `every` 1.000 (0.963 to 1) after 1,121
+        thousand. The base knows these problems too well for the choice of branch points to show.
         (one seed, intervals over problems, measured 2026-11-21, commit e970dfb)
 """
 

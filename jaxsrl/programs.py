@@ -21,7 +21,7 @@ from jaxsrl.processes import Stopped
 from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.runs import check_base
-from jaxsrl.sharding import make_mesh, make_reshard, place_rows, place_state, reshard_bytes, state_sharding
+from jaxsrl.sharding import make_mesh, make_reshard, place_rows, place_state, relayout, reshard_bytes, state_sharding
 from jaxsrl.types import Params
 from jaxsrl.update import make_gradient, make_loss, make_scorer, make_train_step, on_base, optimizer
 
@@ -45,7 +45,7 @@ class Programs:
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.mesh = make_mesh(config.mesh)
         self.sampler, self.stop = sampler, stop
-        self.sampler_mesh = make_mesh(config.layout_to_sample)
+        self.sampler_mesh = relayout(self.mesh, config.layout_to_sample)
         self.token_bytes = token_bytes(tokenizer, config.template)
         self._made: dict[Any, Any] = {}
         self._base: tuple[int, Params] | None = None  # and the number of the stage that it is the start of

@@ -5,14 +5,19 @@ Arrays are placed by `NamedSharding` and `jit` partitions the programs; kernels 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 AXES = ("dcn", "data", "fsdp", "tensor")
+
+Rules = Mapping[str, tuple[str, ...]]
 
 # Logical axis -> mesh axes. Rows of a batch are cut over everything that holds copies or parts of the parameters.
 RULES: dict[str, tuple[str, ...]] = {
@@ -64,8 +69,13 @@ class Layout:
                 raise ValueError(f"mesh.{name} must be >= 1, got {value}")
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Sizes of `AXES`."""
+        return self.dcn, self.data, self.fsdp, self.tensor
+
+    @property
     def size(self) -> int:
-        return self.data * self.fsdp * self.tensor * self.dcn
+        return math.prod(self.shape)
 
     @property
     def row_parts(self) -> int:
@@ -75,15 +85,61 @@ class Layout:
 def make_mesh(layout: Layout, devices: list[jax.Device] | None = None) -> jax.sharding.Mesh | None:
     """The mesh of the first `layout.size` devices; None for one device, whose programs have no partitioning at all.
 
-    Raises: ValueError if there are fewer devices.
+    Every process sees the same mesh: JAX lists all devices in each, in one order.
+    Raises: ValueError if there are fewer devices, or `arrange` cannot lay them out.
     """
     if layout.size == 1:
         return None
     devices = devices or jax.devices()
     if len(devices) < layout.size:
         raise ValueError(f"the mesh {layout} needs {layout.size} devices, there are {len(devices)}")
-    shape = (layout.dcn, layout.data, layout.fsdp, layout.tensor)
-    return jax.sharding.Mesh(np.array(devices[: layout.size]).reshape(shape), AXES)
+    return jax.sharding.Mesh(arrange(layout, devices[: layout.size]), AXES)
+
+
+def relayout(mesh: jax.sharding.Mesh | None, layout: Layout) -> jax.sharding.Mesh | None:
+    """Another mesh of the same devices in the same order, as one program must have them that uses both meshes."""
+    return None if mesh is None else jax.sharding.Mesh(mesh.devices.reshape(layout.shape), AXES)
+
+
+def arrange(layout: Layout, devices: list[jax.Device]) -> np.ndarray:
+    """Devices [dcn data fsdp tensor], all of them: as listed, but TPUs so that a mesh axis runs along their torus.
+
+    A slice of TPUs is one or more whole indices of `dcn`.
+    Raises: ValueError if slices do not divide `dcn`, are not equally large, or one's devices are no block of its torus.
+    """
+    if devices[0].platform != "tpu":
+        return np.array(devices).reshape(layout.shape)
+    slices: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        slices.setdefault(getattr(device, "slice_index", 0), []).append(device)
+    if layout.dcn % len(slices):
+        raise ValueError(f"these devices are {len(slices)} slices: mesh.dcn must be a multiple of it, got {layout.dcn}")
+    each = (layout.dcn // len(slices), *layout.shape[1:])
+    return np.concatenate([_on_torus(each, slices[index]) for index in sorted(slices)])
+
+
+def _on_torus(shape: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
+    """TPUs of one slice: in JAX's arrangement for the shape, or as listed where neighbours are nearer.
+
+    JAX lays few devices (4 or 8 of v5e and v6e) in one ring, and where a mesh folds it outer axes run diagonally.
+    """
+    places = np.array([(*device.coords, device.core_on_chip) for device in devices])
+    box = tuple(int(size) for size in places.max(0) - places.min(0) + 1)
+    if len(devices) != math.prod(shape):
+        raise ValueError(f"a mesh of {shape} takes {math.prod(shape)} TPUs of each slice, one has {len(devices)}")
+    if len(devices) != math.prod(box):
+        raise ValueError(
+            f"{len(devices)} TPUs are no block of their torus, but some of one of {box[:3]}: set mesh.dcn, data, fsdp "
+            "and tensor so that they take all devices, or a number that fills a block (4 or 8, the first hosts)"
+        )
+    listed = np.array(devices).reshape(shape)
+    return min(mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), listed, key=_steps)
+
+
+def _steps(devices: np.ndarray) -> int:
+    """On the torus, between all neighbours on all mesh axes."""
+    places = np.array([device.coords for device in devices.flat]).reshape(*devices.shape, -1)
+    return sum(int(np.abs(np.diff(places, axis=axis)).sum()) for axis in range(devices.ndim))
 
 
 def platform(mesh: jax.sharding.Mesh | None) -> str:
@@ -91,19 +147,23 @@ def platform(mesh: jax.sharding.Mesh | None) -> str:
     return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
-def spec(mesh: jax.sharding.Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
+def spec(
+    mesh: jax.sharding.Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...], rules: Rules = RULES
+) -> PartitionSpec:
     """The rules applied to an array; an axis that its devices do not divide stays whole."""
     parts = []
     for size, axis in zip(shape, axes, strict=True):
-        names = RULES[axis] if axis else ()
+        names = rules[axis] if axis else ()
         parts.append(names if names and size % math.prod(mesh.shape[n] for n in names) == 0 else None)
     return PartitionSpec(*parts)
 
 
-def parameter_spec(mesh: jax.sharding.Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> PartitionSpec:
+def parameter_spec(
+    mesh: jax.sharding.Mesh, path: tuple[Any, ...], shape: tuple[int, ...], rules: Rules = RULES
+) -> PartitionSpec:
     """Of a parameter, or of what an optimizer keeps for one, by the names on its path."""
     axes = parameter_axes(path)
-    return PartitionSpec() if axes is None else spec(mesh, shape, axes)
+    return PartitionSpec() if axes is None else spec(mesh, shape, axes, rules)
 
 
 def parameter_axes(path: tuple[Any, ...]) -> tuple[str | None, ...] | None:
@@ -112,9 +172,9 @@ def parameter_axes(path: tuple[Any, ...]) -> tuple[str | None, ...] | None:
     return PARAMETERS.get("/".join(names[names.index("layers") :] if "layers" in names else names[-1:]))
 
 
-def state_sharding(mesh: jax.sharding.Mesh, tree: Any) -> Any:
+def state_sharding(mesh: jax.sharding.Mesh, tree: Any, rules: Rules = RULES) -> Any:
     """Where every leaf of a state, of parameters or of gradients lies."""
-    of = lambda path, x: NamedSharding(mesh, parameter_spec(mesh, path, x.shape))
+    of = lambda path, x: NamedSharding(mesh, parameter_spec(mesh, path, x.shape, rules))
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
@@ -147,9 +207,38 @@ def make_reshard(source: jax.sharding.Mesh, target: jax.sharding.Mesh, dtype: An
 
     def reshard(params):
         # Held where they lie until they are narrow: else they might be sent first.
-        return constrain_state(target, constrain_state(source, jax.tree_util.tree_map_with_path(narrow, params)))
+        params = constrain_state(source, jax.tree_util.tree_map_with_path(narrow, params))
+        for mesh, rules in _ways(source, target):
+            params = constrain_state(mesh, params, rules)
+        return constrain_state(target, params)
 
     return jax.jit(reshard)
+
+
+def _ways(source: jax.sharding.Mesh, target: jax.sharding.Mesh) -> list[tuple[jax.sharding.Mesh, Rules]]:
+    """Places of parameters between those of two meshes, one after another; compilers asked for all at once gather all.
+
+    On a mesh so fine that the axes of both are products of its axes: first what of the target's tensor axis holds
+    copies is cut, then the rest of it is exchanged for parts of the width; that the width is gathered is left.
+    None where there is no such mesh (2 x 3 and 3 x 2 devices), or the target cuts the width as well.
+    """
+    strides = lambda mesh: {axis: math.prod(mesh.devices.shape[i + 1 :]) for i, axis in enumerate(AXES)}
+    cuts = sorted({*strides(source).values(), *strides(target).values(), source.size})
+    if target.shape["fsdp"] > 1 or any(more % less for less, more in pairwise(cuts)):
+        return []
+    finer = {f"{less}": more // less for less, more in reversed(list(pairwise(cuts)))}
+    mesh = jax.sharding.Mesh(source.devices.reshape(*finer.values()), tuple(finer))
+
+    def part(of: jax.sharding.Mesh, axis: str) -> tuple[str, ...]:
+        least = strides(of)[axis]
+        return tuple(name for name in finer if least <= int(name) < least * of.shape[axis])
+
+    def rules(width: tuple[str, ...], tensor: tuple[str, ...]) -> Rules:
+        return {axis: width if "fsdp" in names else tensor for axis, names in RULES.items() if axis != "rows"}
+
+    width, tensor = part(source, "fsdp"), part(target, "tensor")
+    without = lambda axes, others: tuple(axis for axis in axes if axis not in others)
+    return [(mesh, rules(width, without(tensor, width))), (mesh, rules(without(width, tensor), tensor))]
 
 
 def reshard_bytes(params: Any, target: jax.sharding.Mesh, dtype: Any) -> int:
@@ -180,9 +269,9 @@ def placed_shapes(mesh: jax.sharding.Mesh | None, shapes: Any) -> Any:
     return jax.tree.map(placed, shapes, state_sharding(mesh, shapes))
 
 
-def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
+def constrain_state(mesh: jax.sharding.Mesh | None, tree: Any, rules: Rules = RULES) -> Any:
     """The same values, laid out as parameters are."""
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, state_sharding(mesh, tree))
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, state_sharding(mesh, tree, rules))
 
 
 def constrain(mesh: jax.sharding.Mesh | None, x: jax.Array, *axes: str | None) -> jax.Array:

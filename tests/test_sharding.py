@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsrl import update
+from jaxsrl import sharding, update
 from jaxsrl.clusters.collectives import collectives
 from jaxsrl.clusters.formula import CPU, decoder_bytes, head_bytes
 from jaxsrl.config.overrides import load, override
@@ -30,6 +30,8 @@ from jaxsrl.sharding import (
     make_mesh,
     make_reshard,
     place_rows,
+    placed_shapes,
+    relayout,
     reshard_bytes,
     state_sharding,
 )
@@ -37,7 +39,8 @@ from jaxsrl.train import train
 from jaxsrl.types import Batch, Prompts
 from jaxsrl.update import make_gradient, make_loss
 
-LAYOUTS = [Layout(data=8), Layout(data=2, fsdp=4), Layout(fsdp=2, tensor=4), Layout(dcn=2, fsdp=2, tensor=2)]
+LAYOUTS = [Layout(data=8), Layout(data=2, fsdp=4), Layout(fsdp=2, tensor=4), Layout(data=2, fsdp=2, tensor=2)]
+SLICES = Layout(dcn=2, fsdp=2, tensor=2)
 MODEL = ModelConfig(
     vocab=64, width=64, layers=2, heads=8, kv_heads=4, head_width=16, mlp_width=128, qk_norm=True, remat="full"
 )  # fmt: skip
@@ -150,7 +153,7 @@ def alone():
         return params, gradients_on(Layout(), params)[1]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", [*LAYOUTS, SLICES], ids=str)
 def test_gradients_are_those_of_one_device(layout, alone):
     """SFT, SRL and RLVR, averaged in every way."""
     with jax.enable_x64(True):
@@ -208,43 +211,54 @@ def prompts():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", [LAYOUTS[0], LAYOUTS[3]], ids=str)
-def test_samples_are_those_of_one_device(layout):
-    params, settings = init_params(MODEL, jax.random.key(0)), Sampling(max_new_tokens=12)
-    outs = []
-    for mesh in (None, make_mesh(layout)):
-        sample = jax.jit(make_sampler(MODEL, settings, 0, mesh))
-        held = params if mesh is None else jax.device_put(params, state_sharding(mesh, params))
-        outs.append(jax.device_get(sample(held, place_rows(mesh, prompts()), jax.random.key(1), np.float32(0.8))))
-    np.testing.assert_array_equal(outs[0][0], outs[1][0])
-    np.testing.assert_allclose(outs[0][1], outs[1][1], atol=1e-5)
-    np.testing.assert_array_equal(outs[0][2], outs[1][2])
+def samples(mesh, params):
+    """(tokens, their log-probs, how they end) of parameters that lie on a mesh, and the collectives they cost."""
+    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), 0, mesh))
+    given = params, place_rows(mesh, prompts()), jax.random.key(1), np.float32(0.8)
+    compiled = sample.lower(*given).compile()
+    return jax.device_get(compiled(*given)), mesh and collectives(compiled.as_text(), mesh.size, 11)
 
 
-def test_a_sampler_with_a_layout_of_its_own():
-    """Parameters cut by fsdp are sent to where sampling gathers none of them; tokens are those of one device."""
-    learner, sampler = make_mesh(Layout(data=2, fsdp=4)), make_mesh(Layout(data=2, tensor=4))
+@pytest.fixture(scope="module")
+def sampled_alone():
     params = init_params(MODEL, jax.random.key(0))
+    return params, samples(None, params)[0]
+
+
+def check_samples(got, want):
+    np.testing.assert_array_equal(got[0], want[0])
+    np.testing.assert_allclose(got[1], want[1], atol=1e-5)
+    np.testing.assert_array_equal(got[2], want[2])
+
+
+@pytest.mark.parametrize("layout", [LAYOUTS[0], SLICES], ids=str)
+def test_samples_are_those_of_one_device(layout, sampled_alone):
+    params, want = sampled_alone
+    mesh = make_mesh(layout)
+    check_samples(samples(mesh, jax.device_put(params, state_sharding(mesh, params)))[0], want)
+
+
+def test_a_sampler_with_a_layout_of_its_own(sampled_alone):
+    """Parameters cut by fsdp are sent to where sampling gathers none of them; tokens are those of one device."""
+    params, want = sampled_alone
+    learner = make_mesh(Layout(data=2, fsdp=4))
+    sampler = relayout(learner, Layout(data=2, tensor=4))
     held = jax.device_put(params, state_sharding(learner, params))
     sent = make_reshard(learner, sampler, "float32")(held)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(sent), jax.device_get(params))
     where = state_sharding(sampler, params)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), sent, where)))
-    want = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), 0, None))
-    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), 0, sampler))
-    one = want(params, prompts(), jax.random.key(1), np.float32(0.8))
-    compiled = sample.lower(sent, place_rows(sampler, prompts()), jax.random.key(1), np.float32(0.8)).compile()
-    got = compiled(sent, place_rows(sampler, prompts()), jax.random.key(1), np.float32(0.8))
-    np.testing.assert_array_equal(got[0], one[0])
-    np.testing.assert_allclose(got[1], one[1], atol=1e-5)
+    got, cost = samples(sampler, sent)
+    check_samples(got, want)
     # Twelve tokens send less than gathering parameters for one of them would.
-    gathered = sum(c.bytes for c in collectives(compiled.as_text(), 8, 11) if c.kind != "all-reduce")
+    gathered = sum(c.bytes for c in cost if c.kind != "all-reduce")
     assert gathered < 4 * sum(x.size for x in jax.tree.leaves(params["layers"])) / 10
 
 
 def test_what_a_reshard_moves():
     """Matrices lie in quarters of their width and are to lie in halves of their heads: half of a half is there."""
-    learner, sampler = make_mesh(Layout(data=2, fsdp=4)), make_mesh(Layout(data=4, tensor=2))
+    learner = make_mesh(Layout(data=2, fsdp=4))
+    sampler = relayout(learner, Layout(data=4, tensor=2))
     params = init_params(MODEL, jax.random.key(0))
     held = jax.device_put(params, state_sharding(learner, params))
     matrices = sum(x.size for x in jax.tree.leaves(params) if x.size > 1000)
@@ -252,6 +266,49 @@ def test_what_a_reshard_moves():
     assert reshard_bytes(held, learner, "bfloat16") == 0
     sent = make_reshard(learner, sampler, "bfloat16")(held)
     assert sent["embedding"].dtype == "bfloat16" and sent["final_norm"].dtype == "float32"
+
+
+# Learner, sampler, bytes received in parts of the least: more only where both cut heads, and in another order.
+MOVES = [
+    (Layout(fsdp=8), Layout(data=2, tensor=4), 1),
+    (Layout(fsdp=8), Layout(tensor=8), 1),
+    (Layout(data=2, fsdp=4), Layout(data=4, tensor=2), 1),
+    (Layout(data=4, fsdp=2), Layout(data=2, tensor=4), 1),
+    (Layout(dcn=2, fsdp=2, tensor=2), Layout(data=4, tensor=2), 1),
+    (Layout(fsdp=4, tensor=2), Layout(data=2, tensor=4), 1.4),
+    (Layout(tensor=8), Layout(fsdp=8), 1),
+]
+
+
+def received(learner, sampler, params):
+    """(bytes, the least) of a reshard from one layout to another."""
+    source = make_mesh(learner)
+    target, placed = relayout(source, sampler), placed_shapes(source, params)
+    text = make_reshard(source, target, "float32").lower(placed).compile().as_text()
+    return sum(c.bytes for c in collectives(text, source.size)), reshard_bytes(placed, target, "float32")
+
+
+def test_a_reshard_receives_what_it_must(monkeypatch):
+    params = jax.eval_shape(lambda: init_params(replace(MODEL, kv_heads=8), jax.random.key(0)))
+    for learner, sampler, share in MOVES:
+        found, least = received(learner, sampler, params)
+        assert found == pytest.approx(share * least, rel=0.02), (learner, sampler)
+    # A control: compilers left to themselves gather all that they hold parts of.
+    monkeypatch.setattr(sharding, "_ways", lambda source, target: [])
+    found, least = received(*MOVES[0][:2], params)
+    assert found > 3 * least
+
+
+def test_a_reshard_between_layouts_that_cross():
+    """2 x 3 and 3 x 2 devices are parts of no finer mesh: compilers are left to themselves."""
+    source = make_mesh(Layout(data=2, fsdp=3))
+    target = relayout(source, Layout(data=3, tensor=2))
+    params = init_params(replace(MODEL, width=48), jax.random.key(0))
+    held = jax.device_put(params, state_sharding(source, params))
+    sent = make_reshard(source, target, "float32")(held)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(sent), jax.device_get(params))
+    where = state_sharding(target, params)
+    assert all(jax.tree.leaves(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), sent, where)))
 
 
 def test_a_whole_run_on_a_mesh(tmp_path):

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -24,7 +23,7 @@ from jaxsrl.models.config import ModelConfig, parameter_count
 from jaxsrl.models.transformer import init_params
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import AXES, RULES, Layout, make_reshard, state_sharding
+from jaxsrl.sharding import AXES, RULES, Layout, arrange, make_reshard, relayout, state_sharding
 from jaxsrl.types import Batch, Objective, Prompts
 from jaxsrl.update import AdamW, has_reference, init_state, make_apply, make_gradient, make_loss, optimizer
 
@@ -121,7 +120,10 @@ def plan(
       `Plan.check` raises.
     """
     devices = _devices(slices)
-    mesh, device = _mesh(layout, slices, devices), devices[0].device_kind
+    for each in (layout, sampler_layout or layout):
+        _check_use(each, slices, devices)
+    # A mesh of one device too, for it names the platform.
+    mesh, device = Mesh(arrange(layout, devices), AXES), devices[0].device_kind
     if device not in HBM:
         raise ValueError(f"the memory of a {device!r} is not in ahead.HBM; there are: {', '.join(HBM)}")
     tx, temperature = optimizer(settings, 1), jax.ShapeDtypeStruct((), jnp.float32)
@@ -147,7 +149,7 @@ def plan(
     ]
     sampled, there, resident = state.params, mesh, beside
     if sampler_layout is not None:
-        there, resident = _mesh(sampler_layout, slices, devices), beside + params
+        there, resident = relayout(mesh, sampler_layout), beside + params
         reshard = make_reshard(mesh, there, model.dtype)
         programs.append(compiled("reshard", reshard, (state.params,), beside))
         sampled = jax.eval_shape(reshard, state.params)
@@ -167,15 +169,12 @@ def _devices(slices: Slices) -> list[jax.Device]:
     return topologies.get_topology_desc(platform="tpu", topology_name=slices.topology, **more).devices
 
 
-def _mesh(layout: Layout, slices: Slices, devices: list[jax.Device]) -> Mesh:
-    """The layout's mesh over all devices of the slices; a mesh for one device too, for it names the platform."""
+def _check_use(layout: Layout, slices: Slices, devices: list[jax.Device]) -> None:
     if layout.size != len(devices) or layout.dcn % slices.count:
         raise ValueError(
             f"{slices.count} x {slices.topology} are {len(devices)} devices in {slices.count} slices: the mesh "
             f"{layout} of {layout.size} must use them all, and mesh.dcn must be a multiple of the slices"
         )
-    shape = (layout.dcn, layout.data, layout.fsdp, layout.tensor)
-    return Mesh(np.array(devices).reshape(shape), AXES)
 
 
 def _placed(tree: Any, sharding: Any) -> Any:

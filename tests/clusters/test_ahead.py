@@ -19,7 +19,7 @@ CASES = [
     ("qwen2.5-0.5b", V5P, Layout(data=2, fsdp=4), Layout(data=8)),
     ("qwen2.5-0.5b", TWO, Layout(dcn=2, fsdp=16), Layout(dcn=2, data=16)),
     ("qwen3-8b", V5E, Layout(fsdp=4, tensor=4), Layout(data=4, tensor=4)),
-    ("qwen3-8b", V5P, Layout(fsdp=8), Layout(tensor=8)),
+    ("qwen3-8b", V5P, Layout(fsdp=8), Layout(data=2, tensor=4)),
     ("qwen3-8b", TWO, Layout(dcn=2, fsdp=4, tensor=4), Layout(dcn=2, data=4, tensor=4)),
 ]
 NAMES = [f"{model} {slices.count}x{slices.topology}" for model, slices, *_ in CASES]
@@ -48,7 +48,8 @@ def test_it_fits(model, slices, layout, sampler):
     assert apply.peak_bytes < 1.05 * found.state_bytes  # in place
     assert any(c.kind in ("all-gather", "collective-permute") for c in gradient.collectives)
     sent = 2 * parameter_count(preset(model)) / sampler.tensor
-    assert 0 < sum(c.bytes for c in reshard.collectives) < 1.1 * sent
+    # What a device lacks of its part and no more: it holds a share of all widths.
+    assert sum(c.bytes for c in reshard.collectives) == pytest.approx(sent * (1 - 1 / layout.fsdp), rel=0.01)
     # Sampling 256 tokens gathers less than the parameters once.
     assert sum(c.bytes for c in sample.collectives if c.kind != "all-reduce") < sent
 
