@@ -1,10 +1,12 @@
 """Weights out of a run, and a check of weights that came from elsewhere."""
 
 import shutil
+import zlib
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -101,35 +103,41 @@ def check_weights(folder: Path, reference: Path, tolerance: float) -> str:
     """Compares logits with those of another implementation, in float32.
 
     Args:
-      reference: NPZ with `ids` [B T] int32 and `logits` [B T V] float32.
+      reference: NPZ with `ids` [B T] int32, `logits` [B T V] float32, and where rows are padded, `mask` [B T], 0 or
+        False at padding, on either side; there logits are not compared.
       tolerance: on the largest error, as a share of the largest logit.
     Raises: WeightsError if the reference does not fit; RunError if the error is above the tolerance.
     """
     config = replace(read_config(folder), dtype="float32")
-    ids, want = _reference(reference, config)
+    ids, want, real = _reference(reference, config)
     params = load_weights(folder, config)
-    zero = jnp.zeros(ids.shape, jnp.int32)
     position = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32)[None], ids.shape)
+    enter, leave = (jnp.asarray(np.where(real, at, -1), jnp.int32) for at in (0, 1))
     with jax.default_matmul_precision("highest"):
-        hidden = jax.jit(partial(forward, config))(params, jnp.asarray(ids), position, zero, zero + 1)
+        hidden = jax.jit(partial(forward, config))(params, jnp.asarray(ids), position, enter, leave)
         made = np.asarray(jax.jit(jnp.matmul)(hidden, head_matrix(config, params)))
-    error, scale = float(np.abs(made - want).max()), float(np.abs(want).max())
+    error, scale = float(np.abs(made - want)[real].max()), float(np.abs(want[real]).max())
     said = f"max abs error {error:.3g}, scale {scale:.3g}, error / scale {error / scale:.3g}, tolerance {tolerance:g}"
     if not error <= tolerance * scale:
         raise RunError(f"{folder} does not give the logits of {reference}: {said}")
     return said
 
 
-def _reference(path: Path, config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+def _reference(path: Path, config: ModelConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ids, logits, and where they are no padding."""
     try:
         with np.load(path, allow_pickle=False) as file:
             ids, logits = file["ids"].astype(np.int32), file["logits"].astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
+            real = file["mask"].astype(bool) if "mask" in file else np.ones(ids.shape, bool)
+    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error, MemoryError) as error:
         raise WeightsError(f"{path} is no NPZ file with ids [B T] and logits [B T V]: {error}") from error
-    if ids.ndim != 2 or logits.shape != (*ids.shape, config.vocab):
+    if ids.ndim != 2 or logits.shape != (*ids.shape, config.vocab) or real.shape != ids.shape:
         raise WeightsError(
-            f"{path}: ids {ids.shape} and logits {logits.shape} do not fit a vocabulary of {config.vocab}"
+            f"{path}: ids {ids.shape}, logits {logits.shape} and mask {real.shape} do not fit each other and a "
+            f"vocabulary of {config.vocab}"
         )
-    if ids.size == 0 or ids.min() < 0 or ids.max() >= config.vocab:
-        raise WeightsError(f"{path}: ids must be in 0..{config.vocab - 1}")
-    return ids, logits
+    if not real.any() or ids.min() < 0 or ids.max() >= config.vocab:
+        raise WeightsError(f"{path}: ids must be in 0..{config.vocab - 1}, and some of them no padding")
+    if not np.isfinite(logits[real]).all() or not logits[real].any():
+        raise WeightsError(f"{path}: logits must be finite, and not all of them 0")
+    return ids, logits, real

@@ -27,8 +27,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 4096},
     "gemma3_text": {
         "rope_theta": 1_000_000.0, "rope_local_base_freq": 10_000.0, "tie_word_embeddings": True, "head_dim": 256,
-        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
-        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6, "vocab_size": 262_208,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "hidden_activation": "gelu_pytorch_tanh",
     },
 }  # fmt: skip
 EVERYWHERE = {"rope_theta": 10_000.0, "tie_word_embeddings": False, "hidden_act": "silu", "rms_norm_eps": 1e-6}
@@ -38,6 +38,7 @@ MUST_BE_OFF = (
     "quantization_config", "num_experts", "num_local_experts",
 )  # fmt: skip
 MOST_LAYERS = 1024
+MOST_BYTES = 20_000_000  # of JSON: parsed, it takes ten times the room; files of these families have a fiftieth of it
 
 
 class WeightsError(ValueError):
@@ -58,11 +59,14 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises: WeightsError if there is no such file or it holds no JSON object."""
+    """Raises: WeightsError if there is no such file in its folder or it holds no JSON object."""
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist; a checkpoint folder has config.json and *.safetensors")
+    check_own(path)
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        raise WeightsError(f"{path} is no file, or larger than {MOST_BYTES:,} bytes")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"{path} does not exist; a checkpoint folder has config.json and *.safetensors") from None
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
     if not isinstance(found, dict):
@@ -70,14 +74,50 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def check_own(path: Path) -> None:
+    """Raises: WeightsError if a file of a checkpoint is a link that leaves the checkpoint's folder.
+
+    In a cache of downloads, `snapshots/REVISION/NAME` are links to `blobs/HASH` beside `snapshots`: these are followed.
+    """
+    home, real = path.parent.resolve(), path.resolve()
+    places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    if real.parent not in places:
+        raise WeightsError(
+            f"{path} is a link to {real}, outside of its folder, and is not followed; "
+            "`cp -rL` copies a folder with the files that its links name"
+        )
+
+
+def is_multimodal(found: Mapping[str, Any]) -> bool:
+    """Gemma 3 from 4B on is published with a vision tower around the text model."""
+    return found.get("model_type") == "gemma3"
+
+
+def text_part(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `config.json` of the text model, where one of images and text was published; else what was given.
+
+    Raises: ValueError if there is none in it.
+    """
+    if not is_multimodal(found):
+        return found
+    inner = found.get("text_config")
+    if not isinstance(inner, dict) or inner.get("model_type", "gemma3_text") != "gemma3_text":
+        raise ValueError("text_config must be an object of model_type gemma3_text")
+    tokens = {key: found[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in found}
+    outer = {key: found[key] for key in MUST_BE_OFF if found.get(key)}
+    return {"model_type": "gemma3_text"} | inner | tokens | outer
+
+
 def model_config(found: Mapping[str, Any]) -> ModelConfig:
     """Raises: ValueError naming the key."""
+    found = text_part(found)
     family = found.get("model_type")
-    if family not in DEFAULTS:
-        raise ValueError(f"model_type={family!r} is none of {', '.join(DEFAULTS)}")
+    if family not in CLASSES:
+        raise ValueError(f"model_type={family!r} is none of {', '.join(CLASSES)}, gemma3")
     for key in MUST_BE_OFF:
         if found.get(key):
             raise ValueError(f"{key}={str(found[key])[:50]} is not supported")
+    _check_rotated(found)
     given = EVERYWHERE | DEFAULTS[family]
     given |= {key: value for key, value in found.items() if value is not None or key == "sliding_window"}
     gemma = family == "gemma3_text"
@@ -122,20 +162,35 @@ def _flag(given: Mapping[str, Any], key: str) -> bool:
     return given[key]
 
 
+def _check_rotated(found: Mapping[str, Any]) -> None:
+    """Raises: ValueError if only a part of each head is rotated."""
+    places = [found, found.get("rope_scaling"), found.get("rope_parameters")]
+    places += places[-1].values() if isinstance(places[-1], dict) else []
+    for said in places:
+        if isinstance(said, dict) and said.get("partial_rotary_factor") not in (None, 1):
+            raise ValueError(f"partial_rotary_factor={str(said['partial_rotary_factor'])[:50]} is not supported")
+
+
 def _rope(family: str, given: Mapping[str, Any]) -> tuple[float, Scaling | None, float | None]:
     """(base, stretch, base of windowed layers), from either of the two ways in which files say it."""
-    both = given.get("rope_parameters")
+    both, older = given.get("rope_parameters"), _scaling(given.get("rope_scaling"), given)
     if not isinstance(both, dict):
         local = _number(given, "rope_local_base_freq") if family == "gemma3_text" else None
-        return _number(given, "rope_theta"), _scaling(given.get("rope_scaling"), given), local
-    if family != "gemma3_text":
-        return _number(given | both, "rope_theta"), _scaling(both, given), None
-    whole, local = both.get("full_attention"), both.get("sliding_attention")
-    if not isinstance(whole, dict) or not isinstance(local, dict):
-        raise ValueError("rope_parameters must have full_attention and sliding_attention")
-    if _scaling(local, given) is not None:
-        raise ValueError("rope_parameters.sliding_attention must not be stretched")
-    return _number(given | whole, "rope_theta"), _scaling(whole, given), _number(local, "rope_theta")
+        return _number(given, "rope_theta"), older, local
+    if family == "gemma3_text":
+        whole, local = both.get("full_attention"), both.get("sliding_attention")
+        if not isinstance(whole, dict) or not isinstance(local, dict):
+            raise ValueError("rope_parameters must have full_attention and sliding_attention")
+        if _scaling(local, given) is not None:
+            raise ValueError("rope_parameters.sliding_attention must not be stretched")
+        base = _number(local, "rope_theta")
+    else:
+        whole, base = both, None
+    scaling = _scaling(whole, given)
+    if given.get("rope_scaling") and older != scaling:
+        # Readers do not agree on which of the two counts.
+        raise ValueError("rope_scaling and rope_parameters say different things; remove one of them")
+    return _number(given | whole, "rope_theta"), scaling, base
 
 
 def _scaling(said: Any, given: Mapping[str, Any]) -> Scaling | None:
@@ -143,11 +198,14 @@ def _scaling(said: Any, given: Mapping[str, Any]) -> Scaling | None:
         return None
     if not isinstance(said, dict):
         raise ValueError(f"rope_scaling must be an object, got {str(said)[:50]!r}")
-    kind = said.get("rope_type", said.get("type"))
+    kind = said.get("rope_type", said.get("type")) or ("default" if said.keys() <= {"rope_theta"} else None)
 
     def length() -> int:
         own = "original_max_position_embeddings"
-        return _whole(said, own) if own in said else _whole(given, "max_position_embeddings")
+        places = [where for where in (said, given) if where.get(own) is not None]
+        if len(places) == 2 and said[own] != given[own]:
+            raise ValueError(f"{own} is said twice: {str(said[own])[:50]} and {str(given[own])[:50]}")
+        return _whole(places[0], own) if places else _whole(given, "max_position_embeddings")
 
     match kind:
         case "default":
@@ -182,7 +240,7 @@ def _windows(family: str, given: Mapping[str, Any], layers: int) -> tuple[int | 
         everywhere = [i for i in range(layers) if (i + 1) % every == 0]
     elif kinds is None and family in ("qwen2", "qwen3"):
         everywhere = list(range(min(_whole(given, "max_window_layers", least=0), layers)))
-    elif kinds is None or family == "mistral":
+    elif kinds is None:
         everywhere = []
     elif isinstance(kinds, list) and len(kinds) == layers and set(kinds) <= {"full_attention", "sliding_attention"}:
         everywhere = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
@@ -206,18 +264,22 @@ def published_config(config: ModelConfig, length: int) -> dict[str, Any]:
         "rms_norm_eps": c.rms_epsilon, "rope_theta": c.rope_base, "rope_scaling": _said(c.rope_scaling),
         "tie_word_embeddings": c.tied, "attention_dropout": 0.0,
     }  # fmt: skip
+    whole = range(c.layers) if c.window is None else c.global_layers
+    kinds = {"layer_types": ["full_attention" if i in whole else "sliding_attention" for i in range(c.layers)]}
     if family == "gemma3_text":
-        kinds = ["full_attention" if i in c.global_layers else "sliding_attention" for i in range(c.layers)]
-        return out | {
-            "hidden_activation": "gelu_pytorch_tanh", "rope_local_base_freq": c.local_rope_base,
-            "query_pre_attn_scalar": _plain(c.query_scalar or c.head_width), "sliding_window": c.window,
-            "layer_types": kinds,
+        # Without a window the family's own sizes of it stay unused.
+        return out | kinds | {
+            "hidden_activation": "gelu_pytorch_tanh", "rope_local_base_freq": c.local_rope_base or 10_000.0,
+            "query_pre_attn_scalar": _plain(c.query_scalar or c.head_width), "sliding_window": c.window or 4096,
         }  # fmt: skip
-    out["hidden_act"] = "silu"
+    out |= {"hidden_act": "silu", "sliding_window": c.window}
     if family in ("qwen2", "qwen3"):
-        # These families window the layers from a number on.
+        # These families window the layers from a number on, unless each is named.
         out |= {"use_sliding_window": c.window is not None, "max_window_layers": len(c.global_layers)}
-    return out if family == "llama" else out | {"sliding_window": c.window}
+    from_a_number_on = tuple(whole) == tuple(range(len(whole))) and (family != "mistral" or not whole)
+    if family == "llama":
+        del out["sliding_window"]
+    return out if c.window is None or from_a_number_on else out | kinds
 
 
 def _plain(number: float) -> float | int:
@@ -227,20 +289,19 @@ def _plain(number: float) -> float | int:
 
 def _family(config: ModelConfig) -> str:
     c = config
-    gemma = (c.norm_offset, c.post_norms, c.scale_embedding, c.activation == "gelu_tanh", c.local_rope_base is not None)
-    first = c.global_layers == tuple(range(len(c.global_layers)))
-    square = c.heads * c.head_width == c.width
-    if all(gemma) and c.qk_norm and not c.qkv_bias and c.window:
+    gemma = (c.norm_offset, c.post_norms, c.scale_embedding, c.activation == "gelu_tanh")
+    if all(gemma) and c.qk_norm and not c.qkv_bias and (c.window is None or c.local_rope_base is not None):
         return "gemma3_text"
-    if not any(gemma) and c.query_scalar in (None, c.head_width):
-        if c.qkv_bias and not c.qk_norm and first and square:
-            return "qwen2"
-        if c.qk_norm and not c.qkv_bias and first:
-            return "qwen3"
-        if not c.qk_norm and not c.qkv_bias and not c.global_layers:
-            return "mistral" if c.window else "llama"
-    names = ("qkv_bias", "qk_norm", "window", "global_layers", "local_rope_base", "query_scalar", "activation",
-             "norm_offset", "post_norms", "scale_embedding", "head_width")  # fmt: skip
+    if not any(gemma) and c.local_rope_base is None and c.query_scalar in (None, c.head_width):
+        match c.qkv_bias, c.qk_norm:
+            case True, False:
+                return "qwen2"
+            case False, True:
+                return "qwen3"
+            case False, False:
+                return "mistral" if c.window else "llama"
+    names = ("qkv_bias", "qk_norm", "window", "local_rope_base", "query_scalar", "activation", "norm_offset",
+             "post_norms", "scale_embedding")  # fmt: skip
     raise ValueError("no published family has " + ", ".join(f"{name}={getattr(c, name)!r}" for name in names))
 
 

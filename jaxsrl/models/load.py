@@ -3,8 +3,8 @@
 What a file may contain is checked against the model's own list before anything is read: names, shapes and dtypes.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.models.families import WeightsError, read_json
-from jaxsrl.models.names import HEAD, Tensor, tensors
+from jaxsrl.models.families import MOST_BYTES, WeightsError, check_own, is_multimodal, read_json
+from jaxsrl.models.names import HEAD, Tensor, tensors, text_name
 from jaxsrl.types import Params
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = ("F64", "F32", "F16", "BF16")
 SHOWN = 8  # names of a kind that an error lists
+ROWS = 4096  # of a head that are compared with the embedding's at a time
 
 
 def load_weights(folder: Path, config: ModelConfig, *, dtype: str = "float32", sharding: Any = None) -> Params:
@@ -33,36 +34,61 @@ def load_weights(folder: Path, config: ModelConfig, *, dtype: str = "float32", s
     """
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = tensors(config)
-    with _open(Path(folder)) as parts:
-        _check(Path(folder), config, wanted, parts)
-        params: Params = {}
-        for tensor in wanted:
-            own = sharding if isinstance(sharding, jax.sharding.Sharding) else _at(sharding, tensor.path)
-            level = params
-            for key in tensor.path[:-1]:
-                level = level.setdefault(key, {})
-            level[tensor.path[-1]] = _array(tensor, config.layers, parts, np.dtype(dtype), own)
+    parts = _held(Path(folder))
+    _check(Path(folder), config, wanted, parts)
+    params: Params = {}
+    for tensor in wanted:
+        own = sharding if isinstance(sharding, jax.sharding.Sharding) else _at(sharding, tensor.path)
+        level = params
+        for key in tensor.path[:-1]:
+            level = level.setdefault(key, {})
+        level[tensor.path[-1]] = _array(tensor, config.layers, parts, np.dtype(dtype), own)
     return params
 
 
-@contextmanager
-def _open(folder: Path) -> Iterator[dict[str, Any]]:
-    """Tensor name to its open file; files are mapped, not read."""
-    with ExitStack() as stack:
-        parts: dict[str, Any] = {}
-        for path, listed in _files(folder).items():
-            try:
-                file = stack.enter_context(safe_open(path, "numpy"))
-                names = list(file.keys())
-            except (SafetensorError, OSError, ValueError) as error:
-                raise WeightsError(f"{path} is no readable safetensors file: {str(error)[:200]}") from error
-            if listed is not None and (lost := sorted(set(listed) - set(names))):
-                raise WeightsError(f"{folder / INDEX} says {path.name} holds {_some(lost)}, but it does not")
-            for name in names:
-                if name in parts:
-                    raise WeightsError(f"{path}: {name} is also in another file of {folder}")
-                parts[name] = file
-        yield parts
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A tensor in a file. The file is mapped while a part is read and no longer: what was read would stay in memory."""
+
+    path: Path
+    stored: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        with safe_open(self.path, "numpy") as file:
+            return file.get_slice(self.stored)[index]
+
+
+def _held(folder: Path) -> dict[str, Held]:
+    """Every tensor by its name."""
+    known = text_name if is_multimodal(read_json(folder / "config.json")) else str
+    found: dict[str, Held] = {}
+    for path, listed in _files(folder).items():
+        _check_header(path)
+        try:
+            with safe_open(path, "numpy") as file:
+                held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                kinds = {name: (tuple(x.get_shape()), x.get_dtype()) for name, x in held.items()}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise WeightsError(f"{path} is no readable safetensors file: {str(error)[:200]}") from error
+        if listed is not None and (lost := sorted(set(listed) - set(kinds))):
+            raise WeightsError(f"{folder / INDEX} says {path.name} holds {_some(lost)}, but it does not")
+        for stored, (shape, dtype) in kinds.items():
+            if (name := known(stored)) is None:
+                continue
+            if name in found:
+                raise WeightsError(f"{path}: {_some([stored])} is also in another file of {folder}")
+            found[name] = Held(path=path, stored=stored, shape=shape, dtype=dtype)
+    return found
+
+
+def _check_header(path: Path) -> None:
+    """A file begins with the length of the JSON that describes it."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > MOST_BYTES:
+        raise WeightsError(f"{path} is no readable safetensors file: a header of {size} bytes, more than {MOST_BYTES}")
 
 
 def _files(folder: Path) -> dict[Path, list[str] | None]:
@@ -78,15 +104,18 @@ def _files(folder: Path) -> dict[Path, list[str] | None]:
             found.setdefault(folder / file, []).append(name)
         if lost := [path.name for path in found if not path.is_file()]:
             raise WeightsError(f"{folder / INDEX} names files that are not there: {_some(lost)}")
+        for path in found:
+            check_own(path)
         return found
     if (folder / SINGLE).is_file():
+        check_own(folder / SINGLE)
         return {folder / SINGLE: None}
     pickled = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     more = f"; {_some(pickled)} may run code when opened and is not read: convert it to safetensors" if pickled else ""
     raise WeightsError(f"{folder} has neither {SINGLE} nor {INDEX}{more}")
 
 
-def _check(folder: Path, config: ModelConfig, wanted: tuple[Tensor, ...], parts: Mapping[str, Any]) -> None:
+def _check(folder: Path, config: ModelConfig, wanted: tuple[Tensor, ...], parts: Mapping[str, Held]) -> None:
     shapes = {name: tensor.shape for tensor in wanted for name in _names(tensor, config.layers)}
     spare = {HEAD} if config.tied else set()  # some files repeat the embedding as the head
     missing = [name for name in shapes if name not in parts]
@@ -94,30 +123,42 @@ def _check(folder: Path, config: ModelConfig, wanted: tuple[Tensor, ...], parts:
     wrong, kinds = [], []
     for name in shapes:
         if name in parts:
-            held = parts[name].get_slice(name)
-            if tuple(held.get_shape()) != shapes[name]:
-                wrong.append(f"{name} is {list(held.get_shape())}, not {list(shapes[name])}")
-            if held.get_dtype() not in DTYPES:
-                kinds.append(f"{name} is {held.get_dtype()}")
+            held = parts[name]
+            if held.shape != shapes[name]:
+                wrong.append(f"{name} is {list(held.shape)}, not {list(shapes[name])}")
+            if held.dtype not in DTYPES:
+                kinds.append(f"{name} is {held.dtype}")
     said = {"missing": missing, "unexpected": unexpected, "mis-shaped": wrong, "quantised": kinds}
     if any(said.values()):
         listed = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in said.items() if names)
         raise WeightsError(f"{folder} does not hold the model of its config.json. {listed}")
+    if config.tied and HEAD in parts and not _same(parts[HEAD], parts[wanted[0].name]):
+        raise WeightsError(
+            f"{folder}: config.json ties the head to the embedding, but {HEAD} is another matrix; say "
+            '"tie_word_embeddings": false to use it, or remove the tensor'
+        )
+
+
+def _same(one: Held, other: Held) -> bool:
+    """Whether two matrices in files are equal, a few rows at a time."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    spans = ((slice(at, min(at + ROWS, one.shape[0])),) for at in range(0, one.shape[0], ROWS))
+    return all(one[span].tobytes() == other[span].tobytes() for span in spans)
 
 
 def _names(tensor: Tensor, layers: int) -> list[str]:
     return [tensor.name.format(layer=i) for i in range(layers)] if tensor.stacked else [tensor.name]
 
 
-def _array(tensor: Tensor, layers: int, parts: Mapping[str, Any], dtype: np.dtype, sharding) -> jax.Array:
+def _array(tensor: Tensor, layers: int, parts: Mapping[str, Held], dtype: np.dtype, sharding) -> jax.Array:
     names = _names(tensor, layers)
     shape = tensor.shape[::-1] if tensor.transposed else tensor.shape
     shape = (layers, *shape) if tensor.stacked else shape
 
     def read(name: str, index: tuple[slice, ...]) -> np.ndarray:
-        held = parts[name].get_slice(name)
-        part = held[index[::-1] if tensor.transposed else index]
-        return (part.T if tensor.transposed else part).astype(dtype)
+        part = parts[name][index[::-1] if tensor.transposed else index]
+        return (part.T if tensor.transposed else part).astype(dtype, copy=False)
 
     def part_of(index: tuple[slice, ...]) -> np.ndarray:
         index = tuple(slice(*i.indices(n)) for i, n in zip(index, shape, strict=True))
@@ -139,5 +180,5 @@ def _at(tree: Any, path: tuple[str, ...]):
 
 
 def _some(names: list[str]) -> str:
-    names = [name[:200] for name in names]
+    names = [name[:200].encode("unicode_escape").decode() for name in names]
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -67,5 +67,18 @@ def tensors(config: ModelConfig) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
+def text_name(name: str) -> str | None:
+    """The name that a tensor of a model of images and text has in one of text alone; None: it is of no use there.
+
+    Files of different years nest them differently.
+    """
+    for theirs, ours in (("language_model.model.", "model."), ("model.language_model.", "model."),
+                         ("language_model.lm_head.", "lm_head.")):  # fmt: skip
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    vision = ("vision_tower.", "multi_modal_projector.")
+    return None if name.removeprefix("model.").startswith(vision) else name
+
+
 LAYER = "model.layers.{layer}."
 HEAD = "lm_head.weight"

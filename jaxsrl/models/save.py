@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.models.families import published_config
+from jaxsrl.models.families import published_config, text_part
 from jaxsrl.models.load import INDEX, SINGLE
 from jaxsrl.models.names import Tensor, tensors
 from jaxsrl.types import Params
@@ -31,7 +31,7 @@ def save_weights(
       dtype: of the tensors in the files.
       length: `max_position_embeddings` where `source` does not say it.
       source: the `config.json` that the weights once came with; keys that describe no size, such as the ids of special
-        tokens, are kept from it.
+        tokens, are kept from it. Of a model of images and text, the text model is written.
       shard_bytes: size above which a further file is begun.
     Raises: FileExistsError if the folder exists; ValueError if no published family has the model's settings.
     """
@@ -41,8 +41,9 @@ def save_weights(
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     kind = jnp.dtype(dtype)
-    kept = {key: value for key, value in (source or {}).items() if key not in RESTATED}
-    length = (source or {}).get("max_position_embeddings", length)
+    source = text_part(source or {})
+    kept = {key: value for key, value in source.items() if key not in RESTATED}
+    length = source.get("max_position_embeddings", length)
     said = kept | published_config(config, length) | {"torch_dtype": dtype}
     building = folder.with_name(folder.name + ".partial")
     shutil.rmtree(building, ignore_errors=True)
@@ -63,7 +64,10 @@ def save_weights(
 
 
 # Said anew by `published_config`, in the older of two ways; the newer way must not contradict it.
-RESTATED = ("rope_parameters", "layer_types", "dtype", "sliding_window_pattern", "_sliding_window_pattern")
+RESTATED = (
+    "rope_parameters", "layer_types", "dtype", "sliding_window_pattern", "_sliding_window_pattern",
+    "original_max_position_embeddings", "partial_rotary_factor",
+)  # fmt: skip
 
 
 def _shards(config: ModelConfig, params: Params, item: int, most: int) -> list[list[tuple[str, Tensor, int | None]]]:

@@ -70,6 +70,29 @@ def test_what_is_written_is_the_policy(run, folder, tmp_path, capsys):
     assert main(["doctor", "--weights", str(folder)]) == 2
 
 
+def test_references_with_padding_and_none_at_all(run, folder, tmp_path, capsys):
+    """Rows padded on the left and on the right; logits at padding are not compared. Then files of another kind."""
+    config, params = policy(run, "sft-last")
+    with np.load(logits_file(tmp_path / "whole.npz", config, params)) as file:
+        ids, logits = file["ids"], file["logits"]
+    mask = np.ones((2, 12), int)
+    mask[0, :3] = mask[1, 9:] = 0
+    padded = np.zeros((2, 12), np.int32), np.full((2, 12, config.vocab), np.nan, np.float32)
+    for into, values in zip(padded, (ids, logits), strict=True):
+        into[0, 3:], into[1, :9] = values[0], values[1]
+    reference = tmp_path / "padded.npz"
+    check = ["doctor", "--weights", str(folder), "--reference", str(reference)]
+    np.savez(reference, ids=padded[0], logits=padded[1], mask=mask)
+    assert main(check) == 0
+    wrong = ({"mask": mask[:, 1:]}, {"mask": mask * 0}, {"mask": mask + 1}, {"logits": padded[1] * 0, "mask": mask})
+    for changed in wrong:
+        np.savez(reference, **{"ids": padded[0], "logits": padded[1]} | changed)
+        assert main(check) == 2
+    for content in (b"", b"PK\x03\x04" + b"x" * 40, b"x" * 40):
+        reference.write_bytes(content)
+        assert main(check) == 2 and "is no NPZ file" in capsys.readouterr().err
+
+
 def test_a_run_starts_from_published_weights(run, folder, tmp_path):
     """Another model in the config gives way to the folder's; its tokenizer is the folder's."""
     config = override(load(TINY), ["stages.sft.steps=0", "stages.srl.steps=0", "stages.rlvr.steps=0"])

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from jaxsrl.models.cache import init_own_cache
-from jaxsrl.models.config import PRESETS, preset
-from jaxsrl.models.families import WeightsError, model_config, published_config, read_config
+from jaxsrl.models.config import PRESETS, parameter_count, preset
+from jaxsrl.models.families import MOST_BYTES, WeightsError, model_config, published_config, read_config
 from jaxsrl.models.load import INDEX, SINGLE, load_weights
-from jaxsrl.models.names import tensors
+from jaxsrl.models.names import HEAD, tensors
 from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import decode, forward, head_matrix, init_params, prefill
 from tests.models.checkpoints import CASES, checkpoint, drawn, golden, reference
@@ -162,8 +162,6 @@ def test_everything_wrong_is_named_at_once(tmp_path):
     held["model.norm.weight"] = held["model.norm.weight"][:-1]
     held["model.layers.7.extra"] = held.pop("model.layers.1.mlp.up_proj.weight")
     held["model.layers.0.input_layernorm.weight"] = np.zeros(32, np.int8)
-    from safetensors.numpy import save_file
-
     save_file(held, folder / SINGLE)
     with pytest.raises(WeightsError) as error:
         load_weights(folder, read_config(folder))
@@ -172,6 +170,9 @@ def test_everything_wrong_is_named_at_once(tmp_path):
         "1 mis-shaped: model.norm.weight is [31], not [32]", "1 quantised: model.layers.0.input_layernorm.weight is I8",
     ):  # fmt: skip
         assert text in str(error.value)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +186,13 @@ def test_everything_wrong_is_named_at_once(tmp_path):
         ({"rope_scaling": {"rope_type": "longrope"}}, "'longrope' is none of"),
         ({"num_key_value_heads": 3}, "multiple of model.kv_heads=3"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a number above 0"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 is not supported"),
+        ({"rope_parameters": YARN | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5 is not supported"),
+        ({"rope_parameters": {"rope_type": "default"}, "rope_scaling": YARN}, "say different things; remove one"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "of type 'None' is none of"),
+        ({"rope_scaling": YARN, "original_max_position_embeddings": 32}, "is said twice: 16 and 32"),
+        ({"model_type": "gemma3"}, "text_config must be an object"),
+        ({"model_type": "gemma3", "text_config": {"model_type": "mistral"}}, "of model_type gemma3_text"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(change, message, tmp_path):
@@ -201,6 +209,106 @@ def test_an_index_stays_in_its_folder(file, tmp_path):
     (folder / INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": file}}))
     with pytest.raises(WeightsError, match="is no safetensors file of this folder"):
         load_weights(folder, read_config(folder))
+
+
+def test_links_stay_in_their_folder_or_its_cache(tmp_path):
+    """A cache of downloads keeps names in one folder and contents in another; any other link out is not followed."""
+    blobs, folder = tmp_path / "hub/blobs", checkpoint(tmp_path / "hub/snapshots/1a2b", "qwen2", files=2)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(blobs / str(number))
+        path.symlink_to(f"../../blobs/{number}")
+    (tmp_path / "latest").symlink_to(folder)
+    config, params = loaded(tmp_path / "latest")
+    jax.tree.map(np.testing.assert_array_equal, params, loaded(checkpoint(tmp_path / "in", "qwen2"))[1])
+    (tmp_path / "in" / SINGLE).rename(tmp_path / "elsewhere")
+    (tmp_path / "in" / SINGLE).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "hub/snapshots").rename(tmp_path / "hub/others")
+    for wrong in (tmp_path / "in", tmp_path / "hub/others/1a2b"):
+        with pytest.raises(WeightsError, match="outside of its folder, and is not followed; `cp -rL`"):
+            load_weights(wrong, config)
+
+
+def test_sizes_of_headers_are_bounded(tmp_path):
+    folder = checkpoint(tmp_path / "in", "qwen2")
+    (folder / SINGLE).write_bytes((MOST_BYTES + 1).to_bytes(8, "little"))
+    with pytest.raises(WeightsError, match="a header of 20000001 bytes"):
+        load_weights(folder, read_config(folder))
+    (folder / "config.json").write_text(" " * MOST_BYTES + "{}")
+    with pytest.raises(WeightsError, match="larger than"):
+        read_config(folder)
+
+
+def test_a_tied_head_is_the_embedding(tmp_path):
+    """Some folders repeat it; another matrix is not passed over."""
+    folder, held = checkpoint(tmp_path / "in", "qwen2"), drawn("qwen2")
+    for head, right in ((held["model.embed_tokens.weight"], True), (held["model.embed_tokens.weight"] + 1, False)):
+        save_file(held | {HEAD: head}, folder / SINGLE)
+        if right:
+            load_weights(folder, read_config(folder))
+        else:
+            with pytest.raises(WeightsError, match="ties the head to the embedding, but lm_head.weight is another"):
+                load_weights(folder, read_config(folder))
+
+
+NESTED = (
+    {"model.": "language_model.model.", "vision": "vision_tower."},
+    {"model.": "model.language_model.", "vision": "model.vision_tower."},
+)
+
+
+@pytest.mark.parametrize("prefix", NESTED)
+def test_the_text_part_of_gemma(prefix, tmp_path):
+    """From 4B on the family is published with a vision tower: the text model is read, and written alone."""
+    folder, held, case = tmp_path / "in", drawn("gemma3_stretched"), reference.published("gemma3_stretched")
+    folder.mkdir()
+    named = {name.replace("model.", prefix["model."], 1): x for name, x in held.items()}
+    save_file(named | {prefix["vision"] + "x.weight": np.zeros(3, np.float32)}, folder / SINGLE)
+    inner = {key: value for key, value in case.items() if not key.endswith("token_id")}
+    outer = {"model_type": "gemma3", "text_config": inner, "vision_config": {}, "eos_token_id": [1, 106]}
+    (folder / "config.json").write_text(json.dumps(outer))
+    config, params = loaded(folder)
+    assert config == replace(model_config(case), dtype="float32")
+    save_weights(tmp_path / "out", config, params, dtype="float32", source=outer)
+    again = load_file(tmp_path / "out" / SINGLE)
+    assert again.keys() == held.keys() and all(again[name].tobytes() == held[name].tobytes() for name in held)
+    said = json.loads((tmp_path / "out/config.json").read_text())
+    assert said["model_type"] == "gemma3_text" and said["eos_token_id"] == [1, 106] and "vision_config" not in said
+
+
+def test_published_gemma_leaves_out_what_its_class_says():
+    """The 4B folder's text_config: the other sizes are the class's."""
+    inner = {
+        "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024,
+    }  # fmt: skip
+    config = model_config({"model_type": "gemma3", "text_config": inner})
+    assert (config.vocab, config.heads, config.kv_heads, config.head_width) == (262208, 8, 4, 256)
+    assert parameter_count(config) == 3_880_263_168
+
+
+KINDS = {"s": "sliding_attention", "f": "full_attention"}
+
+
+@pytest.mark.parametrize("case", ["qwen2_window", "mistral_window", "gemma3"])
+@pytest.mark.parametrize("kinds", ["sfsf", "ffss", "ssss", "ffff"])
+def test_layer_types_come_in_and_go_out(case, kinds):
+    """Mistral's too: readers take each layer's kind from the list where there is one."""
+    said = reference.published(case) | {"num_hidden_layers": 4, "layer_types": [KINDS[kind] for kind in kinds]}
+    config = model_config(said)
+    window = lambda i: config.window is not None and i not in config.global_layers
+    assert ["s" if window(i) else "f" for i in range(4)] == list(kinds)
+    assert model_config(published_config(config, 256)) == config
+
+
+def test_two_ways_to_say_rope():
+    old, new = ({"rope_theta": 5e5, "rope_scaling": YARN}, {"rope_parameters": YARN | {"rope_theta": 5e5}})
+    case = {key: value for key, value in reference.published("llama").items() if key != "rope_theta"}
+    assert model_config(case | old) == model_config(case | new) == model_config(case | old | new)
+    plain = model_config(case | {"rope_theta": 5e5})
+    assert plain == model_config(case | {"rope_parameters": {"rope_theta": 5e5}})
+    outside = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}, "original_max_position_embeddings": 16}
+    assert model_config(case | {"rope_theta": 5e5} | outside) == model_config(case | old)
 
 
 def test_pickles_are_not_opened(tmp_path):
