@@ -192,7 +192,7 @@ class Doctor:
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Checkpoint folder to check against --reference; exits 1 where the logits differ."""
     reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Arrays ids [B T] int32 and logits [B T V] float32 of another implementation."""
+    """Arrays ids [B T] int32 and logits [B T V] float32 of another implementation, mask [B T] where rows are padded."""
     tolerance: float = 1e-4
     """Largest error allowed, as a share of the largest logit."""
 
