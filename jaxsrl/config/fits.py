@@ -1,10 +1,14 @@
 """Whether a stage's demonstrations fit the rows of its programs: asked before the first step, not met later."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
 
 from jaxsrl.config.run import Config, ConfigError, Splits, Stage
 from jaxsrl.data.chat import Tokenizer, completion
 from jaxsrl.data.tree import build, path_tokens
+from jaxsrl.processes import from_each
 from jaxsrl.types import BranchPoint, Demonstration
 
 
@@ -14,9 +18,9 @@ def check_fits(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenize
     Raises: ConfigError naming the setting, how many demonstrations are too long for it, and what would do.
     """
     rows = stage.rows or config.rows
-    train = [_lengths(config, stage, demonstration, tokenizer) for demonstration in splits.train]
+    train = _measured(lambda d: _lengths(config, stage, d, tokenizer), splits.train)
     held_out = (*splits.validation[: stage.validate.problems], *splits.test[: stage.test_problems if stage.test else 0])
-    prompts = [prompt for prompt, _ in train] + [_prompt(config, d, tokenizer) for d in held_out]
+    prompts = [prompt for prompt, _ in train] + _measured(lambda d: _prompt(config, d, tokenizer), held_out)
     _check(stage, "rows.tokens", rows.tokens, [whole for _, whole in train])
     _check(stage, "rows.prompt_tokens", rows.prompt_tokens, prompts)
     return _out_of_reach(config, stage, splits, tokenizer)
@@ -25,9 +29,8 @@ def check_fits(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenize
 def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer) -> str | None:
     if not any(p.form == "step" for d in splits.train[:1] for p in stage.objective.branch_points(d, {}, 0)):
         return None
-    lengths = [
-        len(completion(config.template, tokenizer, None, action)) for d in splits.train for action in d.actions[:-1]
-    ]
+    measure = lambda d: [len(completion(config.template, tokenizer, None, action)) for action in d.actions[:-1]]
+    lengths = [length for actions in _measured(measure, splits.train) for length in actions]
     cap, long = stage.sampling.max_new_tokens, sum(n > stage.sampling.max_new_tokens for n in lengths)
     if not long:
         return None
@@ -35,6 +38,15 @@ def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Token
         f"{long} of {len(lengths)} expert actions alone are longer than sampling.max_new_tokens={cap}, the longest has "
         f"{max(lengths)} tokens: no completion can equal them"
     )
+
+
+def _measured(measure: Callable[[Demonstration], Any], demonstrations: Sequence[Demonstration]) -> list[Any]:
+    """JSON values of all demonstrations, in some order; each of several processes measures a share."""
+
+    def own() -> list[Any]:
+        return [measure(d) for d in demonstrations[jax.process_index() :: jax.process_count()]]
+
+    return [found for share in from_each(own) for found in share]
 
 
 def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> None:

@@ -29,7 +29,7 @@ def load_weights(folder: Path, config: ModelConfig, *, dtype: str = "float32", s
     Args:
       dtype: of the parameters; tensors are converted from the file's.
       sharding: a tree like the parameters', or one sharding for all; None puts everything on the first device. Each
-        process reads the parts of its own devices; on the host there is one device's part of one parameter at a time.
+        process reads the parts of its own devices; on the host there is what these hold of one parameter at a time.
     Raises: WeightsError that names every missing, unexpected and mis-shaped tensor, or the file that is no safetensors.
     """
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
