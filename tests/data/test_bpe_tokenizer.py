@@ -87,6 +87,15 @@ def test_merges_marks_and_sizes(tiny):
     assert tiny.byte_ids == tuple(range(256))
 
 
+def test_a_text_is_encoded_once_and_its_ids_are_the_callers_own(tiny):
+    before = tiny._encoded.cache_info().misses
+    first = tiny.encode("only here: hello")
+    kept = list(first)
+    first.append(7)
+    assert tiny.encode("only here: hello") == kept and all(type(token) is int for token in kept)
+    assert tiny._encoded.cache_info().misses == before + 1
+
+
 @given(text=st.text())
 def test_round_trip_up_to_composition(tiny, text):
     ids = tiny.encode(text)
