@@ -137,24 +137,26 @@ def batch_logp(
 
 
 def score(mesh: jax.sharding.Mesh | None, before, head, token, scored):
-    """`token_logprob` of each device's own rows, under its own part of the vocabulary.
+    """`token_logprob` of each device's own rows, under its own part of the vocabulary; `fsdp`'s parts are gathered.
 
     A vocabulary that `tensor` does not divide is whole on every device, and the tokens of a row are cut instead.
     """
     on = platform(mesh)
     if mesh is None:
         return _flat_score(before, head, token, scored, on)
-    vocab = spec(mesh, head.shape, (None, "vocab"))
-    cut = vocab[1] is not None and mesh.shape["tensor"] > 1
+    width, vocab = spec(mesh, head.shape, ("width", "vocab"))
+    cut = vocab is not None and mesh.shape["tensor"] > 1
     own = PartitionSpec(RULES["rows"], None if cut else "tensor")
-    specs = (PartitionSpec(*own, None), vocab if cut else PartitionSpec(), own, own)
-    part = partial(_flat_score, on=on, vocab_axis="tensor" if cut else None)
+    specs = (PartitionSpec(*own, None), PartitionSpec(width, vocab if cut else None), own, own)
+    part = partial(_flat_score, on=on, vocab_axis="tensor" if cut else None, width_axis=width and "fsdp")
     return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=own, check_vma=False)(before, head, token, scored)
 
 
-def _flat_score(before, head, token, scored, on: str, vocab_axis: str | None = None):
+def _flat_score(before, head, token, scored, on: str, vocab_axis: str | None = None, width_axis: str | None = None):
     flat, flat_token = before.reshape(-1, before.shape[-1]), token.reshape(-1)
-    logp = token_logprob(flat, head, flat_token, scored=scored.reshape(-1), vocab_axis=vocab_axis, platform=on)
+    logp = token_logprob(
+        flat, head, flat_token, scored=scored.reshape(-1), vocab_axis=vocab_axis, width_axis=width_axis, platform=on
+    )
     return logp.reshape(token.shape)
 
 

@@ -70,15 +70,18 @@ def decoder_bytes(
 def head_bytes(model: ModelConfig, layout: Layout, rows: int, tokens: int, *, width: int) -> dict[str, float]:
     """Of log-probs and their gradient: every device scores the tokens of its rows under its part of the vocabulary.
 
+    Args:
+      width: as in `decoder_bytes`; the head's gradient and numbers of tokens are float32 at least.
     Raises: ValueError for a vocabulary that the tensor axis does not divide: it is gathered, at another cost.
     """
     if model.vocab % layout.tensor:
         raise ValueError(f"tensor={layout.tensor} does not divide the vocabulary of {model.vocab}")
-    part = model.vocab * model.width * width / layout.tensor
-    own = rows // layout.row_parts * tokens
+    part = model.vocab * model.width / layout.tensor
+    own, summand = rows // layout.row_parts * tokens, max(width, 4)
     return {
-        "gather head": gathered(layout.fsdp) * part,
-        "sum head's gradient": summed(layout.row_parts) * part,
+        "gather head": gathered(layout.fsdp) * part * width,
+        "scatter head's gradient": gathered(layout.fsdp) * part * summand,
+        "sum head's gradient": summed(layout.row_parts // layout.fsdp) * part / layout.fsdp * summand,
         "sum hidden's gradient": summed(layout.tensor) * own * model.width * width,
         "sum log-probs": 3 * summed(layout.tensor) * own * max(width, 4),  # largest logit, sum of exp, target's logit
     }

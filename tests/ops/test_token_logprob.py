@@ -1,5 +1,6 @@
 """Every backend of token_logprob against `reference`; what is not scored costs nothing and may hold anything."""
 
+import re
 from functools import partial
 
 import jax
@@ -130,15 +131,16 @@ def test_head_gradient_adds_up_in_float32():
     assert_close(got[2:] * 3, want[2:] * 3, 2e-2)
 
 
+@pytest.mark.parametrize("width_axis", [None, "rows"])
 @pytest.mark.parametrize("backend", ["reference", "xla"])
-def test_a_cut_vocabulary_changes_nothing(backend, x64):
-    """Over four devices, rows over two more: value and cotangents of one device, float64, 1e-12; narrow in between."""
+def test_a_cut_vocabulary_changes_nothing(backend, width_axis, x64):
+    """Over four devices, rows over two more, which may cut the head too: value and cotangents of one device, 1e-12."""
     hidden, head, target, some, cotangent = inputs((96, 8, 52, 16), "float64")
     want = value_and_cotangents(hidden, head, target, some, cotangent, backend="reference")
     mesh = jax.make_mesh((2, 4), ("rows", "parts"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    settings = dict(vocab_axis="parts", chunk=16, backend=backend)
+    settings = dict(vocab_axis="parts", width_axis=width_axis, chunk=16, backend=backend)
     part = lambda h, w, t, s: token_logprob(h, w, t, scored=s, **settings)
-    specs = (P("rows", None), P(None, "parts"), P("rows"), P("rows"))
+    specs = (P("rows", None), P(width_axis, "parts"), P("rows"), P("rows"))
     cut = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=P("rows"), check_vma=False)
 
     @jax.jit
@@ -149,6 +151,20 @@ def test_a_cut_vocabulary_changes_nothing(backend, x64):
     assert_close(run(hidden, head), want, BOUND["float64"])
     text = run.lower(hidden, head).compile().as_text()
     assert (",52]" in text) == (backend == "reference")  # a device sees 13 columns, unless it gathers them
+
+
+def test_a_cut_head_travels_narrow_and_its_gradient_wide():
+    """Between devices in bfloat16, and back as float32 that is summed and scattered at once."""
+    hidden, head, target, _, _ = inputs((8, 8, 50, 16))
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    part = lambda h, w, t: token_logprob(h, w, t, width_axis="rows", backend="xla")
+    cut = jax.shard_map(
+        part, mesh=mesh, in_specs=(P("rows", None), P("rows", None), P("rows")), out_specs=P("rows"), check_vma=False
+    )
+    grad = jax.jit(jax.grad(lambda w: cut(hidden.astype(jnp.bfloat16), w, target).sum()))
+    text = grad.lower(head.astype(jnp.float32)).as_text()
+    assert re.findall(r'"stablehlo.all_gather".*-> tensor<(\w+)>', text) == ["8x50xbf16"]
+    assert re.findall(r'"stablehlo.reduce_scatter".*?-> tensor<(\w+)>', text, re.DOTALL) == ["2x50xf32"]
 
 
 def test_a_frozen_head_gets_no_gradient_made():
