@@ -138,6 +138,8 @@ def test_processes_grade_groups_of_their_own(processes, monkeypatch):
     assert found.grades.reward.tolist() == alone.grades.reward.tolist()
     assert (found.grades.action, found.grades.expert) == (alone.grades.action, alone.grades.expert)
     assert found.metrics == pytest.approx(alone.metrics)
+    assert list(found.metrics) == list(alone.metrics)
+    assert [*found.grades.metrics] == sorted(found.grades.means) != [*StepSimilarity()(found.rollouts, PAIR * 2).means]
     assert rollout_lines(found, "srl", 1) == rollout_lines(alone, "srl", 1)
 
 
