@@ -10,9 +10,10 @@ actions as the expert's (`srl_shuffled`, the control); RLVR on 16 problems, 8 ro
 (`srl_half`) followed from its best checkpoint by 1.5 million of RLVR (`srl_rlvr`). 100 held-out long problems, greedy,
 in three modes, with and without `<think>` written for the model (the base forced to think is the standing baseline).
 
-Measured 2026-11-21 on one CPU core, commit 3e89794, seeds 0 1 2 in brackets; +- is the half-width of the 95 % interval
-over seeds, which three seeds make wide. `leading`: right actions of 8 before the first wrong one, on its own (chained);
-`whole`: whole problems solved that way. Forced to think, every arm has the numbers it has without, except SFT.
+Measured 2026-11-21 on one CPU core, commit 3e89794, before SRL refilled dropped groups; seeds 0 1 2 in brackets; +- is
+the half-width of the 95 % interval over seeds, which three seeds make wide. `leading`: right actions of 8 before the
+first wrong one, on its own (chained); `whole`: whole problems solved that way. Forced to think, every arm has the
+numbers it has without, except SFT.
 
     arm            steps        exact action after the expert's   leading   whole            direct
     base           400          0.44 +- 0.52 (.58 .54 .20)        2.7       0                0

@@ -4,7 +4,7 @@ Run:    launch/local.sh configs/arithmetic_srl.py
 Takes:  five minutes on two CPU cores
 Expect: 100 held-out long problems, greedy: exact action after the expert's 0.55 (base) -> 0.83 after 100 steps, right
         actions of 8 before the first wrong one 3.3 -> 5.7, one whole problem in 100.
-        (one seed, measured 2026-11-21, commit 3e89794)
+        (one seed, measured 2026-11-21, commit 3e89794, before SRL refilled dropped groups)
 """
 
 from jaxsrl.config import Config

@@ -12,7 +12,7 @@ Expect: warm start: NLL 5.8 -> 2.0 nats a byte-level token over 300 steps. SRL o
         ten steps) -> 0.30 (last ten). For comparison, copying the action before gives 0.45, another problem's 0.22.
         No step is exactly the expert's: a model of this size learns how steps look, not what they say.
         With Qwen3's tokenizer, its ids that occur, 20 and 20 steps: NLL 9.1 -> 4.6, malformed 98 % -> 60 %.
-        (one seed, measured 2026-11-21, commit 3e89794)
+        (one seed, measured 2026-11-21, commit 3e89794, before SRL refilled dropped groups)
 """
 
 from jaxsrl.collect import Collect, Rows
@@ -51,7 +51,7 @@ def config() -> Config:
                 steps=60,
                 start_from="warm",
                 optimizer=AdamW(lr=3e-4),
-                collect=Collect(demonstrations=8),
+                collect=Collect(demonstrations=8, prompts=16, max_refills=2),
                 sampling=Sampling(max_new_tokens=112),
                 validate=Validate(every=20, problems=16, evaluation=probe, metric="steps/similarity"),
                 **common,

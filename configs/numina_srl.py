@@ -9,7 +9,7 @@ Expect: warm start: NLL 5.75 -> 2.52 (step 100) -> 1.71 (300) nats a byte. SRL o
         problems: similarity of well-formed steps 0.12 -> 0.22 (step 20) -> 0.24, malformed 88 % -> 79 %: most close
         `<think>` twice or never, which is how far the format goes after so short a warm start. Of the completions
         sampled in training 75 % are malformed in the first ten steps and 68 % in the last ten.
-        (one seed, measured 2026-11-21, commit 3e89794)
+        (one seed, measured 2026-11-21, commit 3e89794, before SRL refilled dropped groups)
 """
 
 from jaxsrl.collect import Collect, Rows
@@ -50,7 +50,7 @@ def config() -> Config:
                 data=Numina(thoughts="titles", max_characters=1200, held_out=40),
                 steps=40,
                 optimizer=AdamW(lr=3e-4),
-                collect=Collect(demonstrations=4),
+                collect=Collect(demonstrations=4, prompts=6, max_refills=2),
                 sampling=Sampling(max_new_tokens=384),
                 validate=Validate(every=20, problems=8, evaluation=probe, metric="steps/similarity"),
                 **common | {"start_from": "warm"},

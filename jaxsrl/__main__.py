@@ -51,7 +51,7 @@ class Train(Common):
 @dataclass(frozen=True, kw_only=True)
 class OfPolicy(Common):
     policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """STAGE-last or STAGE-best-STEP; default is the newest stage's last."""
+    """STAGE, STAGE:last or STAGE:best; default is the newest stage's last."""
     proxy_run: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Run folder of two small policies that steer this one by proxy-tuning: logits + alpha (tuned - untuned)."""
     proxy_tuned: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -72,7 +72,7 @@ class OfPolicy(Common):
         if not all(given):
             return policy
         run, tuned, untuned = given
-        return steer(policy, Proxy(run=run, tuned=tuned, untuned=untuned, alpha=self.proxy_alpha))
+        return steer(config, policy, Proxy(run=run, tuned=tuned, untuned=untuned, alpha=self.proxy_alpha))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +89,9 @@ class Eval(OfPolicy):
 
     def __call__(self) -> None:
         config = self.load()
-        from jaxsrl.commands.evaluate import evaluate_policy
+        from jaxsrl.commands.evaluate import evaluate_saved
 
-        print(evaluate_policy(config, self.load_policy(config), self.split, self.problems))
+        print(evaluate_saved(config, self.load_policy(config), self.split, self.problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ class Convert:
     to: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder to be made."""
     policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """STAGE-last or STAGE-best-STEP; default is the newest stage's last."""
+    """STAGE, STAGE:last or STAGE:best; default is the newest stage's last."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Of the tensors in the files."""
     length: int = 32_768
@@ -277,11 +277,29 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step:
+    """Measures what an SRL step costs the host: processor seconds by part, peak memory, and fetches from the device."""
+
+    demonstrations: int = 512
+    """Of the step; each has 10 actions and 9 branch points."""
+    group_size: int = 8
+    completion_tokens: int = 299
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to write the numbers, too."""
+
+    def __call__(self) -> None:
+        from jaxsrl.bench.step import main
+
+        main(self.demonstrations, self.group_size, self.completion_tokens, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """Measures this machine."""
 
     what: Annotated[
         Annotated[Similarity, tyro.conf.subcommand("similarity")]
+        | Annotated[Step, tyro.conf.subcommand("step")]
         | Annotated[Training, tyro.conf.subcommand("training")],
         tyro.conf.arg(name=""),
     ]

@@ -1,11 +1,13 @@
 """Everything a run is, on disk: resumable states, and policies kept for later stages."""
 
 import hashlib
+import json
+import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,65 @@ import orbax.checkpoint as ocp
 
 from jaxsrl.processes import fetch, is_first
 from jaxsrl.types import Params, TrainState
+
+FORMAT = 2  # of what lies under `checkpoints/`. 1: policies lay in one folder, and the optimizer counted schedule steps
+
+
+@dataclass(frozen=True)
+class PolicyName:
+    """Which parameters of a run: those that a stage ended with (`last`), or its best ones in validation (`best`).
+
+    Stage names have no colon and no slash, so both spellings are read in one way: for a user `srl:last`, `srl:best` and
+    `srl:best-12`, on disk a folder per stage, `srl/last` and `srl/best-000000012`.
+
+    Args:
+      step: of a best one, the optimizer steps before it; None asks for the newest best, and names no folder.
+    """
+
+    stage: str
+    which: Literal["last", "best"]
+    step: int | None = None
+
+    def __post_init__(self):
+        if self.which not in ("last", "best") or (self.which == "last" and self.step is not None):
+            raise ValueError(f"a policy is last, or best with a step, got {self.which!r} with step={self.step}")
+
+    def __str__(self) -> str:
+        return f"{self.stage}:{self.which}" + ("" if self.step is None else f"-{self.step}")
+
+    @property
+    def folder(self) -> str:
+        """Path under `policy/`."""
+        if self.which == "best" and self.step is None:
+            raise ValueError(f"{self} names no folder: a best policy has the step it was found at")
+        return f"{self.stage}/{self.which}" + ("" if self.step is None else f"-{self.step:09d}")
+
+    @staticmethod
+    def of_folder(path: str) -> "PolicyName | None":
+        """The name whose `folder` it is; None for what is none, such as a save that was cut off."""
+        found = re.fullmatch(r"([^/]+)/(?:last|best-(\d{9,}))", path)
+        if found is None:
+            return None
+        return PolicyName(found[1], "best", int(found[2])) if found[2] else PolicyName(found[1], "last")
+
+    @staticmethod
+    def parse(text: str) -> "PolicyName":
+        """`STAGE`, `STAGE:last`, `STAGE:best` or `STAGE:best-STEP`; a stage alone means its last.
+
+        Raises: ValueError if it is none of these.
+        """
+        found = re.fullmatch(r"([^:/]+)(?::(?:last|(best)(?:-(\d+))?))?", text)
+        if found is None:
+            raise ValueError(f"a policy is STAGE, STAGE:last, STAGE:best or STAGE:best-STEP, got {text!r}")
+        return PolicyName(found[1], "best" if found[2] else "last", int(found[3]) if found[3] else None)
+
+
+def parse_old(text: str, stages: Sequence[str]) -> PolicyName | None:
+    """What `STAGE-last` or `STAGE-best-STEP`, as version 0.1 wrote them, means among stages; None if nothing."""
+    found = re.fullmatch(r"(.+?)-(?:last|best-(\d{9,}))", text)
+    if found is None or found[1] not in stages:
+        return None
+    return PolicyName(found[1], "best", int(found[2])) if found[2] else PolicyName(found[1], "last")
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
@@ -32,12 +93,20 @@ class Checkpoints:
     """The `checkpoints/` folder of a run.
 
     `resume/N` is the Nth save of the run: its state, and a record of everything that is no array;
-    Orbax writes it beside the run and renames it when it is complete, so a kill leaves the one before. `policy/NAME`
-    holds parameters alone.
+    Orbax writes it beside the run and renames it when it is complete, so a kill leaves the one before. `policy/` holds
+    parameters alone, see `PolicyName`.
+
+    Raises: ValueError if they are of another format.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2):
         self.folder = Path(folder).absolute()
+        check_format(self.folder)
+        if is_first() and not (path := self.folder / "format.json").exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = path.with_suffix(".tmp")
+            whole.write_text(json.dumps({"format": FORMAT}) + "\n")
+            whole.rename(path)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True)
         self._resume = ocp.CheckpointManager(self.folder / "resume", options=options)
         self._policy = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
@@ -63,39 +132,49 @@ class Checkpoints:
         plain = self._resume.restore(count, args=args)["state"]
         return replace(like, **plain | {"key": jax.random.wrap_key_data(plain["key"])})
 
-    def save_policy(self, name: str, params: Params) -> None:
+    def save_policy(self, name: PolicyName, params: Params) -> None:
         """Starts saving parameters under a name; a policy of that name is replaced."""
         self._policy.wait_until_finished()
-        self._policy.save(self.folder / "policy" / name, args=ocp.args.StandardSave(params), force=True)
+        self._policy.save(self.folder / "policy" / name.folder, args=ocp.args.StandardSave(params), force=True)
 
-    def restore_policy(self, name: str, like: Params) -> Params:
-        """Parameters saved under a name.
+    def restore_policy(self, name: PolicyName, like: Params) -> Params:
+        """Parameters saved under a name; a best one without a step is the newest.
 
         Raises: FileNotFoundError naming those that exist.
         """
         self._policy.wait_until_finished()
-        path = self.folder / "policy" / name
-        if not path.exists():
-            raise FileNotFoundError(
-                f"no policy {name!r} in {path.parent}; there are: {', '.join(self.policies()) or 'none'}"
-            )
+        path = self.folder / "policy" / self.find(name).folder
         return self._policy.restore(path, args=ocp.args.StandardRestore(abstract(like)))
 
-    def policies(self) -> list[str]:
-        """Names of complete policies; what a kill left half-written carries Orbax's temporary suffix."""
-        folder = self.folder / "policy"
-        return sorted(p.name for p in folder.glob("*") if ".orbax-checkpoint-tmp" not in p.name)
+    def find(self, name: PolicyName) -> PolicyName:
+        """The policy that a name asks for, with its step.
 
-    def drop_policies(self, prefix: str, but: str | None) -> None:
-        """Removes the policies whose name begins with `prefix`, one excepted."""
+        Raises: FileNotFoundError naming those that exist.
+        """
+        there = self.policies()
+        found = [p for p in there if p == name or name.step is None and (p.stage, p.which) == (name.stage, name.which)]
+        if not found:
+            known = ", ".join(map(str, there)) or "none yet"
+            raise FileNotFoundError(f"no policy {str(name)!r} in {self.folder / 'policy'}; there are: {known}")
+        return found[-1]
+
+    def policies(self) -> list[PolicyName]:
+        """Names of complete policies, a stage's best ones by step."""
+        folder = self.folder / "policy"
+        names = (PolicyName.of_folder(path.relative_to(folder).as_posix()) for path in folder.glob("*/*"))
+        return sorted((n for n in names if n is not None), key=lambda n: (n.stage, n.which, n.step or 0))
+
+    def drop_best(self, stage: str, but: PolicyName | None) -> None:
+        """Removes a stage's best policies, one excepted."""
         for name in self.policies() if is_first() else []:
-            if name.startswith(prefix) and name != but:
-                shutil.rmtree(self.folder / "policy" / name, ignore_errors=True)
+            if (name.stage, name.which) == (stage, "best") and name != but:
+                shutil.rmtree(self.folder / "policy" / name.folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Removes what a kill left half-written. Only the process that writes the run may call it."""
-        for path in self.folder.glob("*/*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for pattern in ("resume/*", "policy/*/*"):
+            for path in self.folder.glob(f"{pattern}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def wait(self) -> None:
         """Returns when everything saved is complete on disk."""
@@ -107,6 +186,20 @@ class Checkpoints:
         self.wait()
         self._policy.close()
         self._resume.close()
+
+
+def check_format(folder: Path) -> None:
+    """Raises ValueError where the checkpoints in `folder` are not of this version's format; empty ones are."""
+    path = folder / "format.json"
+    if path.exists():
+        found = json.loads(path.read_text())["format"]
+    else:
+        found = 1 if any(folder.glob("resume/*")) or any(folder.glob("policy/*")) else FORMAT
+    if found != FORMAT:
+        raise ValueError(
+            f"{folder} has checkpoints of format {found}, this version has {FORMAT}: go on with the version of jaxsrl "
+            "that began the run, or start it anew under another name (--set name=...)"
+        )
 
 
 def state_hash(state: TrainState) -> str:

@@ -72,10 +72,16 @@ class Journal:
             raise OSError(error.errno, error.strerror, str(self.folder / name)) from error
 
     def offsets(self) -> dict[str, int]:
-        """Makes everything written durable and returns each file's length in bytes."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+        """Makes everything written durable and returns each file's length in bytes.
+
+        Raises: OSError naming the file where the disk is full.
+        """
+        for name, file in self._files.items():
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.folder / name)) from error
         return {name: file.tell() for name, file in sorted(self._files.items())}
 
     def cut(self, offsets: Mapping[str, int], pattern: str) -> None:
@@ -125,6 +131,23 @@ def read(path: Path) -> list[dict[str, Any]]:
         return []
     text = Path(path).read_bytes()
     return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines() if line.strip()]
+
+
+def read_rollouts(folder: Path, stage: str) -> list[dict[str, Any]]:
+    """The rollouts of a stage in order of step, group and sample, from the files of all processes of a run folder."""
+    lines = [line for path in rollout_files(folder, stage) for line in read(path)]
+    return sorted(lines, key=lambda line: (line["step"], line["group"], line["sample"]))
+
+
+def rollout_files(folder: Path, stage: str) -> list[Path]:
+    """`rollouts/STAGE.jsonl` of the first process and `rollouts/STAGE.N.jsonl` of others, as far as they are there."""
+    found = sorted((Path(folder) / "rollouts").glob("*.jsonl"))
+    return [path for path in found if path.name.split(".")[0] == stage]
+
+
+def rollout_file(stage: str, process: int) -> str:
+    """Where in the run folder a process writes the rollouts of a stage."""
+    return f"rollouts/{stage}.jsonl" if process == 0 else f"rollouts/{stage}.{process}.jsonl"
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,15 +5,20 @@ in the same order: they meet in it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
+from jaxtyping import Float
 
 T = TypeVar("T")
 ROOM = 256  # bytes of the smallest message; rooms are powers of two, so that few programs are compiled
+_seen: ContextVar[list[int] | None] = ContextVar("seen", default=None)
+_hear: ContextVar[Callable[[Any], None] | None] = ContextVar("hear", default=None)
 
 
 class Stopped(Exception):
@@ -26,11 +31,41 @@ def is_first() -> bool:
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays that lie on devices of all processes as whole host arrays, in every process."""
+    """Arrays that lie on devices of all processes as whole host arrays, in every process.
+
+    A step waits for its devices here and nowhere else.
+    """
+    if (seen := _seen.get()) is not None:
+        seen.append(sum(x.nbytes for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)))
     here = lambda x: not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
     if all(map(here, jax.tree.leaves(tree))):
         return jax.device_get(tree)
-    return jax.tree.map(lambda x: jax.device_get(x) if here(x) else process_allgather(x, tiled=True), tree)
+    return jax.tree.map(lambda x: jax.device_get(x) if here(x) else _all(x, tiled=True), tree)
+
+
+@contextmanager
+def counting() -> Iterator[list[int]]:
+    """Yields a list to which each `fetch` within adds the bytes that it brought."""
+    token = _seen.set([])
+    try:
+        yield _seen.get()
+    finally:
+        _seen.reset(token)
+
+
+def add_up(values: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
+    """The sum over all processes, float64; shapes must be equal."""
+    return np.sum(from_all(values), axis=0)
+
+
+def from_all(values: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "S *N"]:
+    """Those of every process, float64, in their order; shapes must be equal."""
+    values = np.asarray(values, np.float64, order="C")
+    if jax.process_count() == 1 or not values.size:
+        return np.broadcast_to(values, (jax.process_count(), *values.shape))
+    # As words: without 64-bit numbers switched on, a message would be rounded to float32.
+    words = _all(values.reshape(-1).view(np.uint32))
+    return np.ascontiguousarray(words).view(np.float64).reshape(len(words), *values.shape)
 
 
 def gather(value: Any) -> list[Any]:
@@ -38,10 +73,10 @@ def gather(value: Any) -> list[Any]:
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    sizes = process_allgather(np.array([len(text)], np.int32))[:, 0]
+    sizes = _all(np.array([len(text)], np.int32))[:, 0]
     padded = np.zeros(max(ROOM, 1 << int(sizes.max() - 1).bit_length()), np.uint8)
     padded[: len(text)] = text
-    rows = process_allgather(padded)
+    rows = _all(padded)
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
@@ -49,7 +84,24 @@ def anywhere(flag: bool) -> bool:
     """Whether it is set in any process."""
     if jax.process_count() == 1:
         return flag
-    return bool(process_allgather(np.array([flag], np.int32)).any())
+    return bool(_all(np.array([flag], np.int32)).any())
+
+
+def _all(values: Any, *, tiled: bool = False) -> Any:
+    """What each process has: the one way on which values of the host cross. Text alone goes as uint8."""
+    if (hear := _hear.get()) is not None:
+        hear(values)
+    return process_allgather(values, tiled=tiled)
+
+
+@contextmanager
+def hearing(hear: Callable[[Any], None]) -> Iterator[None]:
+    """Within it, `hear` is told of every message of this process."""
+    token = _hear.set(hear)
+    try:
+        yield
+    finally:
+        _hear.reset(token)
 
 
 def from_each(make: Callable[[], T]) -> list[T]:

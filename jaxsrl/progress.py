@@ -1,68 +1,63 @@
-"""What a person watching a run sees: one moving line, and a name for every wait."""
+"""Where a stage stands beside its parameters and optimizer."""
 
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TextIO
-
-NAMED_AFTER = 3.0  # seconds after which a wait says what it is
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best policy that a stage's validations have found."""
+
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Writes to a stream and keeps the attempt's log; on a terminal the progress line is rewritten in place."""
+    """Everything of a stage that is no array; a checkpoint holds it as it is.
 
-    def __init__(
-        self, stream: TextIO | None = None, log: TextIO | None = None, *, line_every: float = 10.0, silent: bool = False
-    ):
-        self._silent = silent
-        self._stream, self._log, self._every = stream or sys.stderr, log, line_every
-        self._terminal = self._stream.isatty()
-        self._last = -float("inf")
-        self._open = False  # a progress line without its newline stands on the terminal
-        self._lock = threading.Lock()
+    Args:
+      index: of the stage.
+      step: optimizer steps taken, as `TrainState.step` says.
+      position: in the order of the demonstrations.
+      executed: tokens; see `Stage.tokens`.
+      metrics: of the last optimizer step, for what follows results.
+      validation_pending: whether the parameters as they are still have to be validated.
+      earlier_steps: length of each stage before.
+    """
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        if self._silent:
-            return
-        with self._lock:
-            self._stream.write(("\n" if self._open else "") + text + "\n")
-            self._stream.flush()
-            self._open = False
-            if self._log:
-                self._log.write(text + "\n")
-                self._log.flush()
+    stage: str
+    index: int
+    step: int = 0
+    position: int = 0
+    executed: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    best: Best | None = None
+    validation_pending: bool = False
+    done: bool = False
+    earlier_steps: Mapping[str, int] = field(default_factory=dict)
 
-    def line(self, text: str, *, last: bool = False) -> None:
-        """The progress line; off a terminal it is written now and then, and at the end of a stage."""
-        if self._silent:
-            return
-        now = time.monotonic()
-        if self._log:
-            self._log.write(text + "\n")
-        with self._lock:
-            if self._terminal:
-                self._stream.write("\r\x1b[2K" + text)
-                self._open = True
-            elif last or now - self._last >= self._every:
-                self._stream.write(text + "\n")
-            else:
-                return
-            self._stream.flush()
-            self._last = now
+    def to_record(self) -> dict[str, Any]:
+        """A JSON value."""
+        return asdict(self)
 
-    @contextmanager
-    def wait(self, what: str) -> Iterator[None]:
-        """Names what is waited for once it takes more than a few seconds, and says when it is over."""
-        start = time.monotonic()
-        timer = threading.Timer(NAMED_AFTER, lambda: self.say(f"  {what} …"))
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-        if time.monotonic() - start > NAMED_AFTER:
-            self.say(f"  {what}: {time.monotonic() - start:.1f} s")
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """What `to_record` gave.
+
+        Raises: KeyError where something is missing: it was another version's.
+        """
+        known = {name: record[name] for name in cls.__dataclass_fields__}
+        return cls(**known | {"best": None if known["best"] is None else Best(**known["best"])})
+
+    def after(self, steps: int, position: int, tokens: int, metrics: Mapping[str, Any]) -> Self:
+        """After `steps` more optimizer steps."""
+        return replace(
+            self, step=self.step + steps, position=position, executed=self.executed + tokens, metrics=metrics
+        )  # fmt: skip
+
+
+def is_due(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in before < n <= now; never where `every` is 0."""
+    return every > 0 and now // every > before // every

@@ -5,18 +5,19 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from jaxsrl.checkpoint import Checkpoints, fingerprint
-from jaxsrl.metrics import Journal, NoJournal
-from jaxsrl.processes import Stopped, from_first, is_first
-from jaxsrl.progress import Progress
+from jaxsrl.checkpoint import Checkpoints, check_format, fingerprint
+from jaxsrl.console import Console
+from jaxsrl.metrics import Journal, NoJournal, rollout_file
+from jaxsrl.processes import Stopped, from_all, from_first, is_first
 from jaxsrl.types import Params
 
 DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl")  # functions of the state: cut on resume
@@ -34,9 +35,10 @@ class Run:
 
     folder: Path
     attempt: int
-    journal: Journal
+    journal: Journal  # writes in the first process alone
+    rollout_journal: Journal  # of this process's own rollouts
     checkpoints: Checkpoints
-    progress: Progress
+    console: Console
     count: int | None
     record: dict[str, Any] | None
 
@@ -124,18 +126,19 @@ def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, 
     """
     with ExitStack() as held:
         attempt = from_first(lambda: _begin(folder, config, check, held))
-        progress = Progress(silent=True)
+        console = Console(silent=True)
         if is_first():
             logs = folder / "logs" / f"attempt_{attempt}"
-            progress = Progress(log=held.enter_context((logs / "log.txt").open("a", encoding="utf-8")))
-            _compare(folder / "environment.json", read_json(logs / "environment.json"), progress)
-        yield from _opened(folder, attempt, progress)
+            console = Console(log=held.enter_context((logs / "log.txt").open("a", encoding="utf-8")))
+            _compare(folder / "environment.json", read_json(logs / "environment.json"), console)
+        yield from _opened(folder, attempt, console)
 
 
 def _begin(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None], held: ExitStack) -> int:
     """Takes hold of the folder, for as long as `held` lasts, and returns the number of the attempt."""
     folder.mkdir(parents=True, exist_ok=True)
     held.enter_context(_held(folder))
+    check_format(folder / "checkpoints")  # before the configs are compared, whose fields may be others too
     path = folder / "config.json"
     if path.exists():
         _check(check, path, config)
@@ -157,29 +160,30 @@ def _check(check: Callable[[dict, dict, Path], None], path: Path, config: dict[s
         raise RunError(f"{path} is no config of a run, its file was damaged") from error
 
 
-def _opened(folder: Path, attempt: int, progress: Progress) -> Iterator[Run]:
+def _opened(folder: Path, attempt: int, console: Console) -> Iterator[Run]:
     checkpoints, journal = Checkpoints(folder / "checkpoints"), (Journal if is_first() else NoJournal)(folder)
+    own = journal if is_first() else Journal(folder)
     try:
-        count = checkpoints.latest()
-        record = checkpoints.record(count) if count is not None else None
-        from_first(lambda: _cut_back(checkpoints, journal, record))
-        if record:
-            progress.say(f"resuming {folder} at stage {record['stage']}, step {record['step']} (attempt {attempt})")
-        yield Run(
-            folder=folder, attempt=attempt, journal=journal, checkpoints=checkpoints, progress=progress,
-            count=count, record=record,
-        )  # fmt: skip
+        with closing(journal), closing(own):
+            count = checkpoints.latest()
+            record = checkpoints.record(count) if count is not None else None
+            from_first(lambda: _cut_back(checkpoints, journal, record))
+            if not is_first():
+                _open_own(own, record)
+            if record:
+                console.say(f"resuming {folder} at stage {record['stage']}, step {record['step']} (attempt {attempt})")
+            yield Run(
+                folder=folder, attempt=attempt, journal=journal, rollout_journal=own, checkpoints=checkpoints,
+                console=console, count=count, record=record,
+            )  # fmt: skip
     except Exception as error:
-        journal.close()
         # What is still being saved waits for every process, and one that failed does not wait for those that hang.
         if jax.process_count() == 1 or isinstance(error, Stopped):
             checkpoints.close()
         raise
     except BaseException:  # a generator that is closed, an interrupt
-        journal.close()
         checkpoints.close()
         raise
-    journal.close()
     checkpoints.close()
 
 
@@ -190,7 +194,27 @@ def _cut_back(checkpoints: Checkpoints, journal: Journal, record: dict[str, Any]
         journal.cut(record["offsets"] if record else {}, pattern)
 
 
-def _compare(path: Path, here: dict[str, Any], progress: Progress) -> None:
+def _open_own(journal: Journal, record: dict[str, Any] | None) -> None:
+    """What a process that is not the first wrote before, its rollouts alone: so that each file has an offset."""
+    for name in record["offsets"] if record else {}:
+        if name.startswith("rollouts/") and name.endswith(f".{jax.process_index()}.jsonl"):
+            journal.write(name, [])
+
+
+def offsets(run: Run) -> dict[str, int]:
+    """Makes what every process wrote durable, and returns each file's length in bytes, in all of them."""
+    own = run.journal.offsets() | run.rollout_journal.offsets()
+    if jax.process_count() == 1:
+        return own
+    names = [name for name in {**(run.record or {"offsets": {}})["offsets"], **own} if name.startswith("rollouts/")]
+    stages = sorted({Path(name).name.split(".")[0] for name in names})  # the same in every process
+    lengths = from_all(np.array([own.get(rollout_file(stage, jax.process_index()), 0) for stage in stages]))
+    for process, row in enumerate(lengths.astype(int).tolist()):
+        own |= {rollout_file(stage, process): length for stage, length in zip(stages, row, strict=True) if length}
+    return own
+
+
+def _compare(path: Path, here: dict[str, Any], console: Console) -> None:
     """Bits are promised on the same device kind, cores, versions and flags; a resume elsewhere is told so."""
     if not path.exists():
         write_json(path, here)
@@ -198,4 +222,4 @@ def _compare(path: Path, here: dict[str, Any], progress: Progress) -> None:
     before = read_json(path)
     different = [name for name in here if before.get(name) != here[name]]
     for name in different:
-        progress.say(f"warning: {name} was {before.get(name)}, is {here[name]}: bits may differ from an unbroken run")
+        console.say(f"warning: {name} was {before.get(name)}, is {here[name]}: bits may differ from an unbroken run")

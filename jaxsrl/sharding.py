@@ -6,7 +6,7 @@ Arrays are placed by `NamedSharding` and `jit` partitions the programs; kernels 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -306,3 +306,39 @@ def place_state(mesh: jax.sharding.Mesh | None, state: Any) -> Any:
     if all(s.is_fully_addressable for s in jax.tree.leaves(where)):
         return jax.device_put(state, where)
     return jax.jit(lambda x: x, out_shardings=where)(state)
+
+
+def rows_sharding(mesh: jax.sharding.Mesh | None) -> NamedSharding | None:
+    """Of arrays [R …] that are cut by rows."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(RULES["rows"]))
+
+
+def whole_sharding(mesh: jax.sharding.Mesh | None) -> NamedSharding | None:
+    """Of arrays that every device has whole."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def place_whole(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
+    """Host arrays, the same in every process, whole on every device; arrays that lie on devices are left there."""
+    where = whole_sharding(mesh)
+    if where is None:
+        return tree
+    put = lambda x: x if isinstance(x, jax.Array) else jax.make_array_from_callback(x.shape, where, lambda i: x[i])
+    return jax.tree.map(put, tree)
+
+
+def place_sheet(mesh: jax.sharding.Mesh | None, sheet: Any) -> Any:
+    """A sheet where the sampler works on it: prompts are cut by rows, the rest is whole."""
+    if mesh is None:
+        return sheet
+    return replace(place_whole(mesh, replace(sheet, prompts=None)), prompts=place_rows(mesh, sheet.prompts))
+
+
+def own_rows(mesh: jax.sharding.Mesh | None, rows: int) -> np.ndarray:
+    """[rows] bool: of arrays cut by rows, those that this process reads; each row has one reader."""
+    if mesh is None:
+        return np.ones(rows, bool)
+    reader = np.full(rows, np.iinfo(np.int64).max)
+    for device, (part, *_) in rows_sharding(mesh).devices_indices_map((rows,)).items():
+        reader[part] = np.minimum(reader[part], device.process_index)
+    return reader == jax.process_index()

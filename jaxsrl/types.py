@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -95,6 +95,7 @@ class Batch:
     behavior_logp: Float[Array, "R T"]  # nats, at the temperature the token was sampled with
     ref_logp: Float[Array, "R T"] | None = None  # nats, under the frozen reference
     group: Int[Array, "R T"] | None = None  # of the token's rollout, -1 on the trunk; where groups are kept whole
+    extra: dict[str, Float[Array, "R T"]] = field(default_factory=dict)  # named numbers of an objective; 0 on the trunk
 
 
 @jax.tree_util.register_dataclass
@@ -112,7 +113,7 @@ class Prompts:
     slot_parent: Int[Array, "R K"]  # row index of the last prompt token of the slot's path
     slot_enter: Int[Array, "R K"]
     slot_active: Bool[Array, "R K"]
-    slot_address: Int[Array, "R K 5"]  # uint32: refill round, prompt hash (2 words), branch point, sample
+    slot_address: Int[Array, "R K 6"]  # uint32: refill, position in the data order, prompt hash (2), branch, sample
 
 
 @jax.tree_util.register_dataclass
@@ -128,11 +129,10 @@ class TokenBytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollouts:
-    """Sampled completions of one optimizer step, host arrays, one row a rollout."""
+    """Sampled completions as the host reads them, one row a rollout."""
 
     token: Int[np.ndarray, "P C"]
     mask: Bool[np.ndarray, "P C"]  # sampled tokens, the end token included
-    behavior_logp: Float[np.ndarray, "P C"]  # nats
     demonstration: Int[np.ndarray, "P"]  # index into the step's demonstrations
     form: tuple[Form, ...]
     branch: Int[np.ndarray, "P"]  # expert actions given
@@ -140,11 +140,115 @@ class Rollouts:
     group: Int[np.ndarray, "P"]  # equal iff same demonstration, branch point and draw; never by prompt text
     truncated: Bool[np.ndarray, "P"]  # ran to the cap without an end token
     text: tuple[str, ...] = field(repr=False)  # decoded completion, without the end token
-    ref_logp: Float[np.ndarray, "P C"] | None = None  # nats, under the frozen reference, where an objective asks
-    token_bytes: TokenBytes | None = field(default=None, repr=False)  # what the ids spell; `text`, for a device
 
     def __len__(self) -> int:
         return len(self.text)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Rows described by runs of tokens, `Z` a row, in the order of the row; an unused run has length 0.
+
+    Runs of a row lie without gaps from its first place on, trees one after another and each in depth-first order: a
+    token sees k iff k is not behind it and enter[q] < leave[k].
+    """
+
+    start: Int[Array, "R Z"]  # row index of the run's first token; the row's length where the run is unused
+    length: Int[Array, "R Z"]
+    source: Int[Array, "R Z"]  # where its tokens begin in the trunk's pool; of a completion it is not read
+    rollout: Int[Array, "R Z"]  # the completion that the run is, -1 on the trunk
+    target: Int[Array, "R Z"]  # index of its first token in the flat [M E] of target tokens, -1 where it is none
+    position: Int[Array, "R Z"]  # depth of its first token
+    enter: Int[Array, "R Z"]
+    leave: Int[Array, "R Z"]
+    parent: Int[Array, "R Z"]  # row index of the token before its first one; -1 where a path begins
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Which rollouts are compared with each other. `P` jobs, `Q` groups of at most `G`; some of either may be empty."""
+
+    member: Int[Array, "Q G"]  # index of each rollout of a group
+    present: Bool[Array, "Q G"]
+    demonstration: Int[Array, "Q"]  # whose branch point it is
+    hash: Int[Array, "Q"]  # uint32 of the group's address: says which ones are left out where there are too many
+    group: Int[Array, "P"]  # of each rollout; 0 where the job is empty
+    column: Int[Array, "P"]  # its place in the group
+    active: Bool[Array, "P"]  # whether there is such a rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What is known of a part of an optimizer step before a token is sampled. Sheets of a stage have one shape.
+
+    Job p = r * K + k is slot k of prompt row r. `B` code points.
+    """
+
+    prompts: Prompts
+    groups: Groups  # demonstrations are counted within the step, rollouts within the sheet
+    expert: Int[Array, "Q B"]  # code points of the expert's next action, stripped; B is 0 where no reward reads them
+    expert_length: Int[Array, "Q"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Trunk:
+    """The demonstrations of an optimizer step as the learner needs them."""
+
+    token: Int[Array, "U"]  # of all trees, node after node
+    target: Bool[Array, "M E"]  # target tokens of each demonstration
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Completions:
+    """What the sampler wrote, by job. Nothing is written behind `length`, which counts the end token; 0: no job."""
+
+    token: Int[Array, "P C"]
+    logp: Float[Array, "P C"]  # nats, at the temperature it was sampled with
+    length: Int[Array, "P"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What an objective weighs: the rollouts of a whole optimizer step, on the device."""
+
+    mask: Bool[Array, "P C"]  # sampled tokens, the end token included; none of a job that is empty
+    behavior_logp: Float[Array, "P C"]  # nats; 0 outside the mask
+    truncated: Bool[Array, "P"]  # ran to the cap without an end token
+    groups: Groups
+    target: Bool[Array, "M E"]
+    step: Int[Array, ""]  # optimizer steps before this one
+    ref_logp: Float[Array, "P C"] | None = None  # nats, under the frozen reference, where `Needs.reference_to_weigh`
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """How much the tokens of an optimizer step count, and what else their loss reads.
+
+    A group whose pg and nll weights are all zero counts as dropped: it is not packed, and a refill replaces it.
+    """
+
+    trunk: TokenWeights  # [M E], of the demonstrations' target tokens
+    rollouts: TokenWeights  # [P C]
+    extra: dict[str, Float[Array, "P"]] = field(default_factory=dict)  # named numbers of a rollout, for its every token
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a reward on the device says of P completions. What does not fit is scored on the host, or malformed."""
+
+    reward: Float[Array, "P"]  # 2 matched / total; `malformed` where not formed
+    matched: Int[Array, "P"]
+    total: Int[Array, "P"]
+    formed: Bool[Array, "P"]  # false where it does not fit
+    fits: Bool[Array, "P"]
 
 
 class Mean(NamedTuple):
@@ -155,8 +259,8 @@ class Mean(NamedTuple):
 
 
 def means(columns: Mapping[str, Shaped[np.ndarray, "N"]]) -> dict[str, Mean]:
-    """The mean of each column, over as many numbers as it has; one of none is left out."""
-    return {name: Mean(float(column.sum()), column.size) for name, column in columns.items() if column.size}
+    """The mean of each column, over as many numbers as it has: perhaps over none."""
+    return {name: Mean(float(column.sum()), column.size) for name, column in columns.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,16 +275,17 @@ class Grades:
 
     @property
     def metrics(self) -> Metrics:
-        return {name: mean.total / mean.over for name, mean in sorted(self.means.items())}
+        return {name: mean.total / mean.over for name, mean in sorted(self.means.items()) if mean.over}
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class TokenWeights:
     """How much each token counts; zero where it does not. Rows are rollouts (P, C) or demonstrations (M, E)."""
 
-    nll: Float[np.ndarray, "B T"]
-    pg: Float[np.ndarray, "B T"]
-    advantage: Float[np.ndarray, "B T"]
+    nll: Float[Array, "B T"]
+    pg: Float[Array, "B T"]
+    advantage: Float[Array, "B T"]
 
 
 @jax.tree_util.register_dataclass
@@ -195,41 +300,80 @@ class TrainState:
     key: Key[Array, ""]  # run key; fold `step` in, never replace it
 
 
-Reward = Callable[[Rollouts, Sequence[Demonstration]], Grades]
+Reward = Callable[[Rollouts, Sequence[Demonstration]], Grades]  # on the host, from texts
 
 
-class Objective(Protocol):
+@runtime_checkable
+class DeviceReward(Protocol):
+    """A reward that can also be computed where the tokens are."""
+
+    def on_device(self) -> bool:
+        """Whether these settings ask for it, on the default backend."""
+        ...
+
+    def score(
+        self, completions: Completions, expert: Int[Array, "Q B"], expert_length: Int[Array, "Q"],
+        group: Int[Array, "P"], token_bytes: TokenBytes, rooms: Rooms,
+    ) -> Scores:  # fmt: skip
+        """Scores each completion against the expert's action of its group; jnp alone, so that it can be compiled."""
+        ...
+
+    def means(self, scores: Scores, expert_length: Int[Array, "P"], counted: Bool[Array, "P"]) -> dict[str, Mean]:
+        """Metrics of the counted rollouts as (sum, over), jnp; the same names and numbers as the host's `Grades`."""
+        ...
+
+    def grades(
+        self, scores: Scores, rollouts: Rollouts, demonstrations: Sequence[Demonstration], *, unfit_on_host: bool
+    ) -> Grades:
+        """What the log shows of rollouts whose scores are these, on the host."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """What a reward on the device makes room for: shapes of its program. What needs more does not fit."""
+
+    bytes: int  # of a completion, UTF-8, with what the template wrote of it
+    code_points: int  # of an action, the model's or the expert's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What an objective needs beyond its four functions."""
+
+    reference: bool = False  # `Batch.ref_logp` in its loss
+    reference_to_weigh: bool = False  # `Collected.ref_logp` before weights are made
+    profile: bool = False  # demonstrations that an earlier stage has profiled
+    whole_groups: bool = False  # a group stays in one row, and `Batch.group` is there
+    entropy: bool = False  # `Batch.extra["entropy"]`: exact entropy of the policy at every token with weight, nats
+
+
+Numbers = Mapping[str, Any]  # name -> scalar, nested as the settings are; see `objectives/numbers.py`
+
+
+class Objective:
     """Where completions branch off, what rewards them, how much each token weighs, and the loss of a token.
 
-    `trunk` names the forms in which the demonstration itself is laid out to be trained on. `kl_coef > 0` asks for
-    `Batch.ref_logp`. Both may be class attributes. An objective may also have `reward_kl_coef`, which above 0 asks for
-    `Rollouts.ref_logp`, and `needs_profile`: its demonstrations must have been profiled by an earlier stage;
-    and `whole_groups`: the loss looks at a group as a whole, so it stays in one row, and `Batch.group` is there.
+    A static, hashable value (a frozen dataclass). Its numbers are handed to `weigh` and `token_loss` apart, as arrays:
+    runs that differ in them alone are one program. Which terms a loss has follows from the settings themselves.
     """
 
-    trunk: tuple[Form, ...]
-    kl_coef: float
+    needs: Needs = Needs()
+    trunk: tuple[Form, ...] = ()  # forms in which the demonstration itself is laid out to be trained on
+    device_reward: DeviceReward | None = None  # where the device rewards; None: `reward` does
 
-    def branch_points(
-        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
-    ) -> tuple[BranchPoint, ...]:
-        """Where, and how many; `stats` are the metrics of the step before."""
-        ...
+    def branch_points(self, demonstration: Demonstration, step: int) -> tuple[BranchPoint, ...]:
+        """Where, and how many, at the step with `step` optimizer steps before it."""
+        raise NotImplementedError(f"{type(self).__name__} must say where completions branch off")
 
     def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        """Called with whole groups: all of a refill round, or those that one of several processes grades."""
-        ...
+        """Host texts to rewards. Called with whole groups: all of a round, or those that a process grades."""
+        raise RuntimeError(f"{type(self).__name__} has no rollouts to reward")
 
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
-        """Weights of the demonstrations' target tokens and of the rollouts', of a whole optimizer step.
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
+        """Weights of a whole optimizer step, in jnp; what is not in a mask may hold any finite number."""
+        raise NotImplementedError(f"{type(self).__name__} must say how much tokens weigh")
 
-        `step` counts the optimizer steps before it, for weights that follow a schedule.
-
-        A group whose pg and nll weights are all zero counts as dropped: it is not packed, and it is what a refill
-        replaces.
-        """
-        ...
-
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]: ...
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
+        """Loss and metrics of a batch; both add up over the batches of a step."""
+        raise NotImplementedError(f"{type(self).__name__} must have a loss")

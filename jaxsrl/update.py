@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,11 @@ from jaxtyping import Array, Float, Key
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA, with_adapters
 from jaxsrl.models.transformer import forward, head_matrix
-from jaxsrl.ops.token_logprob import token_logprob
+from jaxsrl.ops.token_logprob import token_logprob, token_logprob_and_entropy
 from jaxsrl.sharding import RULES, constrain_state, platform, spec
-from jaxsrl.types import Batch, Metrics, Objective, Params, TrainState
+from jaxsrl.types import Batch, Metrics, Numbers, Objective, Params, TrainState
+
+Temperature = float | Float[Array, ""]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +72,19 @@ def learning_rate(settings: AdamW, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, after], [settings.warmup_steps])
 
 
-def optimizer(settings: AdamW, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW; decay acts on matrices only, not on norms and biases."""
+def optimizer(settings: AdamW) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW for a learning rate of 1, not negated; `make_apply` scales by `learning_rate`.
+
+    Decay acts on matrices only, not on norms and biases. There is no schedule in it: a count of its own would stand
+    still in a step that is skipped or empty, and from then on lag behind `TrainState.step`. Adam's bias correction does
+    keep a count of its own, of the updates that its moments have seen.
+    """
     vector = lambda path: path[-1].key.endswith(("_norm", "_bias"))
     matrices = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: not vector(path), params)
-    adamw = optax.adamw(
-        learning_rate(settings, steps), settings.b1, settings.b2, settings.epsilon,
-        weight_decay=settings.weight_decay, mask=matrices,
-    )  # fmt: skip
+    adamw = optax.chain(
+        optax.scale_by_adam(settings.b1, settings.b2, settings.epsilon),
+        optax.add_decayed_weights(settings.weight_decay, matrices),
+    )
     adamw = in_bfloat16(adamw) if settings.moments == "bfloat16" else adamw
     return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw) if settings.clip_norm else adamw
 
@@ -121,114 +128,161 @@ def round_at_random(key: Key[Array, ""], tree: Params) -> Params:
 
 
 def batch_logp(
-    config: ModelConfig, params: Params, batch: Batch, temperature: float, mesh: jax.sharding.Mesh | None = None
+    config: ModelConfig, params: Params, batch: Batch, temperature: Temperature, mesh: jax.sharding.Mesh | None = None
 ) -> Float[Array, "R T"]:
     """Log-prob of every token that carries weight, nats; 0 elsewhere.
 
     logp[t] is read from hidden[parent[t]], so all first tokens of a branch point are scored from the same logits.
     Rollouts are scored at the temperature they were sampled with, demonstrations at 1.
     """
+    return score(mesh, *_to_score(config, params, batch, temperature, mesh))
+
+
+def batch_logp_and_entropy(
+    config: ModelConfig, params: Params, batch: Batch, temperature: Temperature, mesh: jax.sharding.Mesh | None = None
+) -> tuple[Float[Array, "R T"], Float[Array, "R T"]]:
+    """`batch_logp`, and the exact entropy of the distribution that each of these tokens is scored under, nats."""
+    return score(mesh, *_to_score(config, params, batch, temperature, mesh), token_logprob_and_entropy)
+
+
+def _to_score(config: ModelConfig, params: Params, batch: Batch, temperature: Temperature, mesh):
+    """What `score` takes: hidden state before each token, head, tokens, which of them count, and their temperature."""
     hidden = forward(config, params, batch.token, batch.position, batch.enter, batch.leave, mesh=mesh)
     before = jnp.take_along_axis(hidden, batch.parent[:, :, None], axis=1)
-    cooled = jnp.where(batch.rollout >= 0, 1.0 / temperature, 1.0)[:, :, None]
-    before = before * cooled.astype(before.dtype)
     scored = (batch.nll_weight != 0) | (batch.pg_weight != 0)
-    return score(mesh, before, head_matrix(config, params), batch.token, scored)
+    heat = jnp.where(batch.rollout >= 0, temperature, 1.0)
+    return before, head_matrix(config, params), batch.token, scored, heat
 
 
-def score(mesh: jax.sharding.Mesh | None, before, head, token, scored):
-    """`token_logprob` of each device's own rows, under its own part of the vocabulary; `fsdp`'s parts are gathered.
+def score(mesh: jax.sharding.Mesh | None, before, head, token, scored, temperature, run=token_logprob):
+    """`run` on each device's own rows, under its own part of the vocabulary; `fsdp`'s parts are gathered.
 
     A vocabulary that `tensor` does not divide is whole on every device, and the tokens of a row are cut instead.
+
+    Args:
+      run: `token_logprob` or `token_logprob_and_entropy`; `temperature` is that of every token.
     """
     on = platform(mesh)
     if mesh is None:
-        return _flat_score(before, head, token, scored, on)
+        return _flat_score(before, head, token, scored, temperature, run, on)
     width, vocab = spec(mesh, head.shape, ("width", "vocab"))
     cut = vocab is not None and mesh.shape["tensor"] > 1
     own = PartitionSpec(RULES["rows"], None if cut else "tensor")
-    specs = (PartitionSpec(*own, None), PartitionSpec(width, vocab if cut else None), own, own)
-    part = partial(_flat_score, on=on, vocab_axis="tensor" if cut else None, width_axis=width and "fsdp")
-    return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=own, check_vma=False)(before, head, token, scored)
+    specs = (PartitionSpec(*own, None), PartitionSpec(width, vocab if cut else None), own, own, own)
+    part = partial(_flat_score, run=run, on=on, vocab_axis="tensor" if cut else None, width_axis=width and "fsdp")
+    spread = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=own, check_vma=False)  # of one result or two
+    return spread(before, head, token, scored, temperature)
 
 
-def _flat_score(before, head, token, scored, on: str, vocab_axis: str | None = None, width_axis: str | None = None):
-    flat, flat_token = before.reshape(-1, before.shape[-1]), token.reshape(-1)
-    logp = token_logprob(
-        flat, head, flat_token, scored=scored.reshape(-1), vocab_axis=vocab_axis, width_axis=width_axis, platform=on
-    )
-    return logp.reshape(token.shape)
+def _flat_score(
+    before, head, token, scored, temperature, run, on: str, vocab_axis: str | None = None, width_axis: str | None = None
+):
+    out = run(
+        before.reshape(-1, before.shape[-1]), head, token.reshape(-1), scored=scored.reshape(-1),
+        temperature=temperature.reshape(-1), vocab_axis=vocab_axis, width_axis=width_axis, platform=on,
+    )  # fmt: skip
+    return jax.tree.map(lambda x: x.reshape(token.shape), out)
 
 
-def make_loss(config: ModelConfig, objective: Objective, temperature: float, mesh: jax.sharding.Mesh | None = None):
-    """Returns loss(params, batch) -> (loss, metrics). Both add up over the batches of an optimizer step."""
+def make_loss(
+    config: ModelConfig, objective: Objective, temperature: Temperature, mesh: jax.sharding.Mesh | None = None
+):
+    """Returns loss(params, batch, numbers) -> (loss, metrics). Both add up over the batches of an optimizer step.
 
-    def loss(params: Params, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        return objective.token_loss(batch_logp(config, params, batch, temperature, mesh), batch)
+    An objective that needs the entropy finds it as `batch.extra["entropy"]`, and its gradient flows.
+
+    Args:
+      temperature: the rollouts were sampled with; a number, or a traced scalar.
+    """
+
+    def loss(params: Params, batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
+        if objective.needs.entropy:
+            logp, entropy = batch_logp_and_entropy(config, params, batch, temperature, mesh)
+            batch = replace(batch, extra=batch.extra | {"entropy": entropy})
+        else:
+            logp = batch_logp(config, params, batch, temperature, mesh)
+        return objective.token_loss(logp, batch, numbers)
 
     return loss
 
 
 def on_base(loss, lora: LoRA):
-    """Returns loss(adapters, batch, base) from one of whole parameters."""
-    return lambda adapters, batch, base: loss(with_adapters(lora, base, adapters), batch)
+    """Returns loss(adapters, batch, numbers, base) from one of whole parameters."""
+    return lambda adapters, batch, numbers, base: loss(with_adapters(lora, base, adapters), batch, numbers)
 
 
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
-def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
-    """Returns gradient(params, batch, *frozen) -> (grads, metrics), compiled: what a batch adds to an optimizer step.
+def make_still(rate: optax.Schedule) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
+    """Returns still(state) -> (state, metrics): a step that is counted and moves nothing, as nothing carried weight."""
+    at = jax.jit(lambda step: (rate(step), step + 1))
 
-    `frozen` are further arguments of the loss, which is not differentiated by them.
+    def still(state: TrainState) -> tuple[TrainState, Metrics]:
+        lr, after = at(state.step)
+        return replace(state, step=after), {"lr": lr, "update/skipped": state.skipped}
+
+    return still
+
+
+def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
+    """Returns gradient(params, batch, numbers, *frozen) -> (grads, metrics), compiled: what a batch adds to a step.
+
+    Other `numbers` are no other program. `frozen` are further arguments of the loss. It is differentiated by neither.
     """
 
     @jax.jit
-    def gradient(params: Params, batch: Batch, *frozen: Params):
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, *frozen)
+    def gradient(params: Params, batch: Batch, numbers: Numbers, *frozen: Params):
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, numbers, *frozen)
         return constrain_state(mesh, grads), metrics | {"loss": value}
 
     return gradient
 
 
-def make_apply(tx: optax.GradientTransformation):
+def make_apply(tx: optax.GradientTransformation, rate: optax.Schedule):
     """Returns apply(state, grads) -> (state, metrics), compiled: the update, in place: the state given is used up.
 
-    An update that is not finite is left out and counted; the step counts all the same.
+    Parameters move by -rate(state.step) times what `tx` makes of the gradients. An update that is not finite is left
+    out and counted. The step counts all the same, so a schedule ends when the run does.
+
+    Args:
+      tx: see `optimizer`.
+      rate: see `learning_rate`; `lr` of the metrics is its value at this step.
     """
 
     @partial(jax.jit, donate_argnums=0)
     def apply(state: TrainState, grads):
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(norm)
+        finite, lr = jnp.isfinite(norm), rate(state.step)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = optax.apply_updates(state.params, optax.tree.scale(-lr, updates))
         keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
         moved = replace(
             state, step=state.step + 1, skipped=state.skipped + ~finite,
             params=keep(params, state.params), opt_state=keep(opt_state, state.opt_state),
         )  # fmt: skip
-        return moved, {"grad/norm": norm, "update/skipped": moved.skipped}
+        return moved, {"lr": lr, "grad/norm": norm, "update/skipped": moved.skipped}
 
     return apply
 
 
-def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
-    """Returns train_step(state, batches, *frozen) -> (state, metrics): one optimizer step over any number of batches.
+def make_train_step(gradient, tx: optax.GradientTransformation, rate: optax.Schedule) -> TrainStep:
+    """Returns train_step(state, batches, *rest) -> (state, metrics): one optimizer step over any number of batches.
 
     Gradients of the batches only add, because weights were divided before the split, so their number changes nothing
     but memory. The state given is used up (see `make_apply`).
 
     Args:
-      gradient: see `make_gradient`.
+      gradient: see `make_gradient`; `rest` are its arguments behind the batch.
+      tx, rate: see `make_apply`.
     """
     add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
-    apply = make_apply(tx)
+    apply = make_apply(tx, rate)
 
-    def train_step(state: TrainState, batches: Sequence[Batch], *frozen: Params) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batches: Sequence[Batch], *rest: Any) -> tuple[TrainState, Metrics]:
         total = None
         for batch in batches:
-            one = gradient(state.params, batch, *frozen)
+            one = gradient(state.params, batch, *rest)
             total = one if total is None else add(total, one)
         if total is None:
             raise ValueError("a step without batches: nothing carries weight")
@@ -239,14 +293,9 @@ def make_train_step(gradient, tx: optax.GradientTransformation) -> TrainStep:
     return train_step
 
 
-def make_scorer(config: ModelConfig, temperature: float, mesh: jax.sharding.Mesh | None = None):
+def make_scorer(config: ModelConfig, temperature: Temperature, mesh: jax.sharding.Mesh | None = None):
     """Returns score(params, batch) -> log-probs [R T], for a frozen reference or to recompute `behavior_logp`."""
     return jax.jit(lambda params, batch: batch_logp(config, params, batch, temperature, mesh))
-
-
-def has_reference(objective: Objective) -> bool:
-    """Whether it compares the policy with the parameters that a stage starts from."""
-    return bool(objective.kl_coef or getattr(objective, "reward_kl_coef", 0.0))
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, key) -> TrainState:

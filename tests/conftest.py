@@ -72,21 +72,3 @@ def quick():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="session")
-def shared_programs():
-    """Runs in this process share what they compile, so that a tiny run takes about a second but for the first."""
-    from jaxsrl.programs import Programs
-
-    made: dict = {}
-
-    def once(self, key, make):
-        key = (self.model, self.mesh, self.sampler_mesh, key)
-        if key not in made:
-            made[key] = make()
-        return made[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Programs, "_once", once)
-        yield

@@ -14,7 +14,11 @@ STEPS = {"sft": 6, "srl": 2, "rlvr": 2}
 
 def config() -> Config:
     tiny = load(Path(__file__).parent / "tiny_config.py")
-    quiet = lambda stage: replace(stage, steps=STEPS[stage.name], validate=replace(stage.validate, every=0), test=None)
+    # Four demonstrations have branch points enough for the rows of both processes.
+    quiet = lambda stage: replace(
+        stage, steps=STEPS[stage.name], validate=replace(stage.validate, every=0), test=None,
+        collect=replace(stage.collect, demonstrations=4, prompts=stage.collect.prompts and 8),
+    )  # fmt: skip
     return replace(
         tiny, name="many", mesh=Layout(data=2, fsdp=4), checkpoint_every=50,
         model=ModelConfig(vocab=272, width=16, layers=1, heads=1, kv_heads=1, head_width=16, mlp_width=32),

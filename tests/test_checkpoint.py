@@ -3,19 +3,20 @@
 import shutil
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.checkpoint import Checkpoints, array_hash, state_hash
+from jaxsrl.checkpoint import Checkpoints, PolicyName, array_hash, check_format, parse_old, state_hash
 from jaxsrl.types import TrainState
 from jaxsrl.update import AdamW, init_state, optimizer
 
 
 def make_state(value: float = 1.0, step: int = 3) -> TrainState:
     params = {"layer": {"w": jnp.full((2, 3), value), "a_norm": jnp.array([np.pi, -0.0, 1e-42], jnp.float32)}}
-    return replace(init_state(params, optimizer(AdamW(), 10), jax.random.key(5)), step=jnp.int32(step))
+    return replace(init_state(params, optimizer(AdamW()), jax.random.key(5)), step=jnp.int32(step))
 
 
 @pytest.fixture
@@ -34,6 +35,9 @@ def test_state_and_record_come_back(checkpoints):
     assert checkpoints.latest() == 1 and checkpoints.record(1) == record
     back = checkpoints.restore(1, make_state(0.0, 0))
     assert state_hash(back) == state_hash(state)
+    chex.assert_trees_all_equal(back, state)
+    with pytest.raises(AssertionError):  # bits, not closeness
+        chex.assert_trees_all_equal(back.params, jax.tree.map(lambda x: x * (1 + 2**-23), state.params))
     assert jax.random.uniform(back.key) == jax.random.uniform(state.key)
     assert jax.tree.structure(back) == jax.tree.structure(state)
 
@@ -68,14 +72,16 @@ def test_half_written_save_is_none(tmp_path):
     first = Checkpoints(tmp_path)
     for count in (1, 2):
         first.save(count, make_state(count), {"step": count})
-    first.save_policy("srl-last", make_state().params)
+    first.save_policy(PolicyName("srl", "last"), make_state().params)
     first.close()
-    shutil.copytree(tmp_path / "resume" / "2", tmp_path / "resume" / "3.orbax-checkpoint-tmp-1")
-    shutil.copytree(tmp_path / "policy" / "srl-last", tmp_path / "policy" / "sft-last.orbax-checkpoint-tmp-1")
+    half = ".orbax-checkpoint-tmp-1"
+    shutil.copytree(tmp_path / "resume" / "2", tmp_path / "resume" / f"3{half}")
+    for stage in ("srl", "sft"):
+        shutil.copytree(tmp_path / "policy" / "srl" / "last", tmp_path / f"policy/{stage}/best-000000001{half}")
     second = Checkpoints(tmp_path)
-    assert second.latest() == 2 and second.policies() == ["srl-last"]
+    assert second.latest() == 2 and second.policies() == [PolicyName("srl", "last")]
     second.sweep()
-    assert not list(tmp_path.glob("*/*tmp*"))
+    assert not list(tmp_path.rglob("*tmp*"))
     second.save(3, make_state(3), {"step": 3})
     second.close()
     third = Checkpoints(tmp_path)
@@ -84,23 +90,74 @@ def test_half_written_save_is_none(tmp_path):
 
 
 def test_policies_by_name(checkpoints):
+    """Stages `a` and `a-last` do not collide, nor does one named like a folder of another."""
     like = make_state().params
-    for name, value in (("sft-best-000000001", 1.0), ("sft-best-000000004", 4.0), ("sft-last", 5.0)):
-        checkpoints.save_policy(name, make_state(value).params)
-    checkpoints.save_policy("sft-last", make_state(6.0).params)
+    last, best = (lambda stage: PolicyName(stage, "last")), (lambda stage, step: PolicyName(stage, "best", step))
+    names = [best("a", 1), best("a", 12), last("a"), best("a-best", 3), last("a-last"), last("last")]
+    for value, name in enumerate(names):
+        checkpoints.save_policy(name, make_state(float(value)).params)
+    checkpoints.save_policy(last("a"), make_state(60.0).params)
     checkpoints.wait()
-    assert checkpoints.policies() == ["sft-best-000000001", "sft-best-000000004", "sft-last"]
-    assert array_hash(checkpoints.restore_policy("sft-last", like)) == array_hash(make_state(6.0).params)
-    checkpoints.drop_policies("sft-best-", "sft-best-000000004")
-    assert checkpoints.policies() == ["sft-best-000000004", "sft-last"]
-    with pytest.raises(FileNotFoundError, match="'rlvr-last'.*there are: sft-best-000000004, sft-last"):
-        checkpoints.restore_policy("rlvr-last", like)
+    assert checkpoints.policies() == names
+    for value, name in enumerate(names):
+        want = make_state(60.0 if name == last("a") else float(value)).params
+        chex.assert_trees_all_equal(checkpoints.restore_policy(name, like), want)
+    assert checkpoints.find(PolicyName("a", "best")) == best("a", 12)
+    checkpoints.drop_best("a", best("a", 1))
+    assert checkpoints.policies() == [name for name in names if name != best("a", 12)]
+    assert checkpoints.find(PolicyName("a", "best")) == best("a", 1)
+    with pytest.raises(FileNotFoundError, match="'b:last'.*there are: a:best-1, a:last, a-best:best-3, a-last:last"):
+        checkpoints.restore_policy(last("b"), like)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("text, name", [
+    ("a", PolicyName("a", "last")), ("a:last", PolicyName("a", "last")), ("a:best", PolicyName("a", "best")),
+    ("a:best-12", PolicyName("a", "best", 12)), ("a-last", PolicyName("a-last", "last")),
+    ("a-best-000000012:best-7", PolicyName("a-best-000000012", "best", 7)),
+])  # fmt: skip
+def test_a_name_is_read_in_one_way(text, name):
+    assert PolicyName.parse(text) == PolicyName.parse(str(name)) == name
+    if name.which == "last" or name.step is not None:
+        assert PolicyName.of_folder(name.folder) == name
+    else:
+        with pytest.raises(ValueError, match="a:best names no folder"):
+            name.folder  # noqa: B018
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("text", ["", "a:", "a:worst", "a:last-3", "a:best-", "a/last", ":best", "a:best:3"])
+def test_what_is_no_name_is_refused(text):
+    with pytest.raises(ValueError, match="STAGE:best-STEP, got"):
+        PolicyName.parse(text)
+
+
+@pytest.mark.fast
+def test_the_spelling_of_before():
+    """Only for stages that there are: `a-last` of a run without a stage `a` is none."""
+    assert parse_old("a-last", ["a"]) == PolicyName("a", "last")
+    assert parse_old("a-last-last", ["a", "a-last"]) == PolicyName("a-last", "last")
+    assert parse_old("a-best-000000012", ["a"]) == PolicyName("a", "best", 12)
+    assert parse_old("a-last", ["a-last"]) is None and parse_old("a", ["a"]) is None
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("left", ["resume/3", "policy/srl-last"])
+def test_checkpoints_of_the_first_format_are_refused(tmp_path, left):
+    """Before anything is read or written; an empty folder is any format's."""
+    (tmp_path / "resume").mkdir()
+    check_format(tmp_path)
+    (tmp_path / left).mkdir(parents=True)
+    with pytest.raises(ValueError, match="format 1, this version has 2.*under another name"):
+        Checkpoints(tmp_path)
+    assert not (tmp_path / "format.json").exists()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves its other reads behind
 def test_parameters_of_another_shape_are_refused(checkpoints):
-    checkpoints.save_policy("p", make_state().params)
+    name = PolicyName("p", "last")
+    checkpoints.save_policy(name, make_state().params)
     checkpoints.wait()
     wrong = {"layer": {"w": jnp.zeros((2, 4)), "a_norm": jnp.zeros(3)}}
     with pytest.raises(ValueError, match=r"\(2, ?4\)|shape"):
-        checkpoints.restore_policy("p", wrong)
+        checkpoints.restore_policy(name, wrong)

@@ -15,7 +15,7 @@ TINY = str(ROOT / "tests" / "tiny_config.py")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, shared_programs):
+def run(tmp_path_factory):
     """The folder of all runs, with one tiny run in it."""
     runs = tmp_path_factory.mktemp("runs")
     assert main(["train", TINY, "--runs", str(runs)]) == 0
@@ -48,10 +48,18 @@ def test_the_same_command_again_does_nothing(run, capsys):
 
 
 def test_eval(run, capsys):
-    code, out, _ = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl-last", "--problems", 2)
-    assert code == 0 and "srl-last" in out and "steps/exact" in out
-    code, _, err = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl-lost")
-    assert code == 1 and "srl-lost" in err and "rlvr-last" in err
+    code, out, _ = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl:best", "--problems", 2)
+    assert code == 0 and "policy srl:best-" in out and "steps/exact" in out
+    for wrong in ("srl-lost", "srl:lost", "srl:best-999"):
+        code, _, err = call(capsys, "eval", TINY, "--runs", run, "--policy", wrong)
+        assert code == 1 and f"no policy '{wrong}'" in err and "rlvr:last" in err
+
+
+def test_the_old_spelling_of_a_policy_is_read_with_a_note(run, capsys):
+    now = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl", "--problems", 1)
+    before = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl-last", "--problems", 1)
+    assert before[:2] == now[:2] and now[0] == 0 and "policy srl:last" in now[1]
+    assert "write srl:last" in before[2] and "old spelling" not in now[2]
 
 
 def test_sample(run, capsys):
@@ -68,22 +76,22 @@ def test_sample(run, capsys):
 
 def test_proxy_tuning_at_its_ends(run, capsys):
     """M with alpha 0, M+ where M- is M; what is half given, or not there, is named."""
-    spoken = lambda *more: call(capsys, "sample", TINY, "--runs", run, "--policy", "sft-last", "--after", 1, *more)
+    spoken = lambda *more: call(capsys, "sample", TINY, "--runs", run, "--policy", "sft", "--after", 1, *more)
     steered = lambda tuned, alpha: spoken(
-        "--proxy-run", run / "tiny", "--proxy-tuned", tuned, "--proxy-untuned", "sft-last", "--proxy-alpha", alpha
+        "--proxy-run", run / "tiny", "--proxy-tuned", tuned, "--proxy-untuned", "sft", "--proxy-alpha", alpha
     )
     completions = lambda said: [line for line in said[1].splitlines() if line.startswith("──")]
-    alone, tuned = spoken(), call(capsys, "sample", TINY, "--runs", run, "--policy", "rlvr-last", "--after", 1)
-    assert completions(steered("rlvr-last", 0)) == completions(alone) != completions(tuned)
-    assert completions(steered("rlvr-last", 1)) == completions(tuned)
+    alone, tuned = spoken(), call(capsys, "sample", TINY, "--runs", run, "--policy", "rlvr", "--after", 1)
+    assert completions(steered("rlvr", 0)) == completions(alone) != completions(tuned)
+    assert completions(steered("rlvr", 1)) == completions(tuned)
     assert spoken("--proxy-run", run / "tiny")[0] == 2
     code, _, err = steered("lost", 1)
-    assert code == 1 and "'lost'" in err and "rlvr-last" in err
+    assert code == 1 and "'lost'" in err and "rlvr:last" in err
     code, out, _ = call(
-        capsys, "eval", TINY, "--runs", run, "--policy", "sft-last", "--problems", 2, "--proxy-run", run / "tiny",
-        "--proxy-tuned", "srl-last", "--proxy-untuned", "sft-last",
+        capsys, "eval", TINY, "--runs", run, "--policy", "sft", "--problems", 2, "--proxy-run", run / "tiny",
+        "--proxy-tuned", "srl", "--proxy-untuned", "sft",
     )  # fmt: skip
-    assert code == 0 and "sft-last + 1 (srl-last - sft-last of tiny)" in out
+    assert code == 0 and "sft:last + 1 (srl:last - sft:last of tiny)" in out
 
 
 def test_data_draws_a_tree(capsys):

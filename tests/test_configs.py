@@ -11,7 +11,7 @@ from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import read
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.rewards.overlong import Overlong
-from jaxsrl.train import train
+from tests.sharing import train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 REAL = ("gsm8k", "numina")
@@ -50,7 +50,7 @@ def lines_of(folder, stage):
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if not p.stem.startswith(REAL)], ids=lambda p: p.stem)
-def test_generated_data(path, tmp_path, shared_programs):
+def test_generated_data(path, tmp_path):
     config = shrunk(path, tmp_path)
     folder = train(config)
     for stage in config.stages:
@@ -59,7 +59,7 @@ def test_generated_data(path, tmp_path, shared_programs):
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem.startswith(REAL)], ids=lambda p: p.stem)
-def test_real_data(path, tmp_path, data_dir, shared_programs):
+def test_real_data(path, tmp_path, data_dir):
     """No good row is set aside, and every stage moves."""
     config = replace(shrunk(path, tmp_path), data_dir=str(data_dir))
     folder = train(config)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from jaxsrl.__main__ import main
-from jaxsrl.checkpoint import Checkpoints, fingerprint
+from jaxsrl.checkpoint import Checkpoints, PolicyName, fingerprint
 from jaxsrl.commands.doctor import run_state
-from jaxsrl.commands.evaluate import evaluate_policy
+from jaxsrl.commands.evaluate import evaluate_saved
 from jaxsrl.commands.policy import load_policy
 from jaxsrl.commands.sample import choose, sample_text
 from jaxsrl.config.overrides import ConfigError, load, override
@@ -29,13 +29,13 @@ from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward
 from jaxsrl.objectives.chord import CHORD
 from jaxsrl.objectives.dpo import DPO
-from jaxsrl.programs import first_ancestor, first_params
+from jaxsrl.policy import first_ancestor, first_params
 from jaxsrl.runs import RunError
 from jaxsrl.sharding import Layout, make_mesh, state_sharding
-from jaxsrl.train import train
 from tests.coin import coin
+from tests.sharing import train
 
-pytestmark = pytest.mark.usefixtures("quick", "shared_programs")
+pytestmark = pytest.mark.usefixtures("quick")
 TINY = Path(__file__).parent / "tiny_config.py"
 SET = ("lora.rank=3", "lora.alpha=6", "checkpoint_every=1", "model.width=16")  # a width of its own: see `quick`
 SHORT = ("stages.sft.steps=2", "stages.srl.steps=2", "stages.rlvr.steps=2")
@@ -54,15 +54,15 @@ def config(runs, *assignments):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, shared_programs):
+def run(tmp_path_factory):
     return train(config(tmp_path_factory.mktemp("runs")))
 
 
-def adapters(run: Path, name: str):
+def adapters(run: Path, stage: str):
     checkpoints, made = Checkpoints(run / "checkpoints"), config("")
     like = jax.eval_shape(lambda: init_adapters(made.model, made.lora, jax.random.key(0)))
     try:
-        return checkpoints.restore_policy(name, like)
+        return checkpoints.restore_policy(PolicyName(stage, "last"), like)
     finally:
         checkpoints.close()
 
@@ -76,7 +76,7 @@ def test_every_objective_trains_adapters_and_saves_nothing_else(run):
     lines = [x for x in read(run / "metrics.jsonl") if x["kind"] == "train"]
     assert [x["stage"] for x in lines] == [stage.name for stage in made.stages for _ in range(2)]
     assert all(x["loss"] is not None and np.isfinite(x["loss"]) and x["grad/norm"] > 0 for x in lines)
-    ends = [adapters(run, f"{stage.name}-last") for stage in made.stages]
+    ends = [adapters(run, stage.name) for stage in made.stages]
     for before, after in zip(ends, ends[1:], strict=False):
         assert all((x != y).any() for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
 
@@ -89,8 +89,8 @@ def test_other_settings_are_refused(run):
 
 def test_a_policy_is_evaluated_and_sampled_from(run):
     made = config(run.parent)
-    policy = load_policy(made, "srl-last")
-    assert "steps/exact" in evaluate_policy(made, policy, "test", 2)
+    policy = load_policy(made, "srl")
+    assert "steps/exact" in evaluate_saved(made, policy, "test", 2)
     text = sample_text(
         made, policy, choose(policy, 0, None, 1), form="step", after=1, samples=2, temperature=1.0, seed=0
     )
@@ -107,7 +107,7 @@ def logits(params, model):
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
     to = tmp_path_factory.mktemp("out") / "model"
-    assert main(["convert", str(run), "--to", str(to), "--policy", "dpo-last", "--dtype", "float32"]) == 0
+    assert main(["convert", str(run), "--to", str(to), "--policy", "dpo", "--dtype", "float32"]) == 0
     return to
 
 
@@ -115,7 +115,7 @@ def test_what_is_written_is_merged(run, folder):
     """The folder's logits are those of base and adapters, and not those of the base."""
     made = config("")
     base = first_params(made.model, made.seed, 0, None)
-    whole = with_adapters(made.lora, base, adapters(run, "dpo-last"))
+    whole = with_adapters(made.lora, base, adapters(run, "dpo"))
     got, want = logits(load_weights(folder, made.model), made.model), logits(whole, made.model)
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
     assert np.abs(logits(base, made.model) - want).max() > 1e-3

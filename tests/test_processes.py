@@ -1,8 +1,8 @@
 """Several processes are one run: real processes on loopback, which are stopped, killed, and resumed by another number.
 
 One run goes through it all: begun by one process of 8 devices, resumed by two of 4 on another mesh until one of them is
-sent SIGTERM, resumed by two until one of them is killed, and compared with one that nothing happened to. Most of its
-time is the start of processes and compilation.
+sent SIGTERM, resumed by two until one of them is killed, ended by one alone, and compared with one that nothing
+happened to. Most of its time is the start of processes and compilation.
 """
 
 import os
@@ -22,15 +22,21 @@ from jax._src.clusters import ClusterEnv
 
 from jaxsrl.__main__ import main
 from jaxsrl.checkpoint import Checkpoints, state_hash
+from jaxsrl.clusters.collectives import collectives
 from jaxsrl.clusters.start import Processes, from_environment, joined
+from jaxsrl.collect.collect import whole_step
 from jaxsrl.commands.doctor import run_state
 from jaxsrl.config.overrides import load, override
-from jaxsrl.metrics import read
+from jaxsrl.metrics import read, read_rollouts, rollout_files
 from jaxsrl.models.transformer import init_params
+from jaxsrl.policy import Compiled, sampling_params
 from jaxsrl.processes import Stopped, anywhere, fetch, from_first, gather
-from jaxsrl.sharding import Layout, make_mesh, place_state
-from jaxsrl.train import StageLoop, train
+from jaxsrl.runs import open_run
+from jaxsrl.sharding import Layout, make_mesh, place_state, rows_sharding, whole_sharding
+from jaxsrl.stages.begin import prepare
+from jaxsrl.stages.parts import make_parts
 from jaxsrl.update import AdamW, init_state, optimizer
+from tests.sharing import train
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "process_config.py"
@@ -51,11 +57,13 @@ class Launch:
             "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "PYTHONPATH": str(HERE.parent),
         }  # fmt: skip
-        command = [sys.executable, "-m", "jaxsrl", "train", str(CONFIG), "--runs", str(runs), *arguments]
+        train = ["train", str(CONFIG), "--runs", str(runs), *arguments]
         self.metrics, self.end = runs / "many" / "metrics.jsonl", time.monotonic() + PATIENCE
         self.said = [runs / f"said_{port}_{index}" for index in range(2)]
+        self.heard = [runs / f"heard_{port}_{index}" for index in range(2)]
         self.processes = []
         for index, path in enumerate(self.said):
+            command = [sys.executable, "-m", "tests.heard", str(self.heard[index]), *train]
             environment = os.environ | settings | {"JAX_PROCESS_ID": str(index)}
             with path.open("w") as out:
                 self.processes.append(subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT))
@@ -71,9 +79,9 @@ class Launch:
         return [p.wait(max(self.end - time.monotonic(), 1)) for p in self.processes]
 
     def words(self, index: int) -> str:
-        """What a process has printed, without what libraries print in native code."""
+        """What a process has printed, without what libraries print in native code, whenever they connect."""
         lines = self.said[index].read_text().splitlines()
-        return "\n".join(x for x in lines if not re.match(r"\[Gloo\]|[WIE]\d{4} ", x))
+        return "\n".join(x for x in lines if not re.search(r"\[Gloo\]|is connected to \d+ peer|^[WIE]\d{4} ", x))
 
     def __enter__(self):
         return self
@@ -86,13 +94,33 @@ class Launch:
 
 
 @pytest.fixture(scope="module")
-def alone(shared_programs, tmp_path_factory):
-    config = override(load(CONFIG), ["stages.rlvr.steps=0"])
-    return train(replace(config, runs=str(tmp_path_factory.mktemp("alone")), mesh=Layout(fsdp=8)))
+def alone(tmp_path_factory):
+    return train(
+        replace(
+            override(load(CONFIG), ["stages.rlvr.steps=0"]),
+            runs=str(tmp_path_factory.mktemp("alone")),
+            mesh=Layout(fsdp=8),
+        )
+    )
 
 
 def lines(folder: Path) -> list[dict]:
     return [x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"]
+
+
+def check_messages(heard: list[dict]) -> None:
+    """From the first step on text crosses where a stage begins: which shapes and policies there are, and nothing else.
+
+    Rewards and means cross as numbers, 8 bytes each in words of 4; flags say whether to stop.
+    """
+    first = next(i for i, x in enumerate(heard) if "optimizer_step" in x["from"])
+    assert any(x["dtype"] == "uint8" for x in heard[:first])  # control: text is seen
+    text = [x for x in heard[first:] if x["dtype"] == "uint8"]
+    assert all({"make_parts"} <= set(x["from"]) and {"stage_shapes", "start_name"} & set(x["from"]) for x in text)
+    of_steps = [x for x in heard if "optimizer_step" in x["from"]]
+    why = {next(name for name in x["from"] if name in ("anywhere", "from_all", "fetch")): x["dtype"] for x in of_steps}
+    assert why == {"anywhere": "int32", "from_all": "uint32"}
+    assert {name for x in of_steps for name in x["from"]} >= {"rewards_of", "means_of"}
 
 
 def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
@@ -121,6 +149,8 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
     assert re.search("lost another one|heartbeat|unhealthy|stopped sending", two.said[0].read_text()), two.words(0)
     said = dict(line.split(": ", 1) for line in run_state(folder).splitlines())  # read by one process, to one device
     assert f"[srl] done: state {said['state']}" in two.words(0) and (said["stage"], said["step"]) == ("srl", "2")
+    for heard in two.heard:
+        check_messages(read(heard))
 
     ours, theirs = lines(folder), lines(alone)
     until = next(i for i, x in enumerate(theirs) if (x["stage"], x["step"]) == ("srl", 2)) + 1
@@ -129,26 +159,90 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
         for name, value in one.items():
             same = pytest.approx(value, rel=1e-4, abs=1e-6) if isinstance(value, float) else value
             assert many[name] == same, (one["stage"], one["step"], name)
-    name = Path("rollouts") / "srl.jsonl"
-    assert (folder / name).read_bytes() == (alone / name).read_bytes()  # tokens and rewards
+    shares = [read(path) for path in rollout_files(folder, "srl")]
+    assert [path.name for path in rollout_files(folder, "srl")] == ["srl.1.jsonl", "srl.jsonl"] and all(shares)
+    assert read_rollouts(folder, "srl") == read_rollouts(alone, "srl")  # tokens and rewards
+    assert sum(map(len, shares)) == len(read_rollouts(alone, "srl"))
+
+    for name in ("srl", "srl.1", "rlvr.1"):  # what processes write that are killed before they save
+        with (folder / "rollouts" / f"{name}.jsonl").open("a") as file:
+            file.write('{"step": 3, "group": 0, "sample": 0}\n')
+    train(replace(config, mesh=Layout(fsdp=8)))
+    assert [read(path) for path in rollout_files(folder, "srl")] == shares
+    assert read(folder / "rollouts" / "rlvr.1.jsonl") == [] and len(read_rollouts(folder, "rlvr")) == 16
 
 
-def test_a_single_process_stops_with_the_same_code(shared_programs, tmp_path, monkeypatch, capsys):
-    """And goes on after that step, to the file of a run that nothing happened to."""
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_compiled_collectives_carry_numbers(where, tmp_path):
+    """Token ids, log-probs and what rewards come to: neither bytes nor code points, of which text would be made."""
+    config = load(CONFIG)
+    srl = next(stage for stage in config.stages if stage.name == "srl")
+    objective = replace(srl.objective, grader=replace(srl.objective.grader, where=where))
+    stage = replace(srl, start_from=None, objective=objective)
+    config = replace(config, runs=str(tmp_path), stages=(stage,))
+    prepared, size = prepare(config, Compiled()), config.mesh.size
+    with open_run(tmp_path / "many", {}, lambda *_: None) as run:
+        parts, state, _ = make_parts(run, config, 0, prepared.material, prepared.splits["srl"], lambda: False)
+        parts.writer.close()
+    layout, _ = parts.collector.layouts(0, 0, 0)
+    params, _ = sampling_params(replace(parts.policy, params=state.params))
+    given = params, parts.collector.place_sheet(layout.sheets[0]), jax.random.key(0), np.float32(1)
+    sent = collectives(parts.collector.draw.lower(*given).compile().as_text(), size, stage.sampling.max_new_tokens)
+    cap = layout.sheets[0].prompts.slot_parent.size * stage.sampling.max_new_tokens * 4
+    assert {x.dtype for x in sent} <= {"f32", "s32", "u32", "pred"} and any(x.dtype == "s32" for x in sent)
+    of_jobs = [x for x in sent if x.group == size]  # what leaves the device at the end, every array once
+    assert 0 < sum(x.bytes for x in of_jobs) <= 2 * cap + 6 * cap // stage.sampling.max_new_tokens
+    assert not collectives(weigh_text(parts.collector, layout, parts.collector.draw(*given)), size)
+    # A control: bytes that are sent are found.
+    where = rows_sharding(prepared.material.placement.mesh)
+    text = jax.jit(lambda x: x + 1, out_shardings=whole_sharding(where.mesh)).lower(
+        jax.device_put(np.zeros(8, np.uint8), where)
+    ).compile().as_text()  # fmt: skip
+    assert [x.dtype for x in collectives(text, size)] == ["u8"]
 
-    def show(self, line):
-        if (line["stage"], line["step"]) == ("sft", 3) and not attempts[1:]:
+
+def weigh_text(collector, layout, drawn) -> str:
+    """The program that weighs a step, compiled."""
+    whole, (completions, scores) = whole_step(layout, collector.shapes), drawn
+    groups, target, length = collector.place((whole.groups, whole.trunk.target, whole.expert_length))
+    reward = collector.place(np.zeros(len(whole.groups.group))) if scores is None else scores.reward
+    return collector.weigh.lower(
+        completions, groups, target, reward, scores, length, np.int32(0), collector.numbers, None
+    ).compile().as_text()  # fmt: skip
+
+
+TOLD = """
+import os, signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from jaxsrl.config.overrides import load
+from jaxsrl.objectives.sft import SFT
+
+ONCE = Path({once!r})
+
+class Told(SFT):
+    def branch_points(self, demonstration, step):
+        if step == 2 and ONCE.exists():
+            ONCE.unlink()
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, line)
+        return super().branch_points(demonstration, step)
 
-    real, attempts = StageLoop.show, [1]
-    monkeypatch.setattr(StageLoop, "show", show)
-    settings = ("mesh.data=1", "mesh.fsdp=8", "stages.srl.steps=0", "stages.rlvr.steps=0")
-    command = ["train", str(CONFIG), *(word for setting in settings for word in ("--set", setting))]
+def config():
+    config = load({config!r})
+    sft = replace(config.stages[0], objective=Told(trunk=("step",)))
+    return replace(config, stages=(sft,), layout_workers=0)
+"""
+
+
+def test_a_single_process_stops_with_the_same_code(tmp_path, capsys):
+    """Told in the midst of its third step; it goes on after that, to the file of a run that nothing happened to."""
+    once, path = tmp_path / "once", tmp_path / "told.py"
+    path.write_text(TOLD.format(once=str(once), config=str(CONFIG)))
+    command = ["train", str(path), "--set", "mesh.data=1", "--set", "mesh.fsdp=8"]
     before = signal.getsignal(signal.SIGTERM)
+    once.touch()
     assert main([*command, "--runs", str(tmp_path / "stopped")]) == 75
-    assert "[sft] stopped at step 3" in capsys.readouterr().err
-    attempts.append(2)
+    assert "[sft] stopped at step 3" in capsys.readouterr().err and not once.exists()
     for name in ("stopped", "whole"):
         assert main([*command, "--runs", str(tmp_path / name)]) == 0
     assert "at stage sft, step 3" in (tmp_path / "stopped" / "many" / "logs" / "attempt_2" / "log.txt").read_text()
@@ -215,7 +309,7 @@ def test_a_state_is_the_same_on_every_topology(tmp_path):
     """Saved on 8x1 and restored on 2x4, saved there and restored on one device: one hash, each where it belongs."""
     model = replace(load(CONFIG).model, heads=2, kv_heads=2, head_width=8)
     params = init_params(model, jax.random.key(0))
-    state = init_state(params, optimizer(AdamW(), 9), jax.random.key(1))
+    state = init_state(params, optimizer(AdamW()), jax.random.key(1))
     layouts = (Layout(fsdp=8), Layout(data=2, fsdp=4), Layout())
     placed = [place_state(make_mesh(layout), state) for layout in layouts]
     kept = Checkpoints(tmp_path)

@@ -1,6 +1,6 @@
 """The frozen reference of a KL: scored once, kept only where it is wanted, and on the host if that is asked for."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jax
@@ -10,13 +10,15 @@ import pytest
 from jaxsrl.commands.doctor import run_state
 from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.programs import Programs
+from jaxsrl.policy import Compiled
 from jaxsrl.sharding import Layout, make_mesh, state_sharding, to_device, to_host
-from jaxsrl.train import StageLoop, train
+from jaxsrl.stages.start import hold_reference
+from jaxsrl.train import train
 from tests.coin import coin
+from tests.parts import stage_parts
 
 TINY = Path(__file__).parent / "tiny_config.py"
-pytestmark = pytest.mark.usefixtures("quick", "shared_programs")
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def config(runs, name, policy, *assignments):
@@ -27,41 +29,39 @@ def config(runs, name, policy, *assignments):
     return override(replace(made, stages=(stage,), runs=str(runs)), assignments)
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """Where the reference lies as each step begins, and on what memory every scored batch's parameters lie."""
-    found = {"held": [], "scored": []}
-    kinds = lambda tree: {x.sharding.memory_kind for x in jax.tree.leaves(tree)}
-    step, scorer = StageLoop.step, Programs.scorer
+@dataclass(frozen=True)
+class Watched(Compiled):
+    """Notes on what memory every scored batch's parameters lie."""
 
-    def watched_step(self, state):
-        found["held"].append(kinds(self.initial))
-        return step(self, state)
+    scored: list = field(default_factory=list)
 
-    def watched_scorer(self, temperature):
-        score = scorer(self, temperature)
-        return lambda params, batch: found["scored"].append(kinds(params)) or score(params, batch)
-
-    monkeypatch.setattr(StageLoop, "step", watched_step)
-    monkeypatch.setattr(Programs, "scorer", watched_scorer)
-    return found
+    def once(self, key, make):
+        made = super().once(key, make)
+        if key[0] != "score":
+            return made
+        kinds = lambda tree: {x.sharding.memory_kind for x in jax.tree.leaves(tree)}
+        return lambda params, batch: self.scored.append(kinds(params)) or made(params, batch)
 
 
-def test_it_is_scored_once_a_batch_from_wherever_it_waits(tmp_path, seen):
+def test_it_is_scored_once_a_batch_from_wherever_it_waits(tmp_path):
     """Four optimizer steps on two collections of one batch: two scorings, of the same numbers from device and host."""
-    policy = GRPO(kl_coef=0.1)
-    near = train(config(tmp_path, "near", policy))
-    assert seen == {"held": [{"device"}] * 2, "scored": [{"device"}] * 2}
-    seen["held"].clear(), seen["scored"].clear()
-    far = train(config(tmp_path, "far", policy, "stages.rlvr.reference_on=host"))
-    assert seen == {"held": [{"pinned_host"}] * 2, "scored": [{"device"}] * 2}
+    policy, watched = GRPO(kl_coef=0.1), Watched()
+    near = train(config(tmp_path, "near", policy), compiled=watched)
+    assert watched.scored == [{"device"}] * 2
+    far = train(config(tmp_path, "far", policy, "stages.rlvr.reference_on=host"), compiled=watched)
+    assert watched.scored == [{"device"}] * 4
     state = lambda folder: run_state(folder).splitlines()[-1]
     assert state(near) == state(far)
 
 
-def test_without_a_kl_no_second_copy_is_kept(tmp_path, seen):
-    train(config(tmp_path, "free", GRPO(kl_coef=0.0)))
-    assert seen == {"held": [set()] * 2, "scored": []}
+WAITS = [(0.1, "device", {"device"}), (0.1, "host", {"pinned_host"}), (0, None, set())]
+
+
+@pytest.mark.parametrize("kl, where, held", WAITS)
+def test_it_waits_where_it_is_told_to_and_only_where_it_is_wanted(kl, where, held, tmp_path):
+    settings = [f"stages.rlvr.reference_on={where}"] if where else []
+    with stage_parts(config(tmp_path, "held", GRPO(kl_coef=float(kl)), *settings)) as (parts, _, _):
+        assert {x.sharding.memory_kind for x in jax.tree.leaves(parts.reference.held)} == held
 
 
 def test_there_and_back_on_a_mesh():
@@ -74,7 +74,7 @@ def test_there_and_back_on_a_mesh():
     jax.tree.map(lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim) or pytest.fail(), to_device(away), tree)
 
 
-def test_what_cannot_be_is_named(tmp_path, monkeypatch):
+def test_what_cannot_be_is_named(tmp_path):
     with pytest.raises(ConfigError, match="has no KL to a reference"):
         config(tmp_path, "none", GRPO(kl_coef=0.0), "stages.rlvr.reference_on=host")
     with pytest.raises(ConfigError, match="frees nothing under lora"):
@@ -83,6 +83,8 @@ def test_what_cannot_be_is_named(tmp_path, monkeypatch):
     def absent(tree):
         raise ValueError("these devices have no pinned_host memory, only: device")
 
-    monkeypatch.setattr("jaxsrl.train.to_host", absent)
-    with pytest.raises(ConfigError, match="no pinned_host memory.*set stages.rlvr.reference_on=device"):
-        train(config(tmp_path, "absent", GRPO(kl_coef=0.1), "stages.rlvr.reference_on=host"))
+    made = config(tmp_path, "absent", GRPO(kl_coef=0.1), "stages.rlvr.reference_on=host")
+    with stage_parts(config(tmp_path, "there", GRPO())) as (parts, state, _):
+        policy = replace(parts.policy, params=state.params)
+        with pytest.raises(ConfigError, match="no pinned_host memory.*set stages.rlvr.reference_on=device"):
+            hold_reference(made.stages[0], policy, absent)

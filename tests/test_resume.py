@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-import traceback
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,21 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxsrl.__main__ import main
+from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.commands.doctor import run_state
 from jaxsrl.config.overrides import ConfigError, load, override
+from jaxsrl.console import Console
+from jaxsrl.metrics import Journal, read
+from jaxsrl.policy import Compiled
 from jaxsrl.processes import Stopped
-from jaxsrl.train import StageLoop, train
+from jaxsrl.runs import open_run
+from jaxsrl.sharding import Layout
+from jaxsrl.stages.begin import prepare
+from jaxsrl.stages.functions import stage_shapes
+from jaxsrl.stages.material import make_source
+from tests.sharing import train, train_in
 
 TINY = Path(__file__).parent / "tiny_config.py"
-pytestmark = pytest.mark.usefixtures("shared_programs")
 KILLS = int(os.environ.get("JAXSRL_KILLS", "2"))
 # A process of its own has the settings of tests/conftest.py: bits are promised for the same devices alone.
 SAME_BITS = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUM_CPU_DEVICES": str(len(jax.devices()))}
@@ -52,6 +61,13 @@ def cache(tmp_path_factory):
     compilation_cache.reset_cache()
 
 
+@pytest.fixture(autouse=True)
+def no_writer_is_left():
+    """Whatever way a run ended."""
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread.name == "rollout lines"] == []
+
+
 def tiny(runs, *assignments):
     return replace(override(load(TINY), assignments), runs=str(runs))
 
@@ -67,8 +83,8 @@ def policies(folder: Path) -> dict[str, bytes]:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as reader:
-        paths = sorted((folder / "checkpoints" / "policy").absolute().iterdir())
-        trees = {path.name: reader.restore(path) for path in paths}
+        root = (folder / "checkpoints" / "policy").absolute()
+        trees = {path.relative_to(root).as_posix(): reader.restore(path) for path in sorted(root.glob("*/*"))}
     return {name: b"".join(map(_bits, jax.tree.leaves(tree))) for name, tree in trees.items()}
 
 
@@ -95,6 +111,8 @@ def unbroken(cache, tmp_path_factory):
         "evals/rlvr.jsonl", "evals/sft.jsonl", "evals/srl.jsonl", "metrics.jsonl", "rollouts/rlvr.jsonl",
         "rollouts/srl.jsonl",
     ]  # fmt: skip
+    srl = [x for x in read(folder / "metrics.jsonl") if (x["stage"], x["kind"]) == ("srl", "train")]
+    assert {x["collect/rounds"] for x in srl} == {1, 2} and {x["collect/short"] for x in srl} == {0, 1}
     return folder
 
 
@@ -102,18 +120,50 @@ class Stop(Exception):
     pass
 
 
-def stop_at(monkeypatch, stage, step, *, method="show"):
-    """From here on the run fails in the middle of that step: lines are written, nothing is saved."""
+class Watched(Console):
+    """Says and shows nothing, but `tell` hears of it first."""
 
-    def fail(self, *args, **kwargs):
-        done = args[0]["step"] if method == "show" else int(args[0].step)
-        last = kwargs.get("done", args[1:2] == ("test",))  # of what `finish` saves and evaluates
-        if (self.stage.name, done) == (stage, step) and (last or method == "show"):
+    def __init__(self, tell):
+        super().__init__(silent=True)
+        self.tell = tell
+
+    def line(self, text, *, last=False):
+        self.tell("show", text)
+
+    @contextmanager
+    def wait(self, what):
+        self.tell("evaluate", what)
+        yield
+
+
+class Unsaved(Checkpoints):
+    """Those of a run, but a stage that is done is not saved."""
+
+    def __init__(self, checkpoints, stage):
+        vars(self).update(vars(checkpoints))
+        self.stage = stage
+
+    def save(self, count, state, record):
+        if (record["stage"], record["done"]) == (self.stage, True):
             raise Stop
-        return real(self, *args, **kwargs)
+        super().save(count, state, record)
 
-    real = getattr(StageLoop, method)
-    monkeypatch.setattr(StageLoop, method, fail)
+
+def stop_at(config, stage, step, *, moment="show", journal=None):
+    """A run that fails in the middle of that step: lines are written, nothing is saved."""
+    words = {"show": f"[{stage}] {step}/", "evaluate": f"[{stage}] evaluating 2 test problems", "save": None}[moment]
+
+    def tell(name, text):
+        if name == moment and text.startswith(words):
+            raise Stop
+
+    def exchange(run):
+        checkpoints = Unsaved(run.checkpoints, stage) if moment == "save" else run.checkpoints
+        made = replace(run, console=Watched(tell), checkpoints=checkpoints)
+        return made if journal is None else replace(made, rollout_journal=journal)
+
+    with pytest.raises(Stop):
+        train_in(config, exchange)
 
 
 def starts(folder: Path) -> list[tuple[str, int]]:
@@ -123,21 +173,40 @@ def starts(folder: Path) -> list[tuple[str, int]]:
     return [(m[1], int(m[2])) if m else None for m in found]
 
 
+PLACES = {"round 0", "round 1", "validation", "test", "finish"}
+
+
+def asking() -> set[str]:
+    """Where a run is that asks whether to stop."""
+    frame, found = sys._getframe(), set()
+    while frame is not None:
+        name, here = frame.f_code.co_name, frame.f_locals
+        found.add({"collect": f"round {here.get('refill')}", "evaluate": f"{here.get('split')}"}.get(name, name))
+        frame = frame.f_back
+    return found & PLACES
+
+
 def test_a_run_that_is_told_to_stop_goes_on_where_it_was(unbroken, tmp_path):
-    """At any of the moments in which it asks: between steps, and in whatever samples."""
-    inside, chance = set(), random.Random(0)
-    for _ in range(60):
+    """At each of the places where it asks, and then now and again."""
+    stopped_in, chance = set(), random.Random(0)
+
+    def stop() -> bool:
+        new = asking() - stopped_in
+        stopped_in.update(new)
+        return bool(new) or chance.random() < 0.2
+
+    for _ in range(80):
         try:
-            folder = train(tiny(tmp_path), lambda: chance.random() < 0.3)
+            folder = train(tiny(tmp_path), stop)
             break
-        except Stopped as stopped:
-            inside |= {frame.name for frame in traceback.extract_tb(stopped.__context__.__traceback__)}
+        except Stopped:
+            pass
     assert_same(folder, unbroken)
-    assert {"step", "collect", "validate_if_owed", "finish"} <= inside
+    assert stopped_in == PLACES
 
 
 @pytest.mark.parametrize(
-    "stage, step, method, expected",
+    "stage, step, moment, expected",
     [
         ("sft", 1, "show", None),  # before the first save
         ("sft", 3, "show", ("sft", 2)),  # the epoch of five problems ends inside this step
@@ -148,11 +217,8 @@ def test_a_run_that_is_told_to_stop_goes_on_where_it_was(unbroken, tmp_path):
         ("rlvr", 6, "evaluate", ("rlvr", 6)),  # in the test split
     ],
 )
-def test_stopped_and_resumed_is_unbroken(unbroken, tmp_path, monkeypatch, stage, step, method, expected):
-    with monkeypatch.context() as patch:
-        stop_at(patch, stage, step, method=method)
-        with pytest.raises(Stop):
-            train(tiny(tmp_path))
+def test_stopped_and_resumed_is_unbroken(unbroken, tmp_path, stage, step, moment, expected):
+    stop_at(tiny(tmp_path), stage, step, moment=moment)
     folder = train(tiny(tmp_path))
     assert starts(folder) == [expected]
     assert_same(folder, unbroken)
@@ -163,14 +229,11 @@ def executed_tokens(folder: Path, stage: str) -> list[int]:
     return [x["tokens/executed"] for x in lines if x["stage"] == stage and x["kind"] == "train"]
 
 
-def test_a_budget_of_tokens_ends_a_stage(unbroken, tmp_path, monkeypatch):
+def test_a_budget_of_tokens_ends_a_stage(unbroken, tmp_path):
     """With the step that reaches it, whatever the rows, also when the run was stopped; a done stage stays done."""
     whole = executed_tokens(unbroken, "srl")
     budget = f"stages.srl.tokens={whole[4]}"
-    with monkeypatch.context() as patch:
-        stop_at(patch, "srl", 4)
-        with pytest.raises(Stop):
-            train(tiny(tmp_path / "a", budget))
+    stop_at(tiny(tmp_path / "a", budget), "srl", 4)
     assert executed_tokens(train(tiny(tmp_path / "a", budget)), "srl") == whole[:5]
     assert executed_tokens(train(tiny(tmp_path / "a", budget)), "srl") == whole[:5]
     wide = train(tiny(tmp_path / "b", budget, "rows.tokens=96", "rows.slots=6"))
@@ -202,19 +265,16 @@ def test_what_is_compared_can_differ(unbroken, tmp_path):
 
 
 @pytest.fixture
-def stopped(unbroken, tmp_path, monkeypatch):
+def stopped(unbroken, tmp_path):
     """A run that stopped after step 6 of SRL, with checkpoints of steps 2 and 4."""
-    with monkeypatch.context() as patch:
-        stop_at(patch, "srl", 6)
-        with pytest.raises(Stop):
-            train(tiny(tmp_path))
+    stop_at(tiny(tmp_path), "srl", 6)
     return tmp_path / "tiny"
 
 
 def test_half_written_checkpoints_are_passed_over(stopped, unbroken):
     resume, policy = stopped / "checkpoints" / "resume", stopped / "checkpoints" / "policy"
     newest = max(int(path.name) for path in resume.iterdir())
-    for path in (resume / f"{newest + 1}.orbax-checkpoint-tmp-7", policy / "srl-last.orbax-checkpoint-tmp-8"):
+    for path in (resume / f"{newest + 1}.orbax-checkpoint-tmp-7", policy / "srl" / "last.orbax-checkpoint-tmp-8"):
         shutil.copytree(resume / str(newest), path)
         (path / "_CHECKPOINT_METADATA").unlink()
     shutil.rmtree(resume / str(newest - 1) / "state")  # an old one that a kill left half removed
@@ -222,7 +282,7 @@ def test_half_written_checkpoints_are_passed_over(stopped, unbroken):
         file.write('{"stage":"srl","st')
     assert train(tiny(stopped.parent)) == stopped
     assert starts(stopped) == [("srl", 4)]
-    assert not list(stopped.glob("checkpoints/*/*tmp*"))
+    assert not list(stopped.glob("checkpoints/**/*tmp*"))
     assert_same(stopped, unbroken)
 
 
@@ -243,7 +303,7 @@ def test_cadences_may_change(stopped, unbroken):
     train(tiny(stopped.parent, *changed))
     assert json.loads((stopped / "config.json").read_text())["checkpoint_every"] == 3
     assert files(stopped)["rollouts/srl.jsonl"] == files(unbroken)["rollouts/srl.jsonl"]
-    assert policies(stopped)["srl-last"] == policies(unbroken)["srl-last"]
+    assert policies(stopped)["srl/last"] == policies(unbroken)["srl/last"]
     assert state(stopped)["step"] == "8"
 
 
@@ -256,25 +316,103 @@ def test_a_complete_run_stays_as_it_is(unbroken, tmp_path, capsys):
     assert_same(tmp_path / "tiny", unbroken)
 
 
-def test_a_full_disk_is_named_and_the_run_goes_on(unbroken, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxsrl.metrics.encode", _full_after(16))
-        assert main(["train", str(TINY), "--runs", str(tmp_path)]) == 1
-    assert str(tmp_path / "tiny" / "evals" / "sft.jsonl") in capsys.readouterr().err
+class FullDisk(Journal):
+    """One whose file of a name lies on a disk that is full after so many calls."""
+
+    def __init__(self, folder, name, calls):
+        super().__init__(folder)
+        self.name, self.left = name, calls
+
+    def write(self, name, lines):
+        if name == self.name:
+            self.left -= 1
+            if self.left < 0:
+                self._files[name] = open("/dev/full", "a")  # noqa: SIM115
+        super().write(name, lines)
+
+
+@pytest.mark.parametrize("name, calls", [("evals/sft.jsonl", 1), ("metrics.jsonl", 13), ("rollouts/srl.jsonl", 2)])
+def test_a_full_disk_is_named_and_the_run_goes_on(unbroken, tmp_path, name, calls):
+    """Written by the loop, or behind it."""
+    full = FullDisk(tmp_path / "tiny", name, calls)
+    with pytest.raises(OSError) as caught:
+        train_in(tiny(tmp_path), lambda run: replace(run, journal=full, rollout_journal=full))
+    full.close()
+    assert str(caught.value) == f"[Errno 28] No space left on device: '{tmp_path / 'tiny' / name}'"
     assert_same(train(tiny(tmp_path)), unbroken)
 
 
-def _full_after(lines: int):
-    from jaxsrl.metrics import encode
+class Slow(Journal):
+    """Lines take long."""
 
-    left = iter(range(lines))
+    def write(self, name, lines):
+        time.sleep(0.3)
+        super().write(name, lines)
 
-    def full(line):
-        if next(left, None) is None:
-            raise OSError(28, "No space left on device")
-        return encode(line)
 
-    return full
+def test_a_checkpoint_waits_for_the_lines_that_it_knows(unbroken, tmp_path):
+    """The learner is ahead of the disk; what is cut back to a checkpoint has every line before it."""
+    slow = Slow(tmp_path / "a" / "tiny")
+    stop_at(tiny(tmp_path / "a"), "srl", 6, journal=slow)
+    folder = train(tiny(tmp_path / "a"))
+    assert starts(folder) == [("srl", 4)]
+    assert_same(folder, unbroken)
+
+
+def test_a_run_that_is_told_to_stop_waits_for_its_lines(unbroken, tmp_path):
+    slow = Slow(tmp_path / "tiny")
+    lines = tmp_path / "tiny" / "metrics.jsonl"
+    third = lambda: any((x["stage"], x["step"]) == ("srl", 3) for x in read(lines))
+    with pytest.raises(Stopped, match="stopped at step 3"):
+        train_in(tiny(tmp_path), lambda run: replace(run, rollout_journal=slow), third)
+    assert max(x["step"] for x in read(tmp_path / "tiny" / "rollouts" / "srl.jsonl")) == 3
+    folder = train(tiny(tmp_path))
+    assert starts(folder) == [("srl", 3)]
+    assert_same(folder, unbroken)
+
+
+def test_shapes_of_a_run_stay_whatever_the_data_would_choose(tmp_path):
+    config = tiny(tmp_path)
+    prepared, stage = prepare(config, Compiled()), config.stages[1]
+    chosen = {}
+    with open_run(tmp_path / "tiny", {}, lambda *_: None) as run:
+        source = make_source(stage, prepared.splits["srl"], run, 0, 1)
+        longer = replace(source, items=tuple(replace(d, actions=d.actions * 2) for d in source.items))
+        for name, taken, given in (("a", source, None), ("b", longer, None), ("c", longer, "a")):
+            of = replace(run, folder=tmp_path / (given or name))
+            of.folder.mkdir(exist_ok=True)
+            chosen[name] = stage_shapes(of, config, stage, taken, prepared.material)
+        # Rows that do not divide among the devices of a later attempt are chosen anew.
+        of, path = replace(run, folder=tmp_path / "a"), tmp_path / "a" / "shapes" / "srl.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": [3, 1]}))
+        assert stage_shapes(of, config, stage, source, prepared.material).rows == (3, 1)
+        two = replace(config, mesh=Layout(data=2))
+        assert stage_shapes(of, two, stage, source, prepared.material).rows == (2,)
+    assert chosen["c"] == chosen["a"] != chosen["b"] and json.loads(path.read_text())["rows"] == [2]
+
+
+def test_a_resumed_run_uses_its_saved_shapes(stopped, unbroken):
+    """A learner's rows are longer from the resume on, though data and settings are what they were."""
+    path = stopped / "shapes" / "srl.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {"tokens": 192}))
+    train(tiny(stopped.parent))
+    slots = lambda folder: [x["pack/slots"] for x in read(folder / "metrics.jsonl") if x.get("stage") == "srl" and
+                            x["kind"] == "train"]  # fmt: skip
+    before, after = slots(unbroken), slots(stopped)
+    assert saved["tokens"] == 160 and all(n % 160 == 0 for n in before) and after[:4] == before[:4]
+    assert all(n % 192 == 0 for n in after[4:]) and len(after) == len(before)
+    assert json.loads(path.read_text())["tokens"] == 192
+
+
+def test_a_checkpoint_of_the_first_format_is_one_message(stopped, capsys):
+    """Before its record is read, which has other names."""
+    (stopped / "checkpoints" / "format.json").write_text('{"format": 1}')
+    before = {path: path.read_bytes() for path in stopped.rglob("*.json*") if path.is_file()}
+    assert main(["train", str(TINY), "--runs", str(stopped.parent)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "checkpoints of format 1, this version has 2" in said
+    assert before == {path: path.read_bytes() for path in stopped.rglob("*.json*") if path.is_file()}
 
 
 def executed(folder: Path) -> list[dict]:

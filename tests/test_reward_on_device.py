@@ -10,10 +10,9 @@ import pytest
 from jaxsrl.config.overrides import load
 from jaxsrl.metrics import read
 from jaxsrl.models.transformer import init_params
-from jaxsrl.train import train
+from tests.sharing import train
 
 TINY = Path(__file__).parent / "tiny_config.py"
-pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def run(folder, where):
@@ -32,15 +31,20 @@ def _policy(folder, config):
 
     like = jax.eval_shape(lambda: init_params(config.model, jax.random.key(0)))
     with ocp.StandardCheckpointer() as reader:
-        tree = reader.restore((folder / "checkpoints" / "policy" / "srl-last").absolute(), like)
+        tree = reader.restore((folder / "checkpoints" / "policy" / "srl" / "last").absolute(), like)
     return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
 
 
 def test_a_run_is_the_same_with_either(tmp_path):
     host, device = (run(tmp_path / where, where) for where in ("host", "device"))
     assert host[2] == device[2]
-    shares = [line.pop("reward/on_host_share") for line in device[0] if line["stage"] == "srl"]
-    assert shares == [0] * 3 and host[0] == device[0]
+    shares = [line.pop("reward/unfit_share") for line in device[0] if line["stage"] == "srl"]
+    assert shares == [0] * 3 and [list(line) for line in host[0]] == [list(line) for line in device[0]]
+    # Means of rewards are sums in float32 there, in float64 here.
+    of_reward = lambda lines, mine: [{k: v for k, v in x.items() if k.startswith("reward/") == mine} for x in lines]
+    assert of_reward(host[0], False) == of_reward(device[0], False)
+    for one, other in zip(of_reward(host[0], True), of_reward(device[0], True), strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
     settings = [line.pop("reward_settings")["where"] for line in host[1] + device[1]]
     assert settings == ["host"] * len(host[1]) + ["device"] * len(device[1]) and host[1] == device[1]
     assert len({line["reward"] for line in host[1]}) > 2

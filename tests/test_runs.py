@@ -116,3 +116,13 @@ def test_timing_is_never_cut(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
     assert [line["attempt"] for line in lines] == [1, 2]
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step":1}\n'  # without a checkpoint a run begins anew
+
+
+def test_a_run_of_the_first_format_is_refused_in_one_message(tmp_path):
+    """Not by what has changed in its config since; nothing is written."""
+    write_json(tmp_path / "config.json", CONFIG | {"seed": 1})
+    (tmp_path / "checkpoints" / "resume" / "3").mkdir(parents=True)
+    with pytest.raises(ValueError, match="checkpoints of format 1, this version has 2"):
+        with open_run(tmp_path, CONFIG, same):
+            pass
+    assert not (tmp_path / "logs").exists() and not (tmp_path / "checkpoints" / "format.json").exists()

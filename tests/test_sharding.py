@@ -19,8 +19,9 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.gspo import GSPO
+from jaxsrl.objectives.numbers import numbers_of
 from jaxsrl.objectives.sft import SFT
-from jaxsrl.objectives.weights import Aggregation, aggregate
+from jaxsrl.objectives.weights import Aggregation, row_weights
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import (
@@ -36,7 +37,7 @@ from jaxsrl.sharding import (
     state_sharding,
 )
 from jaxsrl.train import train
-from jaxsrl.types import Batch, Prompts
+from jaxsrl.types import Batch, Objective, Prompts
 from jaxsrl.update import make_gradient, make_loss
 
 LAYOUTS = [Layout(data=8), Layout(data=2, fsdp=4), Layout(fsdp=2, tensor=4), Layout(data=2, fsdp=2, tensor=2)]
@@ -74,40 +75,47 @@ def batch(seed=0):
     )  # fmt: skip
 
 
+def aggregated(mask: np.ndarray, how: Aggregation) -> np.ndarray:
+    """Weights of tokens whose rows are rollouts in groups of four, or demonstrations."""
+    group = np.arange(len(mask)) // 4
+    return np.asarray(row_weights(mask.sum(axis=1), how, group=group, groups=len(mask), length=16))[:, None] * mask
+
+
 def steps() -> dict[str, Batch]:
     """A batch of every objective and of every way to average: what differs is weights, made before the split."""
     of = batch()
     mask = np.stack([of.rollout == i for i in range(2 * R)]).reshape(2 * R, -1)
     spread = lambda weights: weights.sum(axis=0).reshape(R, T).astype(np.float32)
-    ways = {
-        how: replace(of, pg_weight=spread(aggregate(mask, how, group=np.arange(2 * R) // 4, length=16)))
-        for how in get_args(Aggregation)
-    }
+    ways = {how: replace(of, pg_weight=spread(aggregated(mask, how))) for how in get_args(Aggregation)}
     kept = np.arange(2 * R) % 5 != 0  # SRL drops groups
     target = np.tile((np.arange(T) >= 8) & (np.arange(T) < 20), (R, 1)).reshape(R, -1)
     return ways | {
-        "srl": replace(of, pg_weight=spread(aggregate(mask & kept[:, None], "token_mean"))),
-        "sft": replace(of, nll_weight=aggregate(target, "sequence_mean").astype(np.float32)),
+        "srl": replace(of, pg_weight=spread(aggregated(mask & kept[:, None], "token_mean"))),
+        "sft": replace(of, nll_weight=aggregated(target, "sequence_mean").astype(np.float32)),
     }
 
 
-class Tokens:
+ON_TRUNK, ON_TOKENS, ON_SEQUENCES = SFT(), GRPO(), GSPO(clip_low=0.5, clip_high=0.5)
+NUMBERS = {"sft": numbers_of(ON_TRUNK), "grpo": numbers_of(ON_TOKENS), "gspo": numbers_of(ON_SEQUENCES)}
+
+
+class Tokens(Objective):
     """Both halves of what objectives do to log-probs of tokens: a clipped surrogate, and NLL."""
 
     kl_coef = 0.0
 
-    def token_loss(self, logp, batch):
-        loss, metrics = GRPO().token_loss(logp, batch)
-        nll, more = SFT().token_loss(logp, batch)
+    def token_loss(self, logp, batch, numbers):
+        loss, metrics = ON_TOKENS.token_loss(logp, batch, numbers["grpo"])
+        nll, more = ON_TRUNK.token_loss(logp, batch, numbers["sft"])
         return loss + nll, metrics | more
 
 
 class Sequences(Tokens):
     """The same and a ratio of whole completions."""
 
-    def token_loss(self, logp, batch):
-        loss, metrics = super().token_loss(logp, batch)
-        return loss + GSPO(clip_low=0.5, clip_high=0.5).token_loss(logp, batch)[0], metrics
+    def token_loss(self, logp, batch, numbers):
+        loss, metrics = super().token_loss(logp, batch, numbers)
+        return loss + ON_SEQUENCES.token_loss(logp, batch, numbers["gspo"])[0], metrics
 
 
 def gradients_on(layout, params, objective=Tokens):
@@ -117,8 +125,12 @@ def gradients_on(layout, params, objective=Tokens):
     if mesh is not None:
         params = jax.device_put(params, state_sharding(mesh, params))
     placed = {name: place_rows(mesh, material) for name, material in steps().items()}
-    compiled = gradient.lower(params, placed["sft"]).compile()
-    return mesh, {name: compiled(params, x) for name, x in placed.items()}, collectives(compiled.as_text(), layout.size)
+    compiled = gradient.lower(params, placed["sft"], NUMBERS).compile()
+    return (
+        mesh,
+        {name: compiled(params, x, NUMBERS) for name, x in placed.items()},
+        collectives(compiled.as_text(), layout.size),
+    )
 
 
 def check_numbers(got, want, tolerance):
@@ -207,7 +219,7 @@ def prompts():
         token=rng.integers(0, MODEL.vocab, (R, T)).astype(np.int32), position=position, enter=enter, leave=leave,
         slot_parent=np.tile(np.array([19, 29, 39, 39], np.int32), (R, 1)),
         slot_enter=np.tile(np.array([0, 1, 2, 2], np.int32), (R, 1)),
-        slot_address=rng.integers(0, 99, (R, slots, 5)).astype(np.uint32), slot_active=np.ones((R, slots), bool),
+        slot_address=rng.integers(0, 99, (R, slots, 6)).astype(np.uint32), slot_active=np.ones((R, slots), bool),
     )  # fmt: skip
 
 
@@ -226,9 +238,9 @@ def sampled_alone():
 
 
 def check_samples(got, want):
-    np.testing.assert_array_equal(got[0], want[0])
-    np.testing.assert_allclose(got[1], want[1], atol=1e-5)
-    np.testing.assert_array_equal(got[2], want[2])
+    np.testing.assert_array_equal(got.token, want.token)
+    np.testing.assert_allclose(got.logp, want.logp, atol=1e-5)
+    np.testing.assert_array_equal(got.length, want.length)
 
 
 @pytest.mark.parametrize("layout", [LAYOUTS[0], SLICES], ids=str)

@@ -65,6 +65,7 @@ def config() -> Config:
         validate=Validate(every=2, problems=2, evaluation=steps, metric="steps/similarity"),
     )  # fmt: skip
     similarity = StepSimilarity(autojunk=False, malformed=0.0, think="optional")
+    spread = GRPO(filter_std=0.15)  # so much that some steps of SRL are refilled, and some stay short
     return Config(
         name="tiny",
         model=ModelConfig(vocab=272, width=24, layers=1, heads=2, kv_heads=1, head_width=12, mlp_width=32),
@@ -75,7 +76,7 @@ def config() -> Config:
                 name="sft", objective=SFT(trunk=("step",)), steps=9, collect=Collect(demonstrations=2), **common,
             ),
             Stage(
-                name="srl", objective=SRL(grader=similarity, policy=GRPO(filter_std=0.01), samples=4), steps=7,
+                name="srl", objective=SRL(grader=similarity, policy=spread, samples=4), steps=7,
                 start_from="sft", collect=Collect(demonstrations=2, prompts=4, max_refills=1), **common,
             ),
             Stage(

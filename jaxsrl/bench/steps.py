@@ -47,8 +47,8 @@ def token_ids(text: str) -> list[int]:
 
 
 def _pair(rng: random.Random, kind: Kind, chars: int) -> tuple[str, str]:
-    names = _names(rng)
-    expert = _step(rng, names, chars)
+    own = names(rng)
+    expert = step_text(rng, own, chars)
     if kind == "near":
         return _edited(rng, expert, 0.04), expert
     if kind == "paraphrased":
@@ -57,22 +57,23 @@ def _pair(rng: random.Random, kind: Kind, chars: int) -> tuple[str, str]:
         swapped = rng.randrange(len(sentences))
         return " ".join(sentences[swapped:] + sentences[:swapped]), expert
     if kind == "half":
-        other, middle = _step(rng, names, chars), len(expert) // 2
+        other, middle = step_text(rng, own, chars), len(expert) // 2
         return rng.choice([expert[:middle] + other[middle:], other[:middle] + expert[middle:]]), expert
-    return _step(rng, _names(rng), chars), expert
+    return step_text(rng, names(rng), chars), expert
 
 
-def _names(rng: random.Random) -> dict:
+def names(rng: random.Random) -> dict:
     """What stays the same within one problem."""
     (p, q, r), (x, y) = rng.sample("ABCDEFGH", 3), rng.sample("xyzabcntuv", 2)
     return {"P": p, "Q": q, "R": r, "x": x, "y": y, "things": rng.choice(THINGS)}
 
 
-def _step(rng: random.Random, names: dict, chars: int) -> str:
+def step_text(rng: random.Random, own: dict, chars: int) -> str:
+    """Sentences of up to `chars` characters, with the names of one problem."""
     target, text = chars * rng.uniform(0.75, 1.0), ""
     while len(text) < target:
         k, m, n = rng.randint(2, 12), rng.randint(3, 60), rng.randint(10, 999)
-        text += rng.choice(SENTENCES).format(k=k, m=m, n=n, **names) + " "
+        text += rng.choice(SENTENCES).format(k=k, m=m, n=n, **own) + " "
     return text[: int(target)].strip()
 
 

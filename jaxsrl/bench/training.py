@@ -11,21 +11,24 @@ import numpy as np
 
 from jaxsrl.bench.material import WideBytes, long_demonstrations
 from jaxsrl.bench.work import Work
-from jaxsrl.collect import Collect, Rows, batches, collect
+from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect.collect import collect, collection_metrics
+from jaxsrl.collect.learn import learn
 from jaxsrl.config.run import Config, Stage
 from jaxsrl.data.sources import Order
+from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.models.config import ModelConfig, parameter_count, preset
-from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.programs import Programs
+from jaxsrl.policy import Compiled, first_params, make_placement, make_policy, sampling_params
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.similarity import StepSimilarity
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import Layout, place_rows, state_sharding
-from jaxsrl.train import Demonstrations
+from jaxsrl.sharding import Layout, place_state
+from jaxsrl.stages.functions import chosen_shapes, make_collector, make_learner
+from jaxsrl.stages.material import Material, Source
 from jaxsrl.types import Objective
 from jaxsrl.update import init_state, optimizer
 
@@ -46,7 +49,7 @@ class Speed:
 
     objective: str
     sample_seconds: float
-    grade_seconds: float  # trees, rewards, weights, packing: what lies between sampler and learner
+    grade_seconds: float  # layout, rewards, weights: what lies beside the sampler until the learner begins
     learn_seconds: float
     sampled_tokens: int
     learned_tokens: int
@@ -67,53 +70,63 @@ def objectives() -> dict[str, Objective]:
 
 def measure(name: str, model: ModelConfig, work: Work, layout: Layout, steps: int) -> Speed:
     """Median of `steps` optimizer steps after the one that compiles."""
-    tokenizer = WideBytes(model.vocab)
     objective = replace(objectives()[name], **({} if name == "sft" else {"samples": work.samples}))
     stage = Stage(
         name=name, objective=objective, data=None, steps=steps + 1, collect=Collect(demonstrations=work.demonstrations),
         sampling=Sampling(max_new_tokens=work.completion_tokens), rows=shapes(work),
     )  # fmt: skip
-    programs = Programs(Config(name="bench", model=model, stages=(stage,), mesh=layout), model, tokenizer)
-    clock = _Clock(programs.actor(stage.sampling, stage.rows))
+    config = Config(name="bench", model=model, stages=(stage,), mesh=layout, layout_workers=0)
+    tokenizer = WideBytes(model.vocab)
+    material = Material(
+        model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template),
+        placement=make_placement(config.mesh, config.layout_to_sample), compiled=Compiled(),
+    )  # fmt: skip
+    mesh = material.placement.mesh
+    params = first_params(model, 0, 0, None, mesh)
+    policy = make_policy(model, params, None, None, material.placement, tokenizer.end, material.compiled)
+    state = place_state(mesh, init_state(params, optimizer(stage.optimizer), jax.random.key(0)))
     items = long_demonstrations(work)
-    source = Demonstrations(items=items, order=Order(count=len(items), seed=0))
-    like = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    where = None if programs.mesh is None else state_sharding(programs.mesh, like)
-    params = jax.jit(init_params, static_argnums=0, out_shardings=where)(model, jax.random.key(0))
-    state = programs.place(init_state(params, optimizer(stage.optimizer, stage.steps), jax.random.key(0)))
-    train_step = programs.train_step(stage)
+    source = Source(items=items, order=Order(count=len(items), seed=0))
+    sizes = chosen_shapes(config, stage, source, material)
+    learner = make_learner(config, stage, material, policy, sizes)
+    collector = make_collector(config, stage, material, policy, sizes, learner, source, lambda: None)
+    clock = _Clock()
+    collector = replace(collector, draw=clock.timed(collector.draw))
     parts = []
     for step in range(steps + 1):
         started, clock.seconds = time.perf_counter(), 0.0
         key = jax.random.fold_in(jax.random.key(1), step)
-        found = collect(objective, source, 0, step, {}, stage.collect, clock.actor, state.params, key, 1.0)
-        packed, metrics = batches(found, stage.rows)
+        sampled = sampling_params(replace(policy, params=state.params))[0]
+        found = collect(collector, 0, step, lambda sampled=sampled: sampled, key, 1.0)
         between = time.perf_counter()
-        state, _ = train_step(state, [place_rows(programs.mesh, batch) for batch in packed])
+        state, _, rows = learn(learner, state, found, lambda: None)
         jax.block_until_ready(state.params)
         ended = time.perf_counter()
         parts.append((clock.seconds, between - started - clock.seconds, ended - between))
-    sample, grade, learn = np.median(parts[1:], axis=0)
+    sample, grade, learned = np.median(parts[1:], axis=0)
+    metrics = collection_metrics(collector.reader, found, {})
     return Speed(
-        objective=name, sample_seconds=sample, grade_seconds=grade, learn_seconds=learn,
-        sampled_tokens=found.metrics["collect/sampled_tokens"], learned_tokens=metrics["pack/tree_tokens"],
-        padding_share=1 - metrics["pack/tokens"] / metrics["pack/slots"], compile_seconds=sum(parts[0]),
+        objective=name, sample_seconds=sample, grade_seconds=grade, learn_seconds=learned,
+        sampled_tokens=metrics["collect/sampled_tokens"], learned_tokens=rows["pack/tree_tokens"],
+        padding_share=1 - rows["pack/tokens"] / rows["pack/slots"], compile_seconds=sum(parts[0]),
         peak_gib=_peak_gib(),
     )  # fmt: skip
 
 
 class _Clock:
-    """An actor whose sampler's time is kept apart."""
+    """Keeps the seconds of calls apart."""
 
-    def __init__(self, actor):
+    def __init__(self):
         self.seconds = 0.0
-        self.actor = replace(actor, sample=lambda *arguments: self._timed(actor.sample, arguments))
 
-    def _timed(self, sample, arguments):
-        started = time.perf_counter()
-        out = jax.block_until_ready(sample(*arguments))
-        self.seconds += time.perf_counter() - started
-        return out
+    def timed(self, function):
+        def run(*arguments):
+            started = time.perf_counter()
+            out = jax.block_until_ready(function(*arguments))
+            self.seconds += time.perf_counter() - started
+            return out
+
+        return run
 
 
 def _peak_gib() -> float | None:

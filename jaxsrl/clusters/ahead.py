@@ -21,11 +21,20 @@ from jaxsrl.clusters.collectives import Collective, collectives
 from jaxsrl.collect import Rows
 from jaxsrl.models.config import ModelConfig, parameter_count
 from jaxsrl.models.transformer import init_params
+from jaxsrl.objectives.numbers import numbers_of
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import AXES, RULES, Layout, arrange, make_reshard, relayout, state_sharding
 from jaxsrl.types import Batch, Objective, Prompts
-from jaxsrl.update import AdamW, has_reference, init_state, make_apply, make_gradient, make_loss, optimizer
+from jaxsrl.update import (
+    AdamW,
+    init_state,
+    learning_rate,
+    make_apply,
+    make_gradient,
+    make_loss,
+    optimizer,
+)
 
 # What libtpu's compiler gives a program on one device, in GiB (asked of libtpu 0.0.42.1 with a program too large).
 HBM = {"TPU v5 lite": 15.75, "TPU v5": 95.74, "TPU v6 lite": 31.25, "TPU7x": 94.75}
@@ -126,12 +135,12 @@ def plan(
     mesh, device = Mesh(arrange(layout, devices), AXES), devices[0].device_kind
     if device not in HBM:
         raise ValueError(f"the memory of a {device!r} is not in ahead.HBM; there are: {', '.join(HBM)}")
-    tx, temperature = optimizer(settings, 1), jax.ShapeDtypeStruct((), jnp.float32)
+    tx, temperature = optimizer(settings), jax.ShapeDtypeStruct((), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(lambda key: init_state(init_params(model, key), tx, key), key)
     state = _placed(state, state_sharding(mesh, state))
     params, whole = _bytes(state.params), _bytes(state)
-    reference = params if has_reference(objective) else 0
+    reference = params if objective.needs.reference or objective.needs.reference_to_weigh else 0
     beside = whole - params + reference  # what a program that reads the parameters does not see
     hbm, smallest = int(HBM[device] * GIB), whole + params + reference
     result = lambda programs: Plan(
@@ -141,11 +150,12 @@ def plan(
     if smallest > hbm:
         return result(())
     loss = make_loss(model, objective, sampling.temperature, mesh)
+    numbers = jax.tree.map(lambda _: temperature, numbers_of(objective))  # scalars like it
     summed = params if batches > 1 else 0
     compiled = lambda *args: _compiled(*args, mesh=mesh, effort=effort, turns=sampling.max_new_tokens - 1)
     programs = [
-        compiled("gradient", make_gradient(loss, mesh), (state.params, _batch(mesh, rows)), beside + summed),
-        compiled("apply", make_apply(tx), (state, state.params), reference),
+        compiled("gradient", make_gradient(loss, mesh), (state.params, _batch(mesh, rows), numbers), beside + summed),
+        compiled("apply", make_apply(tx, learning_rate(settings, 1)), (state, state.params), reference),
     ]
     sampled, there, resident = state.params, mesh, beside
     if sampler_layout is not None:
@@ -206,7 +216,7 @@ def _prompts(mesh: Mesh, rows: Rows) -> Prompts:
     slot = lambda dtype, *more: jax.ShapeDtypeStruct((rows.prompt_rows, rows.slots, *more), dtype)
     prompts = Prompts(
         token=ids, position=ids, enter=ids, leave=ids, slot_parent=slot(jnp.int32), slot_enter=slot(jnp.int32),
-        slot_active=slot(jnp.bool_), slot_address=slot(jnp.uint32, 5),
+        slot_active=slot(jnp.bool_), slot_address=slot(jnp.uint32, 6),
     )  # fmt: skip
     return _placed(prompts, NamedSharding(mesh, PartitionSpec(RULES["rows"])))
 

@@ -5,7 +5,6 @@ import random
 from jaxsrl.config.demonstrations import tokenizer_path
 from jaxsrl.config.run import Config, ConfigError, Stage
 from jaxsrl.data.chat import Tokenizer
-from jaxsrl.data.packing import lay_out
 from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.types import Demonstration, Tree
@@ -46,7 +45,7 @@ def describe(config: Config, stage: Stage, demonstration: Demonstration, tokeniz
 
 def draw(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer) -> list[str]:
     """The tree of a stage's objective as lines of text, and what it saves against one row per completion."""
-    points = stage.objective.branch_points(demonstration, {}, 0)
+    points = stage.objective.branch_points(demonstration, 0)
     tree = build(demonstration, points, stage.objective.trunk, config.template, tokenizer)
     samples = {tree.branch[point.form, point.after]: point for point in points}
     lines = [f"tree of stage {stage.name}: {type(stage.objective).__name__}"]
@@ -70,7 +69,7 @@ def draw(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: 
 
 
 def _saving(tree: Tree, points, longest: int) -> str:
-    shared = len(lay_out(tree).token) + sum(point.samples * longest for point in points)
+    shared = sum(len(node.token) for node in tree.nodes) + sum(point.samples * longest for point in points)
     dense = sum(
         point.samples * (len(path_tokens(tree, tree.branch[point.form, point.after])) + longest) for point in points
     )

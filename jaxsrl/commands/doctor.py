@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxsrl.checkpoint import abstract, array_hash
+from jaxsrl.checkpoint import abstract, array_hash, check_format
 from jaxsrl.metrics import read
 from jaxsrl.ops.similarity import default_backend
 from jaxsrl.runs import RunError, environment, read_json
@@ -26,6 +26,7 @@ def run_state(folder: Path) -> str:
     root = (folder / "checkpoints" / "resume").absolute()
     if not root.is_dir():
         raise RunError(f"{root} is missing: the run has saved nothing yet")
+    check_format(root.parent)
     handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(root, item_handlers=handlers) as manager:
         count = manager.latest_step()

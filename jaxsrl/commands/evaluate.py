@@ -2,12 +2,13 @@
 
 import jax
 
-from jaxsrl.commands.policy import Policy
+from jaxsrl.commands.policy import Saved
 from jaxsrl.config.run import Config, ConfigError
 from jaxsrl.metrics import merge
+from jaxsrl.stages.evaluation import evaluate_policy
 
 
-def evaluate_policy(config: Config, policy: Policy, split: str, count: int) -> str:
+def evaluate_saved(config: Config, policy: Saved, split: str, count: int) -> str:
     """Metrics of a policy on the first `count` problems of a split, with the settings of its stage's test.
 
     Raises: ConfigError where the split is empty or no problem is asked for.
@@ -19,7 +20,9 @@ def evaluate_policy(config: Config, policy: Policy, split: str, count: int) -> s
         raise ConfigError(f"the {split} split of stage {policy.stage.name} is empty")
     settings = policy.stage.test or policy.stage.validate.evaluation
     key = jax.random.key(config.seed)
-    metrics, _ = policy.programs.evaluate(policy.stage, policy.params, key, problems, policy.splits, settings)
+    metrics, _ = evaluate_policy(
+        policy.policy, config, policy.stage, policy.splits, policy.material.tokenizer, key, problems, settings
+    )
     values = merge([metrics])
     lines = [f"policy {policy.name} of {config.name}: {len(problems)} {split} problems"]
     for name, value in values.items():

@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import jax
 
-from jaxsrl.collect import complete
-from jaxsrl.commands.policy import Policy
+from jaxsrl.collect.complete import complete
+from jaxsrl.commands.policy import Saved
 from jaxsrl.config.run import Config
 from jaxsrl.data.tree import build
+from jaxsrl.policy import sampling_params
 from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.stages.evaluation import make_actor
 from jaxsrl.types import BranchPoint, Demonstration, Form
 
 
-def choose(policy: Policy, index: int, problem: str | None, after: int) -> Demonstration:
+def choose(policy: Saved, index: int, problem: str | None, after: int) -> Demonstration:
     """A problem of the test split, or one's own, which no expert has solved.
 
     Raises: ValueError naming what there is.
@@ -30,7 +32,7 @@ def choose(policy: Policy, index: int, problem: str | None, after: int) -> Demon
 
 
 def sample_text(
-    config: Config, policy: Policy, demonstration: Demonstration, *, form: Form, after: int, samples: int,
+    config: Config, policy: Saved, demonstration: Demonstration, *, form: Form, after: int, samples: int,
     temperature: float, seed: int,
 ) -> str:  # fmt: skip
     """The prompt after `after` expert actions, and what the policy writes there.
@@ -40,10 +42,14 @@ def sample_text(
     if samples < 1 or not 0 < temperature < float("inf"):
         raise ValueError(f"samples must be >= 1 and temperature > 0, got samples={samples} temperature={temperature}")
     cap = policy.stage.solve_tokens if form == "solve" else policy.stage.step_tokens
-    actor = policy.programs.actor(Sampling(max_new_tokens=cap), policy.stage.rows or config.rows)
+    shape = policy.stage.rows or config.rows
+    actor = make_actor(
+        policy.policy, config, policy.stage, Sampling(max_new_tokens=cap), policy.material.tokenizer,
+        rows=shape.prompt_rows, slots=shape.slots,
+    )  # fmt: skip
     point = BranchPoint(after=after, samples=samples, form=form)
     tree = build(demonstration, [point], (), actor.template, actor.tokenizer)
-    params, _ = policy.programs.for_sampling(policy.params)
+    params, _ = sampling_params(policy.policy)
     rollouts = complete(actor, params, jax.random.key(seed), temperature, [tree], [[point]])
     shown = replace(demonstration, actions=demonstration.actions[:after], titles=None, thoughts=None)
     lines = [f"policy {policy.name} of {config.name}", "problem: " + shown.problem]

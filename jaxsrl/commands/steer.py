@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxsrl.commands.policy import Policy
+from jaxsrl.commands.policy import Saved
 from jaxsrl.commands.weights import saved_policy
 from jaxsrl.config.overrides import to_dict
-from jaxsrl.programs import Programs
+from jaxsrl.config.run import Config
+from jaxsrl.policy import make_policy, whole_params
 from jaxsrl.rollout.proxy import make_proxy_sampler
 from jaxsrl.runs import RunError, read_json
 
@@ -17,7 +18,7 @@ class Proxy:
 
     Args:
       run: run folder.
-      tuned, untuned: `STAGE-last` or `STAGE-best-STEP`.
+      tuned, untuned: `STAGE`, `STAGE:last` or `STAGE:best`.
       alpha: how much of the difference between their logits is added.
     """
 
@@ -27,12 +28,12 @@ class Proxy:
     alpha: float = 1.0
 
 
-def steer(policy: Policy, proxy: Proxy) -> Policy:
+def steer(config: Config, policy: Saved, proxy: Proxy) -> Saved:
     """The policy that draws from z_M + alpha (z_tuned - z_untuned); its parameters are the three models'.
 
     Raises: RunError where the run lacks a policy, or its ids mean something else.
     """
-    made, config = policy.programs, policy.programs.config
+    made = policy.material
     there, here = read_json(proxy.run / "config.json"), to_dict(config)
     own = proxy.run.resolve() == (Path(config.runs) / config.name).resolve()
     if there["tokenizer"] != here["tokenizer"] or not own and (there["used_ids_only"] or here["used_ids_only"]):
@@ -40,12 +41,16 @@ def steer(policy: Policy, proxy: Proxy) -> Policy:
             f"ids of {proxy.run} must mean what those of {config.name} do: both need one tokenizer, whole "
             f"(used_ids_only=false); they have {there['tokenizer']!r} and {here['tokenizer']!r}"
         )
-    (small, tuned, _), (_, untuned, _) = (saved_policy(proxy.run, name) for name in (proxy.tuned, proxy.untuned))
+    small, tuned, high = saved_policy(proxy.run, proxy.tuned)
+    _, untuned, low = saved_policy(proxy.run, proxy.untuned)
     if small.vocab != made.model.vocab:
         raise RunError(f"{proxy.run} has {small.vocab} ids, {config.name} has {made.model.vocab}")
     sampler = lambda sampling: make_proxy_sampler(
-        made.model, small, sampling, made.tokenizer.end, alpha=proxy.alpha, mesh=made.sampler_mesh
+        made.model, small, sampling, made.tokenizer.end, alpha=proxy.alpha, mesh=made.placement.sampler_mesh
     )
-    name = f"{policy.name} + {proxy.alpha:g} ({proxy.tuned} - {proxy.untuned} of {proxy.run.name})"
-    programs = Programs(config, made.model, made.tokenizer, sampler)
-    return replace(policy, name=name, params=(made.whole(policy.params), tuned, untuned), programs=programs)
+    name = f"{policy.name} + {proxy.alpha:g} ({high} - {low} of {proxy.run.name})"
+    steered = make_policy(
+        made.model, (whole_params(policy.policy), tuned, untuned), None, None, made.placement, made.tokenizer.end,
+        made.compiled, sampler,
+    )  # fmt: skip
+    return replace(policy, name=name, policy=steered)

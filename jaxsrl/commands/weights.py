@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.commands.policy import choose_policy
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import WeightsError, read_config
 from jaxsrl.models.load import load_weights
@@ -20,7 +21,7 @@ from jaxsrl.models.lora import LoRA, init_adapters, merged
 from jaxsrl.models.rope import Scaling
 from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward, head_matrix, init_params
-from jaxsrl.programs import first_ancestor, first_params
+from jaxsrl.policy import first_ancestor, first_params
 from jaxsrl.runs import RunError, check_base, read_json
 from jaxsrl.types import Params
 
@@ -31,7 +32,7 @@ def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) ->
     Adapters are merged into their base, which is made or read anew; the run's `weights` must still be there.
 
     Args:
-      policy: `STAGE-last` or `STAGE-best-STEP`; None takes the newest stage's last.
+      policy: `STAGE`, `STAGE:last` or `STAGE:best`; None takes the newest stage's last.
       length: tokens that a server may allow, where the weights that the run started from do not say it.
     Raises: RunError where the run has no such policy or no tokenizer that others can read.
     """
@@ -54,20 +55,15 @@ def saved_policy(run: Path, policy: str | None) -> tuple[ModelConfig, Params, st
     stages = [stage["name"] for stage in saved["stages"]]
     checkpoints = Checkpoints(run / "checkpoints")
     try:
-        there = checkpoints.policies()
-        newest = [f"{name}-last" for name in stages if f"{name}-last" in there]
-        chosen = policy or (newest[-1] if newest else None)
-        if chosen not in there:
-            raise RunError(f"{run} has no policy {chosen!r}; there are: {', '.join(there) or 'none yet'}")
+        chosen = choose_policy(checkpoints, stages, policy)
         lora, key = lora_from(saved), jax.random.key(0)
         make = partial(init_params, config) if lora is None else partial(init_adapters, config, lora)
         params = checkpoints.restore_policy(chosen, jax.eval_shape(make, key))
     finally:
         checkpoints.close()
     if lora is not None:
-        name = next(s for s in stages if chosen.startswith((f"{s}-last", f"{s}-best-")))
-        params = merged(lora, _base(run, config, saved, name), params)
-    return config, params, chosen
+        params = merged(lora, _base(run, config, saved, chosen.stage), params)
+    return config, params, str(chosen)
 
 
 def _base(run: Path, config: ModelConfig, saved: dict[str, Any], name: str) -> Params:

@@ -56,7 +56,7 @@ def srl(
     steps: int = 100, problems: int = 100, every: int = 50, *, name: str = "srl", metric="ratio",
     shuffled: bool = False, tokens: int | None = None,
 ) -> Stage:  # fmt: skip
-    """SRL on the demonstrations of `sft`.
+    """SRL on the demonstrations of `sft`: 8 a round and more until 40 groups carry weight, as the paper refills.
 
     Args:
       metric: `ratio` rewards similarity, `exact` equal actions.
@@ -65,7 +65,8 @@ def srl(
     grader = StepSimilarity(autojunk=False, metric=metric)
     return _stage(
         name, problems, objective=SRL(grader=grader, samples=8), steps=steps, tokens=tokens, start_from="base",
-        data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled), collect=Collect(demonstrations=8),
+        data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled),
+        collect=Collect(demonstrations=8, prompts=40, max_refills=2),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=STEP_TOKENS),
         validate=Validate(every=every, problems=25, evaluation=PROBE),
     )  # fmt: skip

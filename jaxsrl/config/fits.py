@@ -11,26 +11,43 @@ from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.processes import from_each
 from jaxsrl.types import BranchPoint, Demonstration
 
+Measured = Callable[[Callable[[Demonstration], Any], Sequence[Demonstration]], list[Any]]
 
-def check_fits(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer) -> str | None:
+
+def measured(measure: Callable[[Demonstration], Any], demonstrations: Sequence[Demonstration]) -> list[Any]:
+    """JSON values of all demonstrations, in some order; each of several processes measures a share."""
+    own = share(demonstrations, jax.process_index(), jax.process_count())
+    return [found for part in from_each(lambda: [measure(d) for d in own]) for found in part]
+
+
+def share(demonstrations: Sequence[Demonstration], process: int, processes: int) -> Sequence[Demonstration]:
+    """Those that a process measures."""
+    return demonstrations[process::processes]
+
+
+def check_fits(
+    config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer, measured: Measured = measured
+) -> str | None:
     """Returns a warning about expert actions that no completion is long enough to write, or None.
 
+    Args:
+      measured: (what is measured, demonstrations) -> what is found of each.
     Raises: ConfigError naming the setting, how many demonstrations are too long for it, and what would do.
     """
     rows = stage.rows or config.rows
-    train = _measured(lambda d: _lengths(config, stage, d, tokenizer), splits.train)
+    train = measured(lambda d: _lengths(config, stage, d, tokenizer), splits.train)
     held_out = (*splits.validation[: stage.validate.problems], *splits.test[: stage.test_problems if stage.test else 0])
-    prompts = [prompt for prompt, _ in train] + _measured(lambda d: _prompt(config, d, tokenizer), held_out)
+    prompts = [prompt for prompt, _ in train] + measured(lambda d: _prompt(config, d, tokenizer), held_out)
     _check(stage, "rows.tokens", rows.tokens, [whole for _, whole in train])
     _check(stage, "rows.prompt_tokens", rows.prompt_tokens, prompts)
-    return _out_of_reach(config, stage, splits, tokenizer)
+    return _out_of_reach(config, stage, splits, tokenizer, measured)
 
 
-def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer) -> str | None:
-    if not any(p.form == "step" for d in splits.train[:1] for p in stage.objective.branch_points(d, {}, 0)):
+def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer, measured: Measured) -> str | None:
+    if not any(p.form == "step" for d in splits.train[:1] for p in stage.objective.branch_points(d, 0)):
         return None
     measure = lambda d: [len(completion(config.template, tokenizer, None, action)) for action in d.actions[:-1]]
-    lengths = [length for actions in _measured(measure, splits.train) for length in actions]
+    lengths = [length for actions in measured(measure, splits.train) for length in actions]
     cap, long = stage.sampling.max_new_tokens, sum(n > stage.sampling.max_new_tokens for n in lengths)
     if not long:
         return None
@@ -38,15 +55,6 @@ def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Token
         f"{long} of {len(lengths)} expert actions alone are longer than sampling.max_new_tokens={cap}, the longest has "
         f"{max(lengths)} tokens: no completion can equal them"
     )
-
-
-def _measured(measure: Callable[[Demonstration], Any], demonstrations: Sequence[Demonstration]) -> list[Any]:
-    """JSON values of all demonstrations, in some order; each of several processes measures a share."""
-
-    def own() -> list[Any]:
-        return [measure(d) for d in demonstrations[jax.process_index() :: jax.process_count()]]
-
-    return [found for share in from_each(own) for found in share]
 
 
 def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> None:
@@ -61,7 +69,7 @@ def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> 
 
 def _lengths(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer) -> tuple[int, int]:
     """Tokens of the longest prompt that training samples from, and of the longest path that it learns."""
-    points = list(stage.objective.branch_points(demonstration, {}, 0))
+    points = list(stage.objective.branch_points(demonstration, 0))
     if any(point.form == "step" for point in points):  # another step may draw the deepest, before the last action
         points.append(BranchPoint(after=max(len(demonstration.actions) - 2, 0), samples=1))
     tree = build(demonstration, points, stage.objective.trunk, config.template, tokenizer)

@@ -14,7 +14,7 @@ from typing import Any
 from jaxsrl.config.run import Config, ConfigError
 
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
-MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every", "mesh", "sampler_mesh")
+MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every", "mesh", "sampler_mesh", "layout_workers")
 STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "step_tokens", "solve_tokens", "reference_on")
 
 

@@ -1,8 +1,8 @@
 """A run as one value: stages composed of the settings each room defines."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Protocol
 
 from jaxsrl.collect import Collect, Rows
 from jaxsrl.data.chat import Template
@@ -10,10 +10,11 @@ from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
+from jaxsrl.rewards.similarity import StepSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout
 from jaxsrl.types import Demonstration, Objective, Reward
-from jaxsrl.update import AdamW, has_reference
+from jaxsrl.update import AdamW
 
 
 class ConfigError(ValueError):
@@ -81,13 +82,17 @@ class Stage:
       tokens: budget of executed tokens: prefilled and sampled ones, and those of the trees learned from, each once for
         every optimizer step on them. The stage ends with the step that reaches it, or after `steps`.
       curation: which of the training demonstrations are used; None uses all.
-      start_from: `STAGE` or `STAGE:best` of an earlier stage; None starts from random parameters.
+      start_from: `STAGE` (its last parameters) or `STAGE:best` of an earlier stage; None starts from random parameters.
       updates_per_rollout: optimizer steps on the same rollouts (the mu of GRPO).
       behavior_logp: log-probs of the rollouts as the sampler gave them, or recomputed by the learner.
       reference_on: where the frozen reference of a KL waits between its uses: on the device, or in the host's pinned
         memory, from which it is copied to score the batches of a step. Under LoRA it is the base itself: no copy.
       test: evaluation on the test split after the last step; None leaves it out.
       rows: shapes of this stage's programs; None takes the run's.
+      compact: the learner's rows are planned from what was sampled. False plans them from the layout alone, every
+        completion as long as its cap: nothing is asked in between.
+      device_steps: optimizer steps in one program, for models that leave the host waiting; 0 takes steps one by one. On
+        a CPU the bits are the same. It needs compact=False and a reward that runs on the device.
       step_tokens, solve_tokens: caps on completions in evaluation, of one action and of a whole solution.
     """
 
@@ -108,6 +113,8 @@ class Stage:
     test: Evaluation | None = None
     test_problems: int = 100
     rows: Rows | None = None
+    compact: bool = True
+    device_steps: int = 0
     step_tokens: int = 64
     solve_tokens: int = 256
 
@@ -129,6 +136,7 @@ class Stage:
                 f"stage {self.name}: tokens must be >= 1 and needs optimizer.schedule=constant, as others are laid out "
                 f"over steps; got tokens={self.tokens} schedule={self.optimizer.schedule}"
             )
+        self._check_device_steps()
         if self.behavior_logp not in ("sampler", "recompute"):
             raise ValueError(
                 f"stage {self.name}: behavior_logp must be sampler or recompute, got {self.behavior_logp!r}"
@@ -140,17 +148,37 @@ class Stage:
                 f"stage {self.name}: reference_on=host, but {type(self.objective).__name__} has no KL to a reference; "
                 "set its coefficient above 0 or leave reference_on out"
             )
-        if getattr(self.objective, "needs_profile", False) and not (self.curation and self.curation.profile):
+        if self.objective.needs.profile and not (self.curation and self.curation.profile):
             raise ValueError(
                 f"stage {self.name}: {type(self.objective).__name__} needs curation=Curation(profile=STAGE), an "
                 "earlier stage whose rollouts profile the demonstrations"
             )
         self.sampling.check_trainable()
 
+    def _check_device_steps(self) -> None:
+        """Raises ValueError for what one program cannot do, with what to change."""
+        count, collect = self.device_steps, self.collect
+        if count < 0:
+            raise ValueError(f"stage {self.name}: device_steps must be >= 0, got {count}")
+        if not count:
+            return
+        fixed = collect.prompts is None or collect.refill_rounds is not None
+        for right, what in (
+            (not self.compact, "compact=false: rows cannot follow what was sampled"),
+            (fixed, "collect.refill_rounds: how many rounds a step adds cannot be asked in between"),
+            (self.updates_per_rollout == 1, "updates_per_rollout=1"),
+            (self.behavior_logp == "sampler", "behavior_logp=sampler"),
+            (self.tokens is None, "steps instead of tokens"),
+            (self.steps % count == 0, f"steps as a multiple of it, got steps={self.steps}"),
+            (self.validate.every % count == 0, f"validate.every as a multiple of it, got {self.validate.every}"),
+        ):
+            if not right:
+                raise ValueError(f"stage {self.name}: device_steps={count} needs {what}; or set device_steps=0")
+
     @property
     def has_reference(self) -> bool:
         """Whether the objective compares with the parameters that the stage starts from."""
-        return has_reference(self.objective)
+        return self.objective.needs.reference or self.objective.needs.reference_to_weigh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +196,7 @@ class Config:
       sampler_mesh: the same devices laid out for sampling, which gathers whatever fsdp cuts for every token: parameters
         are sent there once per step; all 1 samples where the learner's parameters lie.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
+      layout_workers: threads that lay out the next step while the device works; 0 lays out when it is needed.
       runs: folder of all runs.
       data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
     """
@@ -186,6 +215,7 @@ class Config:
     sampler_mesh: Layout = field(default_factory=Layout)
     checkpoint_every: int = 50
     log_every: int = 1
+    layout_workers: int = 1
     runs: str = "runs"
     data_dir: str | None = None
 
@@ -213,7 +243,7 @@ class Config:
             if stage.name in seen:
                 raise ValueError(f"two stages are named {stage.name!r}")
             source = (stage.start_from or "").partition(":")
-            if source[0] and source[0] not in seen or source[2] not in ("", "best"):
+            if source[0] and source[0] not in seen or source[2] not in ("", "last", "best"):
                 raise ValueError(
                     f"stage {stage.name}: start_from={stage.start_from!r} must be an earlier stage "
                     f"({', '.join(seen) or 'there is none'}), `:best` may follow"
@@ -229,7 +259,14 @@ class Config:
                     f"stage {stage.name}: reference_on=host frees nothing under lora, where the reference is the base; "
                     "leave it out"
                 )
+            if stage.device_steps and self.checkpoint_every % stage.device_steps:
+                raise ValueError(
+                    f"stage {stage.name}: device_steps={stage.device_steps} must divide checkpoint_every="
+                    f"{self.checkpoint_every}; set one of the two"
+                )
             _check_rows(stage, stage.rows or self.rows, self.mesh, self.layout_to_sample)
+            if self.template.prefill_think:
+                _check_tag(stage)
             tokens = (stage.rows or self.rows).tokens
             if stage.sampling.max_new_tokens >= tokens:
                 raise ValueError(
@@ -241,6 +278,24 @@ class Config:
     @property
     def layout_to_sample(self) -> Layout:
         return self.mesh if self.sampler_mesh.size == 1 else self.sampler_mesh
+
+
+def _check_tag(stage: Stage) -> None:
+    """A tag that the template writes is part of every completion's text: a reward that adds it again would find two."""
+    for name, settings in _settings(stage.objective, "objective"):
+        if isinstance(settings, StepSimilarity) and settings.prefilled:
+            raise ValueError(
+                f"stages.{stage.name}.{name}.prefilled=true and template.prefill_think=true both write `<think>`, so "
+                f"every completion would be malformed: leave prefilled=false, as completions begin with the tag already"
+            )
+
+
+def _settings(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """A dataclass and those within it, by their path."""
+    if is_dataclass(value) and not isinstance(value, type):
+        yield name, value
+        for inner in fields(value):
+            yield from _settings(getattr(value, inner.name), f"{name}.{inner.name}")
 
 
 def _check_rows(stage: Stage, rows: Rows, mesh: Layout, sampler: Layout) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxsrl.collect import Actor
+from jaxsrl.collect.complete import Actor
 from jaxsrl.evals.chains import Chain, Link, Rules, link_chains
 from jaxsrl.evals.direct import answer_columns, answers_at_k, is_correct
 from jaxsrl.evals.records import Record, record
@@ -48,7 +48,6 @@ def _joined(chains: Sequence[Chain], separator: str) -> Rollouts:
     return Rollouts(
         token=np.zeros((count, 1), np.int32),
         mask=np.zeros((count, 1), bool),
-        behavior_logp=np.zeros((count, 1), np.float32),
         demonstration=index,
         form=("solve",) * count,
         branch=np.zeros(count, int),

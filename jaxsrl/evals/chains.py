@@ -6,7 +6,7 @@ from typing import Literal
 
 import jax
 
-from jaxsrl.collect import Actor, complete, join, no_rollouts
+from jaxsrl.collect.complete import Actor, complete, join_rollouts, no_rollouts
 from jaxsrl.data.chat import THINK_CLOSE, THINK_OPEN
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.evals.summary import Decoding
@@ -85,7 +85,7 @@ def link_chains(
             links.append(Link(chain=c, after=len(chains[c].actions), action=action, ran_on=ran_on))
             chains[c] = _extended(chains[c], action, demonstrations[chains[c].demonstration], rules)
         rounds.append(rollouts)
-    return chains, links, join(rounds)
+    return chains, links, join_rollouts(rounds)
 
 
 def _prompts(actor: Actor, demonstrations, chains: Sequence[Chain]):
@@ -104,7 +104,7 @@ def _prompts(actor: Actor, demonstrations, chains: Sequence[Chain]):
         point = BranchPoint(after=len(actions), samples=len(members))
         tree = build(own, (point,), (), actor.template, actor.tokenizer)
         # A problem too long for a row is an error of the settings; a chain that grew too long is the policy's.
-        if actions and len(path_tokens(tree, tree.branch["step", point.after])) > actor.rows.prompt_tokens:
+        if actions and len(path_tokens(tree, tree.branch["step", point.after])) > actor.row_tokens:
             outgrown += members
             continue
         trees.append(tree)

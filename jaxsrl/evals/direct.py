@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxsrl.collect import Actor, complete
+from jaxsrl.collect.complete import Actor, complete
 from jaxsrl.data.tree import build
 from jaxsrl.evals.records import Record, record
 from jaxsrl.evals.summary import Column, Decoding, at_k, completion_columns, summarise

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 
-from jaxsrl.collect import Actor
+from jaxsrl.collect.complete import Actor
 from jaxsrl.evals.chained import solve_in_chains
 from jaxsrl.evals.chains import Finished, FirstAction, Rules
 from jaxsrl.evals.direct import solve_directly

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxsrl.collect import Actor, complete, no_rollouts
+from jaxsrl.collect.complete import Actor, complete, no_rollouts
 from jaxsrl.data.tree import build
 from jaxsrl.evals.baselines import other_problem_actions, previous_action
 from jaxsrl.evals.records import Record, record

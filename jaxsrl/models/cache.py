@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.shared_index import read_at, write_at
 
 PARTS = 4  # own columns are read up to the end of the quarter the index is in
 
@@ -42,7 +43,7 @@ def write(own: OwnCache, layer: Int[Array, ""], index: Int[Array, ""], k: Array,
 
     def put(all, new):
         new = new.transpose(0, 2, 1, 3)[None, :, :, :, None]
-        return jax.lax.dynamic_update_slice(all, new.astype(all.dtype), at)
+        return write_at(all, new.astype(all.dtype), at)
 
     return OwnCache(k=put(own.k, k), v=put(own.v, v))
 
@@ -90,7 +91,7 @@ def _over_own(q, own: OwnCache, layer, index, window):
     def upto(columns):
         def attend(q, own):
             size = (1, *own.k.shape[1:4], columns, own.k.shape[5])
-            read = lambda all: jax.lax.dynamic_slice(all, (layer, *(layer * 0,) * 5), size)[0]
+            read = lambda all: read_at(all, (layer, *(layer * 0,) * 5), size)[0]
             scores = jnp.einsum("rksgh,rksch->rksgc", q, read(own.k), preferred_element_type=wide)
             column = jnp.arange(columns)
             seen = column <= index if window is None else (column <= index) & (index - column < window)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.models.transformer import init_params
+from jaxsrl.models.transformer import init_params, rollout_copy
 from jaxsrl.types import Params
 
 Matrix = Literal["query", "key", "value", "out", "gate", "up", "down"]
@@ -80,11 +80,5 @@ def merged(lora: LoRA, base: Params, adapters: Params) -> Params:
 
 
 def frozen(config: ModelConfig, base: Params) -> Params:
-    """The base as it is held while adapters are trained: matrices in the dtype that every product casts them to anyway.
-
-    No number changes by it; norms, which are computed with in float32, stay as they are.
-    """
-    if config.dtype != "bfloat16":
-        return base
-    narrow = lambda path, x: x if path[-1].key.endswith("_norm") else x.astype(jnp.bfloat16)
-    return jax.tree_util.tree_map_with_path(narrow, base)
+    """The base as it is held while adapters are trained: no number changes by it."""
+    return rollout_copy(config, base)

@@ -3,16 +3,19 @@
 Layers are stacked on their first axis and run by one `lax.scan`; a layer is compiled once however many there are.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from jaxsrl.models.cache import OwnCache, PromptCache, attend_both, write
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
 from jaxsrl.models.rope import Turns, rope_turns
+from jaxsrl.models.shared_index import read_at
 from jaxsrl.ops.tree_attention import Backend, tree_attention
 from jaxsrl.sharding import platform, spec
 from jaxsrl.types import Params
@@ -42,6 +45,20 @@ def init_params(config: ModelConfig, key: Key[Array, ""]) -> Params:
 def head_matrix(config: ModelConfig, params: Params) -> Float[Array, "D V"]:
     """The matrix that turns hidden states into logits, in the dtype of the parameters."""
     return params["embedding"].T if config.tied else params["head"]
+
+
+def rollout_copy(config: ModelConfig, params: Params) -> Params:
+    """Parameters in the dtype that every product casts them to: the cast once a step instead of once a token.
+
+    No number changes by it. Norms, which are computed with in float32, stay as they are; so do float64 parameters.
+    """
+    if config.dtype != "bfloat16":
+        return params
+
+    def narrow(path, x):
+        return x.astype(jnp.bfloat16) if x.dtype == jnp.float32 and not path[-1].key.endswith("_norm") else x
+
+    return jax.tree_util.tree_map_with_path(narrow, params)
 
 
 def forward(
@@ -89,17 +106,26 @@ def decode(
 
     def body(carry, part):
         x, own = carry
-        number, layer, cache, window = part
-        layer = _layer(config, layer)
+        number, cache, window = part
+        layer = _layer(config, jax.tree.map(partial(_at_layer, number), params["layers"]))
         q, k, v = layer.qkv(x, _of_layer(turns, window))
         own = write(own, number, index, k, v)
         seen = prompt_mask if window is None else prompt_mask & (distance < window)
         attended = attend_both(q, cache, own, prompt_mask=seen, layer=number, index=index, window=window)
         return (layer.finish(x, attended), own), None
 
-    parts = (jnp.arange(config.layers), params["layers"], prompt, _windows(config))
+    parts = (jnp.arange(config.layers), prompt, _windows(config))
     (x, own), _ = jax.lax.scan(body, (x, own), parts)
     return _final(config, params, x), own
+
+
+def _at_layer(number: Int[Array, ""], stacked: Shaped[Array, "L ..."]) -> Shaped[Array, "..."]:
+    """What a scan would hand over, but with its own layout under `vmap`: a scan moves the layers of all members first.
+
+    That would copy all parameters for every token.
+    """
+    zero = number * 0
+    return read_at(stacked, (number, *(zero,) * (stacked.ndim - 1)), (1, *stacked.shape[1:]))[0]
 
 
 def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):

@@ -1,15 +1,13 @@
 """CHORD: GRPO and the expert's tokens in one loss, mixed by a schedule and weighed token by token."""
 
-import math
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from jaxtyping import Array, Bool, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
-from jaxsrl.objectives.expert import FACTORS, TokenWeight, expert_nll
+from jaxsrl.objectives.expert import FACTORS, TokenWeight, expert_mean, expert_nll
 from jaxsrl.objectives.on_branches import OnBranches
-from jaxsrl.objectives.weights import token_mean
-from jaxsrl.types import Batch, Form, Metrics, Rollouts, TokenWeights
+from jaxsrl.types import Batch, Collected, Form, Metrics, Numbers, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +31,13 @@ class Mu:
                 f"decay={self.decay} peak={self.peak} valley={self.valley}"
             )
 
-    def __call__(self, step: int) -> float:
-        """At the step with this many optimizer steps before it."""
-        if step < self.warmup:
-            return self.peak * step / self.warmup
-        done = min((step - self.warmup) / self.decay, 1.0) if self.decay else 1.0
-        return self.valley + (self.peak - self.valley) * (1 + math.cos(math.pi * done)) / 2
+    def at(self, step: Int[Array, ""], numbers: Numbers) -> Float[Array, ""]:
+        """At the step with this many optimizer steps before it; `numbers` are this schedule's."""
+        peak, valley = numbers["peak"], numbers["valley"]
+        step = step.astype(jnp.result_type(float))  # an int32 over an int is float32, whatever the default is
+        done = jnp.clip((step - self.warmup) / self.decay, 0.0, 1.0) if self.decay else 1.0
+        falling = valley + (peak - valley) * (1 + jnp.cos(jnp.pi * done)) / 2
+        return jnp.where(step < self.warmup, peak * step / max(self.warmup, 1), falling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +64,16 @@ class CHORD(OnBranches):
         if not self.trunk:
             raise ValueError("CHORD trains on the demonstration: trunk must name solve, step or both, got ()")
 
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
         """The weights of SFT times mu, those of the policy times 1 - mu."""
-        mu = self.mu(step)
-        trunk, branches = self.policy.weigh(rollouts, reward, target, step)
-        return replace(trunk, nll=mu * token_mean(target)), replace(branches, pg=(1 - mu) * branches.pg)
+        mu = self.mu.at(collected.step, numbers["mu"])
+        weights = self.policy.weigh(collected, reward, numbers["policy"])
+        trunk = replace(weights.trunk, nll=(mu * expert_mean(collected)).astype(weights.rollouts.pg.dtype))
+        return replace(weights, trunk=trunk, rollouts=replace(weights.rollouts, pg=(1 - mu) * weights.rollouts.pg))
 
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
         """Policy loss plus expert loss; their weights hold mu already."""
-        pg, pg_metrics = self.policy.token_loss(logp, batch)
+        pg, pg_metrics = self.policy.token_loss(logp, batch, numbers["policy"])
         nll, nll_metrics = expert_nll(logp, batch, self.token_weight)
         return pg + nll, pg_metrics | nll_metrics
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.types import Batch
+from jaxsrl.types import Batch, Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,9 @@ class CISPO(GRPO):
     clip_high: float = 4.0
 
     def per_token(
-        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch
-    ) -> Float[Array, "R T"]:
-        weight = jnp.clip(jnp.exp(jax.lax.stop_gradient(log_ratio)), 1.0 - self.clip_low, 1.0 + self.clip_high)
+        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch,
+        numbers: Numbers,
+    ) -> Float[Array, "R T"]:  # fmt: skip
+        ratio = jnp.exp(jax.lax.stop_gradient(log_ratio))
+        weight = jnp.clip(ratio, 1.0 - numbers["clip_low"], 1.0 + numbers["clip_high"])
         return -weight * advantage * logp

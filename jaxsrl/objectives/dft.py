@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from jaxsrl.objectives.expert import expert_nll
 from jaxsrl.objectives.sft import SFT
-from jaxsrl.types import Batch, Metrics
+from jaxsrl.types import Batch, Metrics, Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,5 +16,5 @@ class DFT(SFT):
     Source: arXiv:2508.05629; as SFT-IS in arXiv:2508.11408.
     """
 
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
         return expert_nll(logp, batch, "probability")

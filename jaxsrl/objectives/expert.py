@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsrl.types import Batch, Metrics
+from jaxsrl.objectives.weights import spread, token_mean
+from jaxsrl.types import Batch, Collected, Metrics
 
 TokenWeight = Literal["one", "probability", "phi"]
 BINS = 10
@@ -37,3 +38,8 @@ def expert_nll(logp: Float[Array, "R T"], batch: Batch, weight: TokenWeight) -> 
         "sft/nll": jnp.sum(jnp.where(weighed, per_token, 0.0)),
         "sft/target_tokens": jnp.sum(weighed),
     } | counts
+
+
+def expert_mean(collected: Collected) -> Float[Array, "M E"]:
+    """Weights of the demonstrations' target tokens that sum to 1, each token's alike."""
+    return spread(collected.target, token_mean(jnp.sum(collected.target, axis=1)))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.sequence import means
 from jaxsrl.objectives.weights import Aggregation
-from jaxsrl.types import Batch
+from jaxsrl.types import Batch, Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,14 @@ class GMPO(GRPO):
     aggregation: Aggregation = "sequence_mean"
 
     def per_token(
-        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch
-    ) -> Float[Array, "R T"]:
+        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch,
+        numbers: Numbers,
+    ) -> Float[Array, "R T"]:  # fmt: skip
         """The completion's loss, on each of its tokens; `sequence_mean` averages them away."""
         clipped = jnp.where(
-            advantage > 0, jnp.minimum(log_ratio, self.clip_high), jnp.maximum(log_ratio, -self.clip_low)
+            advantage > 0, jnp.minimum(log_ratio, numbers["clip_high"]), jnp.maximum(log_ratio, -numbers["clip_low"])
         )
         return -advantage * jnp.exp(means(clipped, batch.rollout, batch.pg_weight != 0))
 
-    def outside(self, log_ratio: Float[Array, "R T"]) -> Bool[Array, "R T"]:
-        return (log_ratio < -self.clip_low) | (log_ratio > self.clip_high)
+    def outside(self, log_ratio: Float[Array, "R T"], numbers: Numbers) -> Bool[Array, "R T"]:
+        return (log_ratio < -numbers["clip_low"]) | (log_ratio > numbers["clip_high"])

@@ -5,14 +5,23 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxsrl.objectives.advantage import Baseline, Scale, group_advantage, group_std, whiten
+from jaxsrl.objectives.advantage import (
+    Baseline,
+    Scale,
+    exceeds,
+    group_advantage,
+    group_std,
+    in_groups,
+    of_rollouts,
+    whiten,
+)
+from jaxsrl.objectives.collected import check_shapes, no_weight, reference, wide
 from jaxsrl.objectives.kl import Estimator, kl_estimate
 from jaxsrl.objectives.surrogate import clipped_surrogate, log_ratio
-from jaxsrl.objectives.weights import Aggregation, aggregate
-from jaxsrl.types import Batch, Metrics, Rollouts, TokenWeights
+from jaxsrl.objectives.weights import Aggregation, row_weights, spread
+from jaxsrl.types import Batch, Collected, Metrics, Needs, Numbers, TokenWeights, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,41 +84,65 @@ class GRPO:
         if self.filter_std is not None and self.filter_std < 0:
             raise ValueError(f"filter_std must be >= 0, got {self.filter_std}")
 
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
-        """Advantages on every token of their own rollout; weights of the kept rollouts, averaged over those alone."""
-        include = ~rollouts.truncated if self.mask_truncated else np.ones(len(reward), bool)
-        penalty = self._penalty(rollouts)
-        from_all = penalty[:, 0] if self.reward_kl == "sequence" and penalty.size else np.zeros(len(reward))
-        advantage = group_advantage(
-            reward - from_all, rollouts.group, baseline=self.baseline, std=self.std, ddof=self.ddof,
-            epsilon=self.epsilon, lone=self.lone, include=include,
-        )  # fmt: skip
-        kept = include.copy()
-        if self.filter_std is not None and include.any():
-            kept[include] = group_std(reward[include], rollouts.group[include]) > self.filter_std
-        counted = rollouts.mask & kept[:, None]
-        pg = aggregate(counted, self.aggregation, group=rollouts.group, length=self.length)
-        spread = advantage[:, None] * rollouts.mask
-        if self.reward_kl == "token":
-            spread = spread - penalty * (rollouts.mask & include[:, None])
-        if self.whiten:
-            spread = whiten(spread, counted)
-        zero = np.zeros(target.shape)
-        trunk = TokenWeights(nll=zero, pg=zero, advantage=zero)
-        return trunk, TokenWeights(nll=np.zeros(pg.shape), pg=pg, advantage=spread)
+    @property
+    def needs(self) -> Needs:
+        return Needs(reference=self.kl_coef > 0, reference_to_weigh=self.reward_kl_coef > 0)
 
-    def _penalty(self, rollouts: Rollouts) -> Float[np.ndarray, "P C"]:
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
+        """Advantages on every token of their own rollout; weights of the kept rollouts, averaged over those alone."""
+        check_shapes(collected, reward)
+        reward, groups = wide(reward), collected.groups
+        include = self.included(collected)
+        penalty = self._penalty(collected, numbers)
+        from_all = penalty[:, 0] if self.reward_kl == "sequence" else 0.0
+        present = groups.present & include[groups.member]
+        above = self.advantage(in_groups(reward - from_all, groups), present, numbers)
+        kept = self.kept(in_groups(reward, groups), present, numbers)[groups.group]
+        counted = collected.mask & (include & kept)[:, None]
+        weight = row_weights(
+            jnp.sum(counted, axis=1), self.aggregation, group=groups.group, groups=groups.member.shape[0],
+            length=self.length,
+        )  # fmt: skip
+        advantage = jnp.where(collected.mask, of_rollouts(above, groups)[:, None], 0.0)
+        if self.reward_kl == "token":
+            advantage = advantage - jnp.where(collected.mask & include[:, None], penalty, 0.0)
+        if self.whiten:
+            advantage = whiten(advantage, counted)
+        pg = spread(counted, weight.astype(reward.dtype))
+        return Weights(
+            trunk=no_weight(collected.target.shape, reward.dtype),
+            rollouts=TokenWeights(nll=jnp.zeros_like(pg), pg=pg, advantage=advantage),
+        )
+
+    def included(self, collected: Collected) -> Bool[Array, "P"]:
+        """Rollouts that take part in the loss and in their group's statistics."""
+        active = collected.groups.active
+        return active & ~collected.truncated if self.mask_truncated else active
+
+    def advantage(
+        self, reward: Float[Array, "Q G"], present: Bool[Array, "Q G"], numbers: Numbers
+    ) -> Float[Array, "Q G"]:
+        """By this policy's baseline and scale."""
+        return group_advantage(
+            reward, present, baseline=self.baseline, std=self.std, ddof=self.ddof, epsilon=numbers["epsilon"],
+            lone=numbers["lone"],
+        )  # fmt: skip
+
+    def kept(self, reward: Float[Array, "Q G"], present: Bool[Array, "Q G"], numbers: Numbers) -> Bool[Array, "Q"]:
+        """Groups that the filter keeps."""
+        if self.filter_std is None:
+            return jnp.ones(reward.shape[:1], bool)
+        largest = jnp.max(jnp.where(present, jnp.abs(reward), 0.0), axis=1, initial=0.0)
+        return exceeds(group_std(reward, present), numbers["filter_std"], largest)
+
+    def _penalty(self, collected: Collected, numbers: Numbers) -> Float[Array, "P C"]:
         """reward_kl_coef times k1 of each token and those after it."""
         if not self.reward_kl_coef:
-            return np.zeros(rollouts.mask.shape)
-        if rollouts.ref_logp is None:
-            raise ValueError("reward_kl_coef needs Rollouts.ref_logp: collect() is to be given the reference's scorer")
-        k1 = np.where(rollouts.mask, np.asarray(rollouts.behavior_logp, np.float64) - rollouts.ref_logp, 0.0)
-        return self.reward_kl_coef * np.cumsum(k1[:, ::-1], axis=1)[:, ::-1]
+            return jnp.zeros(collected.mask.shape, collected.behavior_logp.dtype)
+        k1 = jnp.where(collected.mask, collected.behavior_logp - reference(collected), 0.0)
+        return numbers["reward_kl_coef"] * jnp.cumsum(k1[:, ::-1], axis=1)[:, ::-1]
 
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
         """sum pg_weight * (surrogate + kl_coef * kl).
 
         Metrics are sums with the same weights, so like the loss they add up over the batches of a step.
@@ -119,19 +152,20 @@ class GRPO:
         difference = log_ratio(logp, batch.behavior_logp, weighed)
         trusted = self.trusted(difference, weighed, batch)
         advantage = jnp.where(weighed, batch.advantage, 0.0)
-        loss = jnp.sum(batch.pg_weight * self.per_token(jnp.where(weighed, logp, 0.0), trusted, advantage, batch))
+        per_token = self.per_token(jnp.where(weighed, logp, 0.0), trusted, advantage, batch, numbers)
+        loss = jnp.sum(batch.pg_weight * per_token)
         still = jax.lax.stop_gradient(difference)
         metrics = {
             "pg/loss": loss,
             "pg/ratio_mean": jnp.sum(batch.pg_weight * jnp.exp(still)),
-            "pg/outside_clip_share": jnp.sum(batch.pg_weight * self.outside(trusted)),
+            "pg/outside_clip_share": jnp.sum(batch.pg_weight * self.outside(trusted, numbers)),
             "pg/behavior_kl": jnp.sum(batch.pg_weight * kl_estimate(jnp.zeros_like(still), still, "k3")),
             "pg/weight": jnp.sum(batch.pg_weight),
         }
         if self.kl_coef:
             reference = jnp.where(weighed, batch.ref_logp, 0.0)
             kl = jnp.sum(batch.pg_weight * kl_estimate(jnp.where(weighed, logp, 0.0), reference, self.kl))
-            loss = loss + self.kl_coef * kl
+            loss = loss + numbers["kl_coef"] * kl
             metrics[f"kl/{self.kl}"] = kl
         return loss, metrics
 
@@ -139,18 +173,20 @@ class GRPO:
         """The log of the ratio that is clipped, from each token's own."""
         return log_ratio
 
-    def outside(self, log_ratio: Float[Array, "R T"]) -> Bool[Array, "R T"]:
+    def outside(self, log_ratio: Float[Array, "R T"], numbers: Numbers) -> Bool[Array, "R T"]:
         """Whether a ratio lies outside the clip's bounds."""
         ratio = jnp.exp(log_ratio)
-        return (ratio < 1 - self.clip_low) | (ratio > 1 + self.clip_high)
+        return (ratio < 1 - numbers["clip_low"]) | (ratio > 1 + numbers["clip_high"])
 
     def per_token(
-        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch
-    ) -> Float[Array, "R T"]:
+        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch,
+        numbers: Numbers,
+    ) -> Float[Array, "R T"]:  # fmt: skip
         """Loss of each token before it is weighed; what a relative of GRPO with another loss replaces.
 
-        All three arguments are 0 where a token has no weight.
+        The first three arguments are 0 where a token has no weight.
         """
         return clipped_surrogate(
-            jnp.exp(log_ratio), advantage, clip_low=self.clip_low, clip_high=self.clip_high, dual_clip=self.dual_clip
-        )
+            jnp.exp(log_ratio), advantage, clip_low=numbers["clip_low"], clip_high=numbers["clip_high"],
+            dual_clip=numbers.get("dual_clip"),
+        )  # fmt: skip

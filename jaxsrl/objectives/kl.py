@@ -1,8 +1,15 @@
 """Estimates of KL(policy, reference) from single tokens, per token and in nats; d = ref_logp - logp.
 
-As a value all three estimate the same KL. As a loss they differ: the gradient of k2 is unbiased on policy, that of
-k1 has mean zero, that of k3 is biased (it is the gradient of the other direction's KL). Source: J. Schulman,
-"Approximating KL divergence" (2020), for the values.
+They are good for different things. The means below are over tokens that the policy itself sampled.
+
+| estimator | mean of its value | mean of its gradient as a loss |
+| --- | --- | --- |
+| k1 | KL(policy, reference) | 0: it teaches nothing |
+| k2 | half the mean squared log-ratio: not the KL, near it for near policies | that of KL(policy, reference) |
+| k3 | KL(policy, reference) | that of the other direction, KL(reference, policy) |
+
+For example, policy (0.9, 0.1) and reference (0.5, 0.5): the KL is 0.368 nats, the mean of k2 is 0.285.
+Source: J. Schulman, "Approximating KL divergence" (2020), for the values.
 """
 
 import math

@@ -1,17 +1,17 @@
 """KTO: completions that are desirable or not, each on its own, against a baseline that is a KL."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from jaxsrl.objectives.advantage import finite
+from jaxsrl.objectives.advantage import exceeds
+from jaxsrl.objectives.collected import check_shapes, no_weight, reference, wide
 from jaxsrl.objectives.on_branches import Sampled
 from jaxsrl.objectives.sequence import sums
-from jaxsrl.objectives.weights import sequence_mean
-from jaxsrl.types import Batch, Metrics, Rollouts, TokenWeights
+from jaxsrl.objectives.weights import sequence_mean, spread
+from jaxsrl.types import Batch, Collected, Metrics, Needs, Numbers, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class KTO(Sampled):
 
     z0 is max(0, KL(policy, reference)), without gradient. The paper estimates it from mismatched pairs, because its
     completions are not the policy's; ours are, so it is the mean of log behavior/ref over the step's own completions.
+    Log-probs are those of the temperature that the rollouts were sampled with.
 
     Args:
       beta: 0.1, DPO's, is our choice.
@@ -43,38 +44,32 @@ class KTO(Sampled):
             )
 
     @property
-    def kl_coef(self) -> float:
-        """Asks for the reference's log-probs in the batch."""
-        return self.beta
+    def needs(self) -> Needs:
+        return Needs(reference=True, reference_to_weigh=True)  # z0 is of the whole step
 
-    @property
-    def reward_kl_coef(self) -> float:
-        """Asks for them before the weights are made: z0 is of the whole step."""
-        return self.beta
-
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
-        """Advantage is the label, 1 or -1, times 1 + z0: with it z0 travels to every batch of the step."""
-        if rollouts.ref_logp is None:
-            raise ValueError("KTO needs Rollouts.ref_logp: collect() is to be given the reference's scorer")
-        gain = np.where(rollouts.mask, np.asarray(rollouts.behavior_logp, np.float64) - rollouts.ref_logp, 0.0)
-        z0 = max(float(gain.sum(axis=1).mean()), 0.0) if len(rollouts) else 0.0
-        label = np.where(finite(reward) >= self.right_from, 1.0, -1.0)
-        scale = np.where(label > 0, self.desirable, self.undesirable)
-        none, zero = np.zeros(rollouts.mask.shape), np.zeros(target.shape)
-        return TokenWeights(nll=zero, pg=zero, advantage=zero), TokenWeights(
-            nll=none, pg=scale[:, None] * sequence_mean(rollouts.mask),
-            advantage=(label * (1.0 + z0))[:, None] * rollouts.mask,
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
+        """Each completion weighs the lambda of its side over the number of completions; label and z0 go with it."""
+        check_shapes(collected, reward)
+        reward, mask, active = wide(reward), collected.mask, collected.groups.active
+        gain = jnp.sum(jnp.where(mask, collected.behavior_logp - reference(collected), 0.0))
+        z0 = jnp.maximum(gain / jnp.maximum(jnp.sum(active), 1), 0.0)
+        from_here = jnp.asarray(numbers["right_from"], reward.dtype)
+        right = ~exceeds(from_here, reward, jnp.abs(reward))  # a reward at the bound is right, rounded down or not
+        weight = sequence_mean(jnp.sum(mask, axis=1)) * jnp.where(right, numbers["desirable"], numbers["undesirable"])
+        label = jnp.where(active, jnp.where(right, 1.0, -1.0), 0.0).astype(reward.dtype)
+        none = no_weight(mask.shape, reward.dtype)
+        return Weights(
+            trunk=no_weight(collected.target.shape, reward.dtype),
+            rollouts=replace(none, pg=spread(mask, weight.astype(reward.dtype)), advantage=spread(mask, label)),
+            extra={"z0": jnp.where(active, z0, 0.0).astype(reward.dtype), "label": label},
         )  # fmt: skip
 
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
         weighed = batch.pg_weight != 0
         gain = jnp.where(weighed, logp - jnp.where(weighed, batch.ref_logp, 0.0), 0.0)
         reward = sums(gain, batch.rollout)
-        marked = jnp.where(weighed, batch.advantage, 1.0)
-        label, z0 = jnp.sign(marked), jnp.abs(marked) - 1.0
-        value = jax.nn.sigmoid(label * self.beta * (reward - z0))
+        label, z0 = batch.extra["label"], batch.extra["z0"]
+        value = jax.nn.sigmoid(label * numbers["beta"] * (reward - z0))
         loss = jnp.sum(batch.pg_weight * (1.0 - value))
         return loss, {
             "kto/z0": jnp.sum(batch.pg_weight * z0),

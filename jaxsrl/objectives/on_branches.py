@@ -1,17 +1,31 @@
 """What objectives that sample share: a grader, a policy loss, and nothing of their own on the demonstration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.types import Batch, BranchPoint, Demonstration, Form, Grades, Metrics, Reward, Rollouts, TokenWeights
+from jaxsrl.types import (
+    Batch,
+    BranchPoint,
+    Collected,
+    Demonstration,
+    DeviceReward,
+    Form,
+    Grades,
+    Metrics,
+    Needs,
+    Numbers,
+    Objective,
+    Reward,
+    Rollouts,
+    Weights,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampled:
+class Sampled(Objective):
     """Rollouts graded by `grader`; they branch off at the problem if nothing else is said.
 
     Args:
@@ -28,14 +42,17 @@ class Sampled:
         if self.samples < 2:
             raise ValueError(f"samples must be >= 2, a group of one has no baseline, got {self.samples}")
 
-    def branch_points(
-        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
-    ) -> tuple[BranchPoint, ...]:
+    def branch_points(self, demonstration: Demonstration, step: int) -> tuple[BranchPoint, ...]:
         """The problem, from which a whole solution is written."""
         return (BranchPoint(after=0, samples=self.samples, form="solve"),)
 
     def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
         return self.grader(rollouts, demonstrations)
+
+    @property
+    def device_reward(self) -> DeviceReward | None:
+        on_device = isinstance(self.grader, DeviceReward) and self.grader.on_device()
+        return self.grader if on_device else None
 
     def _no_trunk(self) -> None:
         if self.trunk:
@@ -51,17 +68,11 @@ class OnBranches(Sampled):
     policy: GRPO = field(default_factory=GRPO)
 
     @property
-    def kl_coef(self) -> float:
-        return self.policy.kl_coef
+    def needs(self) -> Needs:
+        return self.policy.needs
 
-    @property
-    def reward_kl_coef(self) -> float:
-        return self.policy.reward_kl_coef
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
+        return self.policy.weigh(collected, reward, numbers["policy"])
 
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
-        return self.policy.weigh(rollouts, reward, target, step)
-
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        return self.policy.token_loss(logp, batch)
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
+        return self.policy.token_loss(logp, batch, numbers["policy"])

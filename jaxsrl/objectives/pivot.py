@@ -1,14 +1,12 @@
 """PivotRL: step-wise RL at the branch points where the start policy's rewards differ most."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from jaxsrl.objectives.advantage import group_std
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.on_branches import OnBranches
-from jaxsrl.types import BranchPoint, Demonstration
+from jaxsrl.types import BranchPoint, Demonstration, Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +26,6 @@ class PivotRL(OnBranches):
     policy: GRPO = field(default_factory=lambda: GRPO(filter_std=0.0))
     max_pivots: int = 2
     min_std: float = 0.0
-    needs_profile = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -38,9 +35,11 @@ class PivotRL(OnBranches):
                 f"needs max_pivots >= 1 and min_std >= 0, got max_pivots={self.max_pivots} min_std={self.min_std}"
             )
 
-    def branch_points(
-        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
-    ) -> tuple[BranchPoint, ...]:
+    @property
+    def needs(self) -> Needs:
+        return replace(self.policy.needs, profile=True)
+
+    def branch_points(self, demonstration: Demonstration, step: int) -> tuple[BranchPoint, ...]:
         """The pivots. Before there is a profile, when only sizes are checked, every action but the last."""
         if demonstration.profile is None:
             chosen = list(range(len(demonstration.actions) - 1))
@@ -53,4 +52,5 @@ class PivotRL(OnBranches):
 
 def _std(rewards) -> float:
     """Population deviation; exactly 0 where all are alike."""
-    return float(group_std(np.asarray(rewards), np.zeros(len(rewards), int)).max(initial=0.0))
+    alike = not len(rewards) or max(rewards) - min(rewards) <= 1e-9 * max(map(abs, rewards))
+    return 0.0 if alike else float(np.std(rewards))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.types import Batch
+from jaxsrl.types import Batch, Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,7 @@ class Reinforce(GRPO):
     """
 
     def per_token(
-        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch
-    ) -> Float[Array, "R T"]:
+        self, logp: Float[Array, "R T"], log_ratio: Float[Array, "R T"], advantage: Float[Array, "R T"], batch: Batch,
+        numbers: Numbers,
+    ) -> Float[Array, "R T"]:  # fmt: skip
         return -advantage * logp

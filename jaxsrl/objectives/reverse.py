@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaxsrl.objectives.grpo import GRPO
@@ -32,9 +31,7 @@ class ReverseCurriculum(OnBranches):
         if self.steps < 1:
             raise ValueError(f"steps must be >= 1, got {self.steps}")
 
-    def branch_points(
-        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
-    ) -> tuple[BranchPoint, ...]:
+    def branch_points(self, demonstration: Demonstration, step: int) -> tuple[BranchPoint, ...]:
         last = len(demonstration.actions) - 1
         if self.mixed:
             digest = hashlib.sha256(f"{demonstration.problem_id}:{step}".encode()).digest()

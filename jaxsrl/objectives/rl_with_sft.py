@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from jaxsrl.objectives.expert import expert_nll
+from jaxsrl.objectives.expert import expert_mean, expert_nll
 from jaxsrl.objectives.on_branches import OnBranches
-from jaxsrl.objectives.weights import token_mean
-from jaxsrl.types import Batch, Form, Metrics, Rollouts, TokenWeights
+from jaxsrl.types import Batch, Collected, Form, Metrics, Numbers, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +26,12 @@ class RLWithSFT(OnBranches):
         if self.sft_coef < 0 or not self.trunk:
             raise ValueError(f"needs sft_coef >= 0 and a trunk, got sft_coef={self.sft_coef} trunk={self.trunk!r}")
 
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
-        trunk, branches = self.policy.weigh(rollouts, reward, target, step)
-        return replace(trunk, nll=self.sft_coef * token_mean(target)), branches
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
+        weights = self.policy.weigh(collected, reward, numbers["policy"])
+        nll = (numbers["sft_coef"] * expert_mean(collected)).astype(weights.rollouts.pg.dtype)
+        return replace(weights, trunk=replace(weights.trunk, nll=nll))
 
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        pg, pg_metrics = self.policy.token_loss(logp, batch)
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
+        pg, pg_metrics = self.policy.token_loss(logp, batch, numbers["policy"])
         nll, nll_metrics = expert_nll(logp, batch, "one")
         return pg + nll, pg_metrics | nll_metrics

@@ -1,19 +1,29 @@
 """Supervised fine-tuning: the NLL of the demonstration's own tokens."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from jaxsrl.objectives.weights import aggregate
-from jaxsrl.types import Batch, BranchPoint, Demonstration, Form, Grades, Metrics, Rollouts, TokenWeights
+from jaxsrl.objectives.collected import no_weight
+from jaxsrl.objectives.weights import sequence_mean, spread, token_mean
+from jaxsrl.types import (
+    Batch,
+    BranchPoint,
+    Collected,
+    Demonstration,
+    Form,
+    Metrics,
+    Numbers,
+    Objective,
+    TokenWeights,
+    Weights,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFT:
+class SFT(Objective):
     """-log p of the actions, and of the thoughts where demonstrations show them.
 
     Args:
@@ -24,34 +34,26 @@ class SFT:
 
     trunk: tuple[Form, ...] = ("solve",)
     aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
-    kl_coef: float = 0.0
 
     def __post_init__(self):
         if not self.trunk or not set(self.trunk) <= {"solve", "step"}:
             raise ValueError(f"trunk must name solve, step or both, got {self.trunk!r}")
         if self.aggregation not in ("token_mean", "sequence_mean"):
             raise ValueError(f"aggregation must be token_mean or sequence_mean, got {self.aggregation!r}")
-        if self.kl_coef:
-            raise ValueError(f"SFT samples nothing a KL could be estimated from; set kl_coef to 0, got {self.kl_coef}")
 
-    def branch_points(
-        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
-    ) -> tuple[BranchPoint, ...]:
+    def branch_points(self, demonstration: Demonstration, step: int) -> tuple[BranchPoint, ...]:
         """None: nothing is sampled."""
         return ()
 
-    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        raise RuntimeError("SFT has no rollouts to reward")
-
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
         """NLL weights on the demonstrations' target tokens; they sum to 1."""
-        none, zero = np.zeros(rollouts.mask.shape), np.zeros(target.shape)
-        trunk = TokenWeights(nll=aggregate(target, self.aggregation), pg=zero, advantage=zero)
-        return trunk, TokenWeights(nll=none, pg=none, advantage=none)
+        target, dtype = collected.target, jnp.result_type(float)
+        per_token = token_mean if self.aggregation == "token_mean" else sequence_mean
+        nll = spread(target, per_token(jnp.sum(target, axis=1)).astype(dtype))
+        trunk = TokenWeights(nll=nll, pg=jnp.zeros_like(nll), advantage=jnp.zeros_like(nll))
+        return Weights(trunk=trunk, rollouts=no_weight(collected.mask.shape, dtype))
 
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
         """sum nll_weight * -logp."""
         loss = -jnp.sum(jnp.where(batch.nll_weight != 0, batch.nll_weight * logp, 0.0))
         return loss, {"sft/nll": loss, "sft/target_tokens": jnp.sum(batch.nll_weight != 0)}

@@ -3,18 +3,19 @@
 from dataclasses import dataclass, field, replace
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from jaxsrl.objectives.expert import expert_mean
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.luffy import LUFFY
-from jaxsrl.objectives.weights import token_mean
-from jaxsrl.types import Batch, Metrics, Rollouts, TokenWeights
+from jaxsrl.objectives.weights import spread, token_mean
+from jaxsrl.types import Batch, Collected, Metrics, Numbers, Weights
 
 
-def rollout_entropy(rollouts: Rollouts) -> float:
+def rollout_entropy(collected: Collected) -> Float[Array, ""]:
     """Mean of -behavior_logp over sampled tokens, nats: an unbiased estimate of the behavior's entropy per token."""
-    return float(-rollouts.behavior_logp[rollouts.mask].mean(dtype=np.float64)) if rollouts.mask.any() else 0.0
+    total = -jnp.sum(jnp.where(collected.mask, collected.behavior_logp, 0.0))
+    return total / jnp.maximum(jnp.sum(collected.mask), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,9 @@ class SRFT(LUFFY):
     """0.5 e^-H E_demo[-log p] + GRPO on demonstration and rollouts + 0.1 e^H E_right[-log p] + E_wrong[log p].
 
     Rewards must be +1 and -1: what is above 0 is right. H is the entropy of the step's rollouts, a number, so both
-    factors are constants of the step. Our choice: expectations over right and wrong rollouts
-    share one denominator, the step's sampled tokens; the advantage keeps its deviation; ratios keep GRPO's clip.
+    factors are constants of the step. Our choices: expectations over right and wrong rollouts share one denominator,
+    the step's sampled tokens; the advantage keeps its deviation; ratios keep GRPO's clip. The SFT term and the NLL of
+    rollouts stay where a group is left out of the policy's loss.
 
     Args:
       sft_scale, right_scale: 0.5 and 0.1.
@@ -32,23 +34,23 @@ class SRFT(LUFFY):
 
     policy: GRPO = field(default_factory=GRPO)
     gamma: float | None = None
+    entropy_coef: float = 0.0
     sft_scale: float = 0.5
     right_scale: float = 0.1
 
-    def weigh(
-        self, rollouts: Rollouts, reward: Float[np.ndarray, "P"], target: Bool[np.ndarray, "M E"], step: int = 0
-    ) -> tuple[TokenWeights, TokenWeights]:
+    def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
         """Those of LUFFY, and NLL weights of both signs on rollouts."""
-        trunk, branches = super().weigh(rollouts, reward, target, step)
-        entropy = rollout_entropy(rollouts)
-        sign = np.where(np.asarray(reward) > 0, self.right_scale * np.exp(entropy), -1.0)
-        return (
-            replace(trunk, nll=self.sft_scale * np.exp(-entropy) * token_mean(target)),
-            replace(branches, nll=sign[:, None] * token_mean(rollouts.mask)),
-        )
+        weights, entropy = super().weigh(collected, reward, numbers), rollout_entropy(collected)
+        dtype = weights.rollouts.pg.dtype
+        sign = jnp.where(reward > 0, numbers["right_scale"] * jnp.exp(entropy), -1.0)
+        own = spread(collected.mask, sign * token_mean(jnp.sum(collected.mask, axis=1))).astype(dtype)
+        expert = (numbers["sft_scale"] * jnp.exp(-entropy) * expert_mean(collected)).astype(dtype)
+        return replace(
+            weights, trunk=replace(weights.trunk, nll=expert), rollouts=replace(weights.rollouts, nll=own)
+        )  # fmt: skip
 
-    def token_loss(self, logp: Float[Array, "R T"], batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        loss, metrics = super().token_loss(logp, batch)
+    def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
+        loss, metrics = super().token_loss(logp, batch, numbers)
         per_token = jnp.where(batch.nll_weight != 0, -batch.nll_weight * logp, 0.0)
         expert = jnp.sum(jnp.where(batch.rollout < 0, per_token, 0.0))
         own = jnp.sum(jnp.where(batch.rollout >= 0, per_token, 0.0))

@@ -1,7 +1,6 @@
 """Step-wise supervised RL: one completion per expert action, rewarded by its similarity to that action."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,9 +31,7 @@ class SRL(OnBranches):
             raise ValueError(f"max_branch_points must be >= 1, got {self.max_branch_points}")
         self._no_trunk()
 
-    def branch_points(
-        self, demonstration: Demonstration, stats: Mapping[str, float], step: int
-    ) -> tuple[BranchPoint, ...]:
+    def branch_points(self, demonstration: Demonstration, step: int) -> tuple[BranchPoint, ...]:
         """After 0 … N-2 actions; a demonstration of one action has none."""
         after = range(len(demonstration.actions) - 1)
         if self.max_branch_points is not None and len(after) > self.max_branch_points:

@@ -26,7 +26,8 @@ MEANINGS = {
     "reward/similarity": "mean over well-formed rollouts: 2 M / (|action| + |expert|), M matched units",
     "reward/mean_expert_under_200": "mean reward where the expert's action has under 200 units",
     "reward/mean_expert_from_200": "mean reward where it has 200 units or more: difflib's autojunk applies there",
-    "reward/on_host_share": "share of rollouts that were too long to be scored on the device, and scored on the host",
+    "reward/unfit_share": "share of rollouts too long for the device: scored on the host, in the device loop malformed",
+    "reward/on_host_share": "earlier name of reward/unfit_share",
     "correct": "share of completions with the right final answer",
     "reward/mean": "mean over the step's rollouts, dropped ones included",
 }

@@ -30,7 +30,7 @@ class Run:
     train: Mapping[str, tuple[Line, ...]] = field(default_factory=dict)
     evals: Mapping[str, tuple[Line, ...]] = field(default_factory=dict)
     timing: Mapping[str, tuple[Line, ...]] = field(default_factory=dict)
-    rollouts: Mapping[str, Path] = field(default_factory=dict)
+    rollouts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     attempts: int = 0
     quarantined: int = 0
     complaints: tuple[str, ...] = ()
@@ -65,7 +65,10 @@ def read_run(folder: Path) -> Run:
     config = _object(folder / "config.json", complaints)
     metrics = _by_step([line for line in lines(folder / "metrics.jsonl", complaints) if _has_place(line)])
     timing = [line for line in lines(folder / "timing.jsonl", complaints) if _has_place(line)]
-    rollouts = {path.stem: path for path in sorted((folder / "rollouts").glob("*.jsonl"))}
+    rollouts: dict[str, tuple[Path, ...]] = {}  # each of several processes wrote a file: STAGE.jsonl, STAGE.1.jsonl …
+    for path in sorted((folder / "rollouts").glob("*.jsonl")):
+        stage = path.name.split(".")[0]
+        rollouts[stage] = (*rollouts.get(stage, ()), path)
     return Run(
         name=str(config.get("name") or folder.resolve().name),
         config=config,
@@ -136,7 +139,9 @@ def _per_stage(rows: list[dict[str, Any]]) -> dict[str, tuple[Line, ...]]:
     return {stage: tuple(line for line in rows if line["stage"] == stage) for stage in stages}
 
 
-def _stage_names(config: Line, metrics: list[dict[str, Any]], rollouts: Mapping[str, Path]) -> tuple[str, ...]:
+def _stage_names(
+    config: Line, metrics: list[dict[str, Any]], rollouts: Mapping[str, tuple[Path, ...]]
+) -> tuple[str, ...]:
     planned = config.get("stages")
     planned = [s.get("name") for s in planned if isinstance(s, dict)] if isinstance(planned, list) else []
     seen = [str(name) for name in planned if name] + [line["stage"] for line in metrics] + list(rollouts)

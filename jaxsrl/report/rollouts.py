@@ -1,8 +1,9 @@
 """A few groups of rollouts from the first, middle and last step of each stage."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from jaxsrl.report.html import Html, join, tag
@@ -47,7 +48,11 @@ def choose(run: Run, complaints: list[str]) -> list[Group]:
 def _steps(run: Run, stage: str) -> list[int]:
     if stage not in run.rollouts:
         return []
-    return sorted({step for data in raw_lines(run.rollouts[stage]) if (step := step_of(data)) is not None})
+    return sorted({step for data in _lines_of(run, stage) if (step := step_of(data)) is not None})
+
+
+def _lines_of(run: Run, stage: str) -> Iterator[bytes]:
+    return chain.from_iterable(map(raw_lines, run.rollouts[stage]))
 
 
 def _rows_of(run: Run, stage: str, steps: set[int], complaints: list[str]) -> list[dict[str, Any]]:
@@ -55,7 +60,7 @@ def _rows_of(run: Run, stage: str, steps: set[int], complaints: list[str]) -> li
     rows, bad = [], 0
     if stage not in run.rollouts or not steps:
         return rows
-    for data in raw_lines(run.rollouts[stage]):
+    for data in _lines_of(run, stage):
         if step_of(data) not in steps:
             bad += bool(data.strip()) and step_of(data) is None
             continue
@@ -69,7 +74,8 @@ def _rows_of(run: Run, stage: str, steps: set[int], complaints: list[str]) -> li
             bad += 1
     if bad:
         complaints.append(f"{bad} line{'s' * (bad > 1)} of rollouts/{stage}.jsonl could not be read and were left out")
-    return rows
+    place = lambda row: tuple(n if is_number(n := row.get(name)) else 0 for name in ("step", "group", "sample"))
+    return sorted(rows, key=place)  # whichever process wrote them
 
 
 def _groups_of(stage: str, index: int, step: int, rows: Sequence[Mapping[str, Any]], budget: int) -> list[Group]:

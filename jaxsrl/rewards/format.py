@@ -23,7 +23,7 @@ def parse(text: str, *, think: Think = "required", prefilled: bool = False) -> P
       text: the completion up to its end token. One that was cut off by the token cap is malformed whatever it
         holds; the caller knows that, the text does not.
       think: with "optional", a text without any think tag is all action.
-      prefilled: the chat template already wrote `<think>`, so the completion starts inside the thought.
+      prefilled: the text begins inside the thought; `<think>` was written before it and is not part of it.
     Source: arXiv:2510.25992, made strict where it leaves the rule open.
     """
     if prefilled:

@@ -1,23 +1,24 @@
 """Step-wise reward: how close the model's action is to the expert's."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxsrl.ops.similarity import LONGEST, ON_HOST, Backend, blocks, lcs_length, matched_length
+from jaxsrl.ops.text import code_points
 from jaxsrl.rewards.format import Think, parse
-from jaxsrl.types import Demonstration, Grades, Mean, Rollouts, means
+from jaxsrl.rewards.similarity_device import AUTOJUNK_FROM, step_means, step_rewards
+from jaxsrl.types import Completions, Demonstration, Grades, Mean, Rollouts, Rooms, Scores, TokenBytes, means
 
 Unit = Literal["char", "word"]  # Unicode code points, or runs between white space
 Metric = Literal["ratio", "indel", "exact"]
 Where = Literal["host", "device"]
 # Where the tokens are made. On a CPU that is the host, which has nothing to compile.
 DEFAULT_WHERE: dict[str, Where] = {"cpu": "host", "gpu": "device", "tpu": "device"}
-AUTOJUNK_FROM = 200  # elements of the expert's action from which difflib's autojunk applies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,10 @@ class StepSimilarity:
       metric: `ratio` is difflib's; `indel` counts the longest common subsequence instead of matching blocks, another
         reward that ranks nearly alike and is cheap; `exact` gives 1.0 for equal texts, else 0.0.
       malformed: reward of a completion that is not well formed, ran into the token cap, or holds no action.
-      think, prefilled: see `format.parse`.
-      where: what scores a step. `host` parses decoded texts; `device` runs `similarity_device.step_rewards` on the
-        token ids. The rewards are the same numbers. None takes DEFAULT_WHERE's for the platform, for words the host.
+      think, prefilled: see `format.parse`. In training `prefilled` stays False: with `Template.prefill_think` a
+        completion's text begins with the tag already.
+      where: what scores in training. `host` calls this with texts; `device` runs `score` where the token ids are. The
+        rewards are the same numbers. None takes DEFAULT_WHERE's for the platform, and the host for words.
       backend: of `ops.similarity`; None lets it choose.
     Source: arXiv:2510.25992 section 3; it leaves order, unit and autojunk open.
     """
@@ -61,61 +63,93 @@ class StepSimilarity:
             raise ValueError(f"where must be None or one of {', '.join(get_args(Where))}, got {self.where!r}")
         if self.where == "device" and self._needs_host():
             raise ValueError(
-                f"where='device' compares characters by ratio with a backend that compiles, got unit={self.unit!r} "
-                f"metric={self.metric!r} backend={self.backend!r}; leave where=None"
+                f"where='device' compares characters by ratio with a backend that compiles, got "
+                f"{self._host_settings()}; leave where=None"
             )
 
     def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        """Raises: ValueError for a rollout that writes a whole solution, or with no expert action to compare with."""
+        """From texts, on the host.
+
+        Raises: ValueError for a rollout that writes a whole solution, or with no expert action to compare with.
+        """
         expert = tuple(_expert_action(rollouts, demonstrations, row) for row in range(len(rollouts)))
         action = tuple(self._action(rollouts, row) for row in range(len(rollouts)))
-        formed = np.array([a is not None for a in action], bool)
-        where = self.chosen_where()
-        score = self._score_on_device if where == "device" and len(rollouts) else self._score_on_host
-        reward, exact, more = score(rollouts, action, expert)
-        length = np.array([_count(e, self.unit) for e in expert], np.int64)
-        settings = asdict(self) | {"order": "model, expert", "where": where}
-        return Grades(
-            reward=reward,
-            action=action,
-            expert=expert,
-            settings=settings,
-            means=_means(reward, formed, exact, length) | more,
-        )
+        return self._grades(action, expert, self._rewards(action, expert), "host")
 
-    def chosen_where(self) -> Where:
-        """`where`, or what None stands for here."""
+    def on_device(self) -> bool:
+        """Whether `where`, or what None stands for on the default backend, is the device."""
         if self.where is None and self._needs_host():
-            return "host"
-        return self.where or DEFAULT_WHERE[jax.default_backend()]
+            return False
+        return (self.where or DEFAULT_WHERE[jax.default_backend()]) == "device"
+
+    def score(
+        self, completions: Completions, expert: Int[Array, "Q B"], expert_length: Int[Array, "Q"],
+        group: Int[Array, "P"], token_bytes: TokenBytes, rooms: Rooms,
+    ) -> Scores:  # fmt: skip
+        """The rewards where the tokens are: see `step_rewards`. Compiles into a larger program, and under `vmap`.
+
+        Raises: ValueError for settings that need the host, and as `step_rewards`.
+        """
+        if self._needs_host():
+            raise ValueError(f"{self._host_settings()} cannot be scored on the device; call the reward with texts")
+        return step_rewards(
+            completions, expert, expert_length, group, token_bytes, rooms=rooms, autojunk=self.autojunk,
+            exact=self.metric == "exact", think=self.think, prefilled=self.prefilled, malformed=self.malformed,
+            backend=self.backend,
+        )  # fmt: skip
+
+    def means(self, scores: Scores, expert_length: Int[Array, "P"], counted: Bool[Array, "P"]) -> dict[str, Mean]:
+        """Metrics of the counted rollouts, see `step_means`.
+
+        Where the host scores what does not fit, count what fits alone: the means of the host's `Grades` add to these,
+        and (n, n) of `reward/unfit_share` for its n rollouts.
+        """
+        return step_means(scores, expert_length, counted)
+
+    def grades(
+        self, scores: Scores, rollouts: Rollouts, demonstrations: Sequence[Demonstration], *, unfit_on_host: bool = True
+    ) -> Grades:
+        """What the log shows of these rollouts' scores, on the host: `__call__`'s to the last bit, in float64.
+
+        Args:
+          unfit_on_host: what does not fit gets the host's reward; else it stays `malformed`, as in the device loop.
+        Raises: ValueError as `__call__`, and if a text is not what was scored.
+        """
+        expert = tuple(_expert_action(rollouts, demonstrations, row) for row in range(len(rollouts)))
+        action = tuple(self._action(rollouts, row) for row in range(len(rollouts)))
+        formed, fits = np.asarray(scores.formed), np.asarray(scores.fits)
+        for row in np.flatnonzero(fits & (formed != _formed(action))):
+            raise ValueError(f"rollout {row}: `text` is not what was scored, only one of them is well formed")
+        reward = np.where(formed, host_ratio(scores.matched, scores.total), self.malformed)
+        unfit = np.flatnonzero(~fits)
+        if unfit_on_host:
+            reward[unfit] = self._rewards(*([column[i] for i in unfit] for column in (action, expert)))
+        else:
+            action = tuple(a if fit else None for a, fit in zip(action, fits, strict=True))
+        found = self._grades(action, expert, reward, "device")
+        return replace(found, means={**found.means, **means({"reward/unfit_share": ~fits})})
 
     def _needs_host(self) -> bool:
         return self.unit != "char" or self.metric == "indel" or self.backend in ON_HOST
 
-    def _score_on_host(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, dict[str, Mean]]:
-        """Reward and whether action and expert's are equal, of each rollout, and nothing more to log."""
-        formed = np.array([a is not None for a in action], bool)
-        reward = np.full(len(action), self.malformed, np.float64)
-        reward[formed] = self._compare([(a, e) for a, e in zip(action, expert, strict=True) if a is not None])
-        return reward, np.array([a == e for a, e in zip(action, expert, strict=True)], bool), {}
+    def _host_settings(self) -> str:
+        return f"unit={self.unit!r} metric={self.metric!r} backend={self.backend!r}"
 
-    def _score_on_device(self, rollouts: Rollouts, action, expert) -> tuple[np.ndarray, np.ndarray, dict[str, Mean]]:
-        """The same from the token ids; texts too long for the device are scored on the host, and their share logged."""
-        from jaxsrl.rewards.similarity_device import grade
-
-        graded = grade(
-            rollouts, expert, autojunk=self.autojunk, think=self.think, prefilled=self.prefilled, backend=self.backend
+    def _grades(self, action, expert, reward, where: Where) -> Grades:
+        exact = np.array([a == e for a, e in zip(action, expert, strict=True)], bool)
+        length = np.array([_count(e, self.unit) for e in expert], np.int64)
+        return Grades(
+            reward=reward,
+            action=action,
+            expert=expert,
+            settings=asdict(self) | {"order": "model, expert", "where": where},
+            means=_means(reward, _formed(action), exact, length),
         )
-        for row in np.flatnonzero(graded.scored & (graded.formed != np.array([a is not None for a in action]))):
-            raise ValueError(f"rollout {row}: `text` is not what `token` spells, only one of them is well formed")
-        exact = graded.ratio == 1.0  # with autojunk too: equal texts match along their whole diagonal
-        value = exact if self.metric == "exact" else graded.ratio
-        reward = np.where(graded.formed, value, self.malformed)
-        left = np.flatnonzero(~graded.scored)
-        if left.size:
-            some = [tuple(column[i] for i in left) for column in (action, expert)]
-            reward[left], exact[left], _ = self._score_on_host(rollouts, *some)
-        return reward, exact, {"reward/on_host_share": Mean(left.size, len(action))}
+
+    def _rewards(self, action: Sequence[str | None], expert: Sequence[str]) -> Float[np.ndarray, "P"]:
+        reward = np.full(len(action), self.malformed, np.float64)
+        reward[_formed(action)] = self._compare([(a, e) for a, e in zip(action, expert, strict=True) if a is not None])
+        return reward
 
     def _action(self, rollouts: Rollouts, row: int) -> str | None:
         if rollouts.truncated[row]:
@@ -163,9 +197,15 @@ def score_pairs(
         matched[short] = _matched([a[i] for i in short], [b[i] for i in short], autojunk, indel, backend)
     for i in np.flatnonzero(long & (not indel)):
         matched[i] = sum(size for *_, size in blocks(a[i].tolist(), b[i].tolist(), autojunk=autojunk))
-    ratio = np.where(total == 0, 1.0, 2.0 * matched / np.maximum(total, 1))
+    ratio = host_ratio(matched, total)
     index = {pair: row for row, pair in enumerate(distinct)}
     return ratio[[index[pair] for pair in pairs]]
+
+
+def host_ratio(matched: Int[np.ndarray, "P"], total: Int[np.ndarray, "P"]) -> Float[np.ndarray, "P"]:
+    """2 matched / total in float64 as difflib writes it, to the last bit; 1 for two empty texts."""
+    matched, total = np.asarray(matched, np.int64), np.asarray(total, np.int64)
+    return np.where(total == 0, 1.0, 2.0 * matched / np.maximum(total, 1))
 
 
 def _matched(a, b, autojunk: bool, indel: bool, backend: Backend | None) -> Int[np.ndarray, "P"]:
@@ -181,10 +221,6 @@ def _matched(a, b, autojunk: bool, indel: bool, backend: Backend | None) -> Int[
         return np.asarray(lcs_length(*arrays, b_index=index), np.int64)[: len(a)]
     found = matched_length(*arrays, b_index=index, autojunk=autojunk, backend=backend)
     return np.asarray(found, np.int64)[: len(a)]
-
-
-def code_points(text: str) -> Int[np.ndarray, "T"]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int32)
 
 
 def _word_ids():
@@ -219,6 +255,10 @@ def _expert_action(rollouts: Rollouts, demonstrations: Sequence[Demonstration], 
     if not 0 <= given < len(demonstration.actions):
         raise ValueError(f"rollout {row} ({where}): no action after {given} of {len(demonstration.actions)}")
     return demonstration.actions[given].strip()
+
+
+def _formed(action: Sequence[str | None]) -> Bool[np.ndarray, "P"]:
+    return np.array([a is not None for a in action], bool)
 
 
 def _means(

@@ -13,8 +13,9 @@ def make_proxy_sampler(
 ) -> Sample:  # fmt: skip
     """Draws from z_M + alpha (z_M+ - z_M-): large untuned, small tuned, small untuned; then temperature and truncation.
 
-    Returns: sample((M, M+, M-), prompts, key, temperature), for an `Actor` like any other. alpha 0 is M; with M- equal
-      to M it is M+. Three forward passes a token.
+    alpha 0 is M. With M- equal to M it is M+. Three forward passes a token.
+
+    Returns: sample((M, M+, M-), prompts, key, temperature) -> Completions, which is used like any other sampler.
     Raises: ValueError if the vocabularies differ.
     Source: arXiv:2401.08565, alpha 1.
     """

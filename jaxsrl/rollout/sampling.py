@@ -42,8 +42,8 @@ class Sampling:
             raise ValueError("temperature=0 draws the same rollout every time: train with a temperature above 0")
 
 
-def slot_keys(key: Key[Array, ""], address: Int[Array, "R K 5"]) -> Key[Array, "R K"]:
-    """One key per slot: the run key folded with every word of the slot's address."""
+def slot_keys(key: Key[Array, ""], address: Int[Array, "R K W"]) -> Key[Array, "R K"]:
+    """One key per slot: the run key folded with every word of the slot's address (`Prompts.slot_address`)."""
 
     def one(words):
         folded = key

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxsrl.__main__ import main
-from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.checkpoint import Checkpoints, PolicyName
 from jaxsrl.commands.weights import model_from
 from jaxsrl.config.overrides import load, override, to_dict
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
@@ -22,21 +22,23 @@ from jaxsrl.models.config import PRESETS, preset
 from jaxsrl.models.families import read_config
 from jaxsrl.models.load import load_weights
 from jaxsrl.models.transformer import forward, head_matrix, init_params
-from jaxsrl.train import train
+from tests.sharing import train
 
 TINY = Path(__file__).parents[1] / "tiny_config.py"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, shared_programs):
+def run(tmp_path_factory):
     config = override(load(TINY), ["stages.sft.steps=2", "stages.srl.steps=1", "stages.rlvr.steps=2"])
     return train(replace(config, runs=str(tmp_path_factory.mktemp("runs"))))
 
 
-def policy(run: Path, name: str):
+def policy(run: Path, stage: str):
     config = load(TINY).model
     checkpoints = Checkpoints(run / "checkpoints")
-    found = checkpoints.restore_policy(name, jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
+    found = checkpoints.restore_policy(
+        PolicyName(stage, "last"), jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    )
     checkpoints.close()
     return config, found
 
@@ -44,7 +46,7 @@ def policy(run: Path, name: str):
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
     to = tmp_path_factory.mktemp("out") / "model"
-    assert main(["convert", str(run), "--to", str(to), "--policy", "sft-last", "--dtype", "float32"]) == 0
+    assert main(["convert", str(run), "--to", str(to), "--policy", "sft", "--dtype", "float32"]) == 0
     return to
 
 
@@ -57,7 +59,7 @@ def logits_file(path: Path, config, params, shift=0.0) -> Path:
 
 
 def test_what_is_written_is_the_policy(run, folder, tmp_path, capsys):
-    config, params = policy(run, "sft-last")
+    config, params = policy(run, "sft")
     jax.tree.map(np.testing.assert_array_equal, load_weights(folder, read_config(folder)), params)
     right, wrong = (logits_file(tmp_path / f"{shift}.npz", config, params, shift) for shift in (0.0, 0.01))
     check = ["doctor", "--weights", str(folder), "--reference"]
@@ -72,7 +74,7 @@ def test_what_is_written_is_the_policy(run, folder, tmp_path, capsys):
 
 def test_references_with_padding_and_none_at_all(run, folder, tmp_path, capsys):
     """Rows padded on the left and on the right; logits at padding are not compared. Then files of another kind."""
-    config, params = policy(run, "sft-last")
+    config, params = policy(run, "sft")
     with np.load(logits_file(tmp_path / "whole.npz", config, params)) as file:
         ids, logits = file["ids"], file["logits"]
     mask = np.ones((2, 12), int)
@@ -98,8 +100,8 @@ def test_a_run_starts_from_published_weights(run, folder, tmp_path):
     config = override(load(TINY), ["stages.sft.steps=0", "stages.srl.steps=0", "stages.rlvr.steps=0"])
     config = replace(config, runs=str(tmp_path), model=preset("0.1M"), weights=str(folder))
     again = train(config)
-    _, params = policy(run, "sft-last")
-    _, found = policy(again, "sft-last")
+    _, params = policy(run, "sft")
+    _, found = policy(again, "sft")
     jax.tree.map(np.testing.assert_array_equal, found, params)
     assert (again / "weights_config.json").read_bytes() == (folder / "config.json").read_bytes()
     assert main(["convert", str(again), "--to", str(tmp_path / "bf16")]) == 0

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxsrl.config import fits
@@ -13,36 +12,26 @@ from jaxsrl.data.byte_tokenizer import ByteTokenizer
 TINY = Path(__file__).parents[1] / "tiny_config.py"
 
 
-@pytest.fixture
-def three(monkeypatch):
-    """Three processes, one after the other; yields how many demonstrations each has laid out."""
+def three(shares):
+    """Three processes, one after the other; `shares` collects how many demonstrations each has measured."""
 
-    def from_each(make):
+    def measured(measure, demonstrations):
         said = []
         for index in range(3):
-            monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-            before = len(built)
-            said.append(json.loads(json.dumps(make())))
-            shares.append(len(built) - before)
+            own = fits.share(demonstrations, index, 3)
+            shares.append(len(own))
+            said += json.loads(json.dumps([measure(d) for d in own]))
         return said
 
-    def build(*args):
-        built.append(args[0])
-        return real(*args)
-
-    real, built, shares = fits.build, [], []
-    monkeypatch.setattr(jax, "process_count", lambda: 3)
-    monkeypatch.setattr(fits, "from_each", from_each)
-    monkeypatch.setattr(fits, "build", build)
-    return shares
+    return measured
 
 
-def said(*assignments) -> str | None:
+def said(*assignments, **how) -> str | None:
     """What is said of the stage `srl`, error or warning."""
     config = override(load(TINY), assignments)
     stage = config.stages[1]
     try:
-        return fits.check_fits(config, stage, stage.data.load(None), ByteTokenizer())
+        return fits.check_fits(config, stage, stage.data.load(None), ByteTokenizer(), **how)
     except ConfigError as error:
         return str(error)
 
@@ -57,8 +46,13 @@ def test_one_process_says_what_does_not_fit():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_processes_measure_shares_and_say_the_same(case, three, monkeypatch):
-    shared = said(*case)
-    assert three[:3] == [2, 2, 1] and sum(three[3:6]) == 2  # five to train on, two held out
-    monkeypatch.undo()
-    assert said(*case) == shared
+def test_processes_measure_shares_and_say_the_same(case):
+    shares = []
+    assert said(*case, measured=three(shares)) == said(*case)
+    assert shares[:3] == [2, 2, 1] and sum(shares[3:6]) == 2  # five to train on, two held out
+
+
+def test_a_share_that_is_left_out_is_missed():
+    """The control: two processes of three do not say it all."""
+    few = lambda measure, demonstrations: [measure(d) for d in demonstrations if d.problem_id == "none"]
+    assert said("rows.tokens=10") != said("rows.tokens=10", measured=few)

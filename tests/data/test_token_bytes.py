@@ -1,11 +1,16 @@
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from jaxsrl.data import datasets
+from jaxsrl.data import token_bytes as module
 from jaxsrl.data.chat import Template
 from jaxsrl.data.sentencepiece import pieces
-from jaxsrl.data.token_bytes import table, token_bytes
+from jaxsrl.data.token_bytes import decode_all, table, token_bytes
 from jaxsrl.data.tokenizer import load_tokenizer
-from jaxsrl.data.used_ids import UsedIds
+from jaxsrl.data.used_ids import UsedIds, used_ids
 
 
 def spelled(found, ids):
@@ -72,3 +77,78 @@ def test_the_end_must_be_a_token():
     with pytest.raises(ValueError, match="end must be one of the 2 tokens"):
         table([b"a", b"b"], end=2)
     assert table([b""], end=0).spelled.dtype == np.uint8
+
+
+def same_texts(tokenizer, token, length):
+    """Every row is the tokenizer's own text; returns the texts."""
+    texts = decode_all(token, length, token_bytes(tokenizer, Template(prefill_think=True)))
+    assert texts == [tokenizer.decode(row[:n].tolist()) for row, n in zip(token, length, strict=True)]
+    return texts
+
+
+def random_rows(tokenizer, rows=200, width=40):
+    """Ids of any kind, every special token among them, and rows of all lengths, the first ones empty and full."""
+    rng = np.random.default_rng(0)
+    token = rng.integers(0, tokenizer.vocab_size, (rows, width)).astype(np.int32)
+    special = rng.random(token.shape) < 0.1
+    token[special] = rng.choice([*tokenizer.specials.values()], special.sum())
+    single = rng.random(token.shape) < 0.3
+    token[single] = rng.choice(tokenizer.byte_ids, single.sum())
+    return token, np.concatenate([[0, width], rng.integers(0, width + 1, rows - 2)])
+
+
+@pytest.mark.parametrize("block", [module.BLOCK, 100])
+def test_many_rows_of_bytes_are_decoded_as_one_by_one(monkeypatch, block):
+    monkeypatch.setattr(module, "BLOCK", block)
+    texts = same_texts(load_tokenizer(), *random_rows(load_tokenizer()))
+    assert texts[0] == "" and sum("\ufffd" in text for text in texts) > 100 and any("<think>" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt2"])
+def test_many_rows_of_byte_level_bpe_are_decoded_as_one_by_one(data_dir, name):
+    tokenizer = load_tokenizer(data_dir / "tokenizers" / name)
+    texts = [action for d in datasets.numina(data_dir).demonstrations[:100] for action in d.actions]
+    texts += ["naïve ∑ 𝛼 = 7 😀\n\n日本語", "e\u0301"]
+    for one in (tokenizer, UsedIds(tokenizer, []), used_ids(tokenizer, texts[::2])):
+        same_texts(one, *random_rows(one))
+        ids = [one.encode(text) for text in texts]
+        token = np.zeros((len(ids), max(map(len, ids))), np.int32)
+        for row, found in zip(token, ids, strict=True):
+            row[: len(found)] = found
+        length = np.array([*map(len, ids)])
+        assert same_texts(one, token, length) == [tokenizer.decode(tokenizer.encode(text)) for text in texts]
+        same_texts(one, token, np.maximum(length - 1, 0))  # the last row ends inside a character, or is one shorter
+
+
+def test_decoding_a_step_of_512_demonstrations_is_cheap(data_dir):
+    """36,864 completions of 299 tokens: 0.2 s and 11 MB beside the texts where nothing else runs."""
+    tokenizer = load_tokenizer(data_dir / "tokenizers" / "qwen3")
+    found = token_bytes(tokenizer, Template())
+    ids = np.array([t for d in datasets.gsm8k(data_dir).demonstrations[:1000] for t in tokenizer.encode(d.problem)])
+    token = ids[(np.arange(36_864)[:, None] * 7 + np.arange(299)[None]) % len(ids)].astype(np.int32)
+    length = np.full(len(token), 299)
+    begun = time.process_time()
+    texts = decode_all(token, length, found)
+    seconds = time.process_time() - begun
+    assert texts[5] == tokenizer.decode(token[5].tolist()) and seconds < 0.6, seconds
+    tracemalloc.start()
+    decode_all(token[:8192], length[:8192], found)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak - sum(len(text) for text in texts[:8192]) < 40e6, peak
+
+
+def test_lengths_and_ids_that_are_not_there_raise():
+    found, token = token_bytes(load_tokenizer(), Template()), np.full((3, 4), 97)
+    assert decode_all(token, np.array([1, 0, 4]), found) == ["a", "", "aaaa"]
+    assert decode_all(np.zeros((0, 4), int), np.zeros(0, int), found) == []
+    for length in ([1, 5, 1], [1, -1, 1]):
+        with pytest.raises(ValueError, match=r"row 1: length must be in 0\.\.4"):
+            decode_all(token, np.array(length), found)
+    with pytest.raises(ValueError, match="shapes"):
+        decode_all(token, np.zeros(2, int), found)
+    for wrong in (272, -1):
+        token[2, 0] = wrong
+        assert decode_all(token, np.array([4, 4, 0]), found) == ["aaaa", "aaaa", ""]
+        with pytest.raises(ValueError, match=rf"row 2: token must be in 0\.\.271, got {wrong}"):
+            decode_all(token, np.array([4, 0, 2]), found)

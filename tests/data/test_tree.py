@@ -1,4 +1,6 @@
-"""Trees from demonstrations: shape, prefix guarantee, packing."""
+"""Trees from demonstrations: shape, prefix guarantee, rows."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from jaxsrl.data import chat
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
 from jaxsrl.data.chat import Template
-from jaxsrl.data.packing import lay_out, pack, pack_prompts, split
-from jaxsrl.data.tree import attach, build, path_tokens, target_mask
-from jaxsrl.types import BranchPoint, Demonstration, Node, Rollouts, TokenWeights, Tree
+from jaxsrl.data.layout import lay_out
+from jaxsrl.data.tree import build, path_tokens, target_mask
+from jaxsrl.types import BranchPoint, Demonstration, Node, Rollouts, TokenWeights, Tree, Weights
+from tests.rows import pack, shapes_of
 
 BYTES = ByteTokenizer()
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
@@ -97,17 +100,31 @@ def random_tree(rng, nodes):
 def test_visibility_of_a_general_tree_is_exactly_its_paths():
     rng = np.random.default_rng(0)
     tree = random_tree(rng, 40)
-    layout = lay_out(tree)
-    seen = (layout.enter[None, :] <= layout.enter[:, None]) & (layout.enter[:, None] < layout.leave[None, :])
-    seen &= layout.position[None, :] <= layout.position[:, None]
-    for t, node in enumerate(layout.node):
-        tokens = layout.token[seen[t]][np.argsort(layout.position[seen[t]])]
-        mine = path_tokens(tree, int(node))[: layout.position[t] + 1]
+    # Each token once: what a place is, is said by its token.
+    count = sum(len(node.token) for node in tree.nodes)
+    ends = np.cumsum([len(node.token) for node in tree.nodes])
+    nodes = tuple(replace(n, token=np.arange(e - len(n.token), e)) for n, e in zip(tree.nodes, ends, strict=True))
+    tree = replace(tree, nodes=nodes)
+    (batch,), _ = pack_targets([tree], 2 * count, rows=1)
+    row = {name: getattr(batch, name)[0] for name in ("token", "position", "enter", "leave", "parent")}
+    there = row["enter"] >= 0
+    assert sorted(row["token"][there]) == list(range(count)) and there[:count].all()
+    seen = (row["enter"][None, :] <= row["enter"][:, None]) & (row["enter"][:, None] < row["leave"][None, :])
+    seen &= row["position"][None, :] <= row["position"][:, None]
+    # In depth-first order the rule is causality and one number a key.
+    short = (np.arange(2 * count)[None, :] <= np.arange(2 * count)[:, None]) & (
+        row["enter"][:, None] < row["leave"][None, :]
+    )  # fmt: skip
+    np.testing.assert_array_equal(seen[:count], short[:count])
+    for t in range(count):
+        node = int(np.searchsorted(ends, row["token"][t], side="right"))
+        tokens = row["token"][seen[t]][np.argsort(row["position"][seen[t]])]
+        mine = path_tokens(tree, node)[: row["position"][t] + 1]
         assert np.array_equal(tokens, mine)
-        if layout.position[t]:
-            assert layout.position[layout.parent[t]] == layout.position[t] - 1 and seen[t, layout.parent[t]]
+        if row["position"][t]:
+            assert row["position"][row["parent"][t]] == row["position"][t] - 1 and seen[t, row["parent"][t]]
         else:
-            assert layout.parent[t] == -1
+            assert row["parent"][t] == 0 and batch.nll_weight[0, t] == 0  # nothing scores it
     depth = max(len(path) for path in ([i for i in _ancestors(tree, n)] for n in range(40)))
     assert depth >= 4
 
@@ -118,17 +135,15 @@ def _ancestors(tree, node):
         node = tree.nodes[node].parent
 
 
-def weights(shape, value=1.0):
-    full = np.full(shape, value)
-    return TokenWeights(nll=full, pg=np.zeros(shape), advantage=np.zeros(shape))
+def nothing(shape):
+    return TokenWeights(nll=np.zeros(shape), pg=np.zeros(shape), advantage=np.zeros(shape))
 
 
 def pack_targets(trees, row_tokens, rows=2):
     target = target_mask(trees)
-    none = np.zeros((0, 1))
-    return pack(
-        trees, none, none.astype(bool), weights(target.shape), weights((0, 1)), row_tokens=row_tokens, rows=rows
-    )
+    trunk = replace(nothing(target.shape), nll=target.astype(float))
+    given = Weights(trunk=trunk, rollouts=nothing((0, 1)))
+    return pack(trees, None, np.zeros((0, 1)), given, row_tokens=row_tokens, rows=rows)
 
 
 def test_packing_keeps_every_weight_once_also_when_a_tree_is_cut():
@@ -151,7 +166,8 @@ def test_packing_keeps_every_weight_once_also_when_a_tree_is_cut():
 def test_a_path_longer_than_a_row_says_how_long_rows_must_be():
     tree = Tree(nodes=(Node(token=np.arange(9, dtype=np.int32), target=True),), branch={})
     with pytest.raises(ValueError, match="at least 9"):
-        split(tree, [0], 8)
+        pack_targets([tree], 8)
+    assert len(pack_targets([tree], 9)[0]) == 1
 
 
 def rollouts_for(branch, samples, length):
@@ -160,7 +176,6 @@ def rollouts_for(branch, samples, length):
     mask = np.arange(length) < rng.integers(1, length + 1, count)[:, None]
     return Rollouts(
         token=rng.integers(0, 250, (count, length)).astype(np.int32), mask=mask,
-        behavior_logp=rng.normal(size=(count, length)),
         demonstration=np.zeros(count, int), form=("step",) * count, branch=np.repeat(branch, samples),
         sample=np.tile(np.arange(samples), len(branch)), group=np.repeat(np.arange(len(branch)), samples),
         truncated=np.zeros(count, bool), text=("",) * count,
@@ -172,15 +187,16 @@ def test_rollouts_hang_off_their_branch_point_and_keep_their_log_probs():
     points = [BranchPoint(after=k, samples=3) for k in (0, 1)]
     tree = build(demonstration(), points, (), Template(), BYTES)
     rollouts = rollouts_for([0, 1], 3, 5)
-    tree = attach(tree, rollouts, range(6))
-    zero, none = np.zeros((1, 0)), np.zeros(rollouts.mask.shape)
-    given = TokenWeights(nll=none, pg=np.where(rollouts.mask, 0.5, 0), advantage=np.where(rollouts.mask, 2.0, 0))
-    empty = TokenWeights(nll=zero, pg=zero, advantage=zero)
-    (batch,), _ = pack([tree], rollouts.behavior_logp, rollouts.mask, empty, given, row_tokens=128, rows=1)
+    logp = np.random.default_rng(3).normal(size=rollouts.mask.shape).astype(np.float32)
+    given = TokenWeights(
+        nll=0.0 * rollouts.mask, pg=np.where(rollouts.mask, 0.5, 0), advantage=np.where(rollouts.mask, 2.0, 0)
+    )
+    both = Weights(trunk=nothing((1, 0)), rollouts=given)
+    (batch,), _ = pack([tree], rollouts, logp, both, row_tokens=128, rows=1)
     for p in range(6):
         here = batch.rollout[0] == p
         assert np.array_equal(batch.token[0][here], rollouts.token[p][rollouts.mask[p]])
-        assert np.allclose(batch.behavior_logp[0][here], rollouts.behavior_logp[p][rollouts.mask[p]])
+        assert np.array_equal(batch.behavior_logp[0][here], logp[p][rollouts.mask[p]])
         assert (batch.pg_weight[0][here] == 0.5).all() and (batch.advantage[0][here] == 2).all()
         parent = batch.parent[0][np.flatnonzero(here)[0]]
         assert batch.token[0][parent] == ord("\n") and batch.position[0][parent] == batch.position[0][here][0] - 1
@@ -188,38 +204,76 @@ def test_rollouts_hang_off_their_branch_point_and_keep_their_log_probs():
     assert len(set(first[:3])) == 1 and len(set(first[3:])) == 1 and first[0] != first[3]
 
 
+def laid_out(given, points, *, row_tokens, slots, rows, **how):
+    """A layout in sheets of that shape."""
+    shapes = replace(
+        shapes_of(1, 1), prompt_rows=rows, prompt_tokens=row_tokens, slots=slots, groups=rows * slots, group_size=slots,
+        demonstrations=len(given),
+    )  # fmt: skip
+    return lay_out(given, points, shapes, template=Template(), tokenizer=BYTES, **how)
+
+
 def test_prompts_share_a_trunk_and_cut_trees_with_too_many_slots():
     points = [BranchPoint(after=k, samples=4) for k in (0, 1, 2)]
     tree = build(demonstration(), points, (), Template(), BYTES)
-    prompts, used = pack_prompts([tree] * 2, [points] * 2, row_tokens=64, row_slots=6, rows=2)
-    slots = [slot for where in used for *_, slot in where]
-    assert len(slots) == 24 and len({(s.tree, s.point, s.sample) for s in slots}) == 24
-    for batch, where in zip(prompts, used, strict=True):
-        for r, k, slot in where:
-            e = batch.slot_enter[r, k]
-            seen = (batch.enter[r] <= e) & (e < batch.leave[r])
-            order = np.argsort(batch.position[r][seen])
-            want = path_tokens(tree, tree.branch["step", slot.point.after])
-            assert np.array_equal(batch.token[r][seen][order], want)
-            assert batch.position[r, batch.slot_parent[r, k]] == len(want) - 1
-            assert batch.slot_active[r, k]
+    layout = laid_out([demonstration()] * 2, [points] * 2, row_tokens=64, slots=8, rows=2)
+    jobs, order = layout.jobs, layout.order
+    names = list(zip(jobs.demonstration[order], jobs.branch[order], jobs.sample[order], strict=True))
+    assert len(order) == 24 == len(set(names)) == jobs.active.sum() and names == sorted(names)
+    used = 0
+    for job in order:
+        sheet, row = layout.sheets[job // 16].prompts, job % 16 // 8
+        k = job % 8
+        e = sheet.slot_enter[row, k]
+        seen = (sheet.enter[row] <= e) & (e < sheet.leave[row])
+        at = np.argsort(sheet.position[row][seen])
+        want = path_tokens(tree, tree.branch["step", int(jobs.branch[job])])
+        assert np.array_equal(sheet.token[row][seen][at], want)
+        assert sheet.position[row, sheet.slot_parent[row, k]] == len(want) - 1
+        assert sheet.slot_active[row, k]
+    for sheet in layout.sheets:
+        used += int((sheet.prompts.enter >= 0).sum())
+    assert used < sum(len(path_tokens(tree, tree.branch["step", k])) for k in (0, 1, 2)) * 2  # shared within a row
 
 
 def test_addresses_name_the_prompt_and_not_the_place():
     points = [BranchPoint(after=k, samples=2) for k in (0, 1)]
-    tree = build(demonstration(), points, (), Template(), BYTES)
-    other = build(demonstration(("b1", "b2")), points, (), Template(), BYTES)
+    one, other = demonstration(), demonstration(("b1", "b2"))
 
-    def addresses(trees):
-        prompts, used = pack_prompts(trees, [points] * len(trees), row_tokens=32, row_slots=8, rows=2)
-        return {
-            (id(trees[s.tree]), s.point.after, s.sample): tuple(batch.slot_address[r, k].tolist())
-            for batch, where in zip(prompts, used, strict=True) for r, k, s in where
-        }  # fmt: skip
+    def addresses(given, positions):
+        layout = laid_out(given, [points] * len(given), row_tokens=32, slots=8, rows=2, positions=positions)
+        words = np.concatenate([sheet.prompts.slot_address.reshape(-1, 6) for sheet in layout.sheets])
+        jobs = layout.jobs
+        found = {}
+        for j in layout.order:
+            m = jobs.demonstration[j]
+            name = given[m].actions[0], positions[m], int(jobs.branch[j]), int(jobs.sample[j])
+            found[name] = tuple(words[j].tolist())
+        return found
 
-    alone, together = addresses([tree]), addresses([other, other, tree])
+    alone, together = addresses([one], [7]), addresses([other, other, one], [5, 6, 7])
     assert all(together[key] == value for key, value in alone.items())
-    assert len(set(alone.values())) == 4
-    assert (
-        together[id(other), 1, 0] != together[id(tree), 1, 0] and together[id(other), 0, 0] == together[id(tree), 0, 0]
-    )
+    assert len(set(alone.values())) == 4 and len(set(together.values())) == 12
+    hashed = lambda key: together[key][2:4]
+    assert hashed(("b1", 5, 1, 0)) != hashed(("a1", 7, 1, 0)) and hashed(("b1", 5, 0, 0)) == hashed(("a1", 7, 0, 0))
+    assert hashed(("b1", 5, 1, 0)) == hashed(("b1", 6, 1, 0))  # the place in the data is a word of its own
+    assert together["b1", 5, 1, 0] != together["b1", 6, 1, 0]
+
+
+def test_groups_stay_in_one_row_where_it_is_asked_for():
+    """Rows of 24: a third completion would fit beside the first two, but its sibling would not."""
+    nodes = (Node(token=np.arange(4, dtype=np.int32)), Node(token=np.arange(2, dtype=np.int32), parent=0))
+    tree = Tree(nodes=nodes, branch={("step", 0): 0, ("step", 1): 1})
+    group, mask = np.array([3, 3, 8, 8]), np.ones((4, 6), bool)
+    rollouts = replace(rollouts_for([1, 0], 2, 6), mask=mask, group=group)
+    given = Weights(trunk=nothing((1, 0)), rollouts=replace(nothing((4, 6)), pg=np.ones((4, 6))))
+    together = lambda tokens, **how: pack([tree], rollouts, 0.0 * mask, given, row_tokens=tokens, rows=1, **how)[0]
+    parted, whole = together(24), together(24, group=group)
+    rows = lambda batches: [sorted({int(p) for p in b.rollout.ravel() if p >= 0}) for b in batches]
+    assert rows(parted) != rows(whole) and sorted(rows(whole)) == [[0, 1], [2, 3]]
+    for batch in whole:
+        np.testing.assert_array_equal(batch.group, np.where(batch.rollout >= 0, group[batch.rollout], -1))
+    assert parted[0].group is None
+    with pytest.raises(ValueError, match="group of completions that must not be parted"):
+        together(15, group=group)
+    assert sorted(rows(together(15))) == [[0], [1], [2], [3]]

@@ -6,16 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsrl.collect import Actor, Rows
+from jaxsrl.collect.complete import Actor
 from jaxsrl.data.byte_tokenizer import MARKS, ByteTokenizer
 from jaxsrl.data.chat import Template
 from jaxsrl.evals.evaluate import Evaluation, evaluate
 from jaxsrl.rewards.answer import FinalAnswer
-from jaxsrl.types import Demonstration
+from jaxsrl.types import Completions, Demonstration
 
 BYTES = ByteTokenizer()
 CAP = 64
-ROWS = Rows(prompt_tokens=96, prompt_rows=2, slots=4)
+ROWS = {"rows": 2, "row_tokens": 96, "slots": 4}
 
 
 def tokens(text: str) -> list[int]:
@@ -52,9 +52,10 @@ def make_actor(policy, template=None, rows=ROWS, calls=None) -> Actor:
             noise = np.random.default_rng([*words, *address]).random()
             ids = tokens(policy(shown(prompts, r, k), float(temperature), address[-1], noise))
             token[r, k, : len(ids)], length[r, k] = ids, len(ids)
-        return token, np.zeros(token.shape, np.float32), length
+        flat = token.reshape(-1, CAP)
+        return Completions(token=flat, logp=np.zeros(flat.shape, np.float32), length=length.reshape(-1))
 
-    return Actor(sample=sample, tokenizer=BYTES, template=template or Template(), rows=rows, max_new_tokens=CAP)
+    return Actor(sample=sample, tokenizer=BYTES, template=template or Template(), max_new_tokens=CAP, **rows)
 
 
 def sums(*numbers: int, name: str) -> Demonstration:

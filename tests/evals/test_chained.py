@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from jaxsrl.collect import Rows
 from jaxsrl.data.chat import Template
 from jaxsrl.evals.chains import Rules, take_action
 
@@ -129,7 +128,7 @@ def test_an_action_that_first_action_empties_is_malformed():
 
 
 def test_a_chain_that_outgrows_its_prompt_row_ends(run):
-    rows = Rows(prompt_tokens=40, prompt_rows=1, slots=2)
+    rows = {"rows": 1, "row_tokens": 40, "slots": 2}
     metrics, records = chained(run, lambda *_: "x" * 12, DEMONSTRATIONS[:1], rows=rows, action_cap=9)
     assert metrics["outgrown"] == metrics["unfinished"] == 1 and len(records) == 3  # prompts of 10, 23 and 36 tokens
     with pytest.raises(ValueError, match="does not fit"):  # the problem itself does not fit: settings, not policy

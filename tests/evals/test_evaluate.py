@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from jaxsrl.collect import Rows
 from jaxsrl.data.chat import Template
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import encode
@@ -47,7 +46,7 @@ def test_order_of_problems_changes_nothing(run):
         assert by_place(other) == by_place(records)
 
 
-NARROW, WIDE = Rows(prompt_tokens=64, prompt_rows=1, slots=1), Rows(prompt_tokens=500, prompt_rows=8, slots=40)
+NARROW, WIDE = ({"rows": 1, "row_tokens": 64, "slots": 1}, {"rows": 8, "row_tokens": 500, "slots": 40})
 
 
 @pytest.mark.parametrize("rows", [NARROW, WIDE])

@@ -13,6 +13,7 @@ from jaxsrl.models.lora import LoRA, frozen, init_adapters, merged, with_adapter
 from jaxsrl.models.transformer import forward, init_params
 from jaxsrl.objectives.chord import CHORD
 from jaxsrl.objectives.dpo import DPO
+from jaxsrl.objectives.numbers import numbers_of
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
@@ -81,7 +82,7 @@ def prompts():
     return Prompts(
         token=b.token, position=b.position, enter=b.enter, leave=b.leave,
         slot_parent=np.full((R, 2), T - 1, np.int32), slot_enter=np.zeros((R, 2), np.int32),
-        slot_active=np.ones((R, 2), bool), slot_address=np.arange(R * 10).reshape(R, 2, 5).astype(np.uint32),
+        slot_active=np.ones((R, 2), bool), slot_address=np.arange(R * 12).reshape(R, 2, 6).astype(np.uint32),
     )  # fmt: skip
 
 
@@ -90,7 +91,8 @@ def numbers(params):
     """Hidden states of the learner; tokens and log-probs of the sampler."""
     b, sample = batch(), make_sampler(MODEL, Sampling(max_new_tokens=5), 0)
     hidden = forward(MODEL, params, b.token, b.position, b.enter, b.leave)
-    return hidden, *sample(params, prompts(), jax.random.key(3), jnp.float32(1.0))[:2]
+    written = sample(params, prompts(), jax.random.key(3), jnp.float32(1.0))
+    return hidden, written.token, written.logp
 
 
 def test_new_adapters_change_no_number_and_trained_ones_can_be_merged():
@@ -127,9 +129,10 @@ def test_gradients_are_those_of_a_changed_matrix(name, x64, pull):
     """float64, 1e-10 of the largest entry."""
     base, _, moved = parts(dtype="float64")
     objective, material = OBJECTIVES[name], batch()
+    numbers = numbers_of(objective)
     logp = pull(moved, base, material, jnp.zeros((R, T)))[1]
-    want, _ = pull(moved, base, material, jax.grad(lambda x: objective.token_loss(x, material)[0])(logp))
-    got, metrics = make_gradient(on_base(make_loss(MODEL, objective, 0.8), SOME))(moved, material, base)
+    want, _ = pull(moved, base, material, jax.grad(lambda x: objective.token_loss(x, material, numbers)[0])(logp))
+    got, metrics = make_gradient(on_base(make_loss(MODEL, objective, 0.8), SOME))(moved, material, numbers, base)
     largest = max(np.abs(x).max() for x in jax.tree.leaves(want))
     assert largest > 1e-4 and np.isfinite(metrics["loss"])
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-10 * largest, rtol=0), got, want)
@@ -142,9 +145,9 @@ def test_the_base_is_not_differentiated(remat):
     base, new, _ = parts(config=config)
     loss = make_loss(config, SFT(), 1.0)
     step = make_gradient(on_base(loss, SOME))
-    traced = jax.make_jaxpr(step)(new, batch(), base)
+    traced = jax.make_jaxpr(step)(new, batch(), numbers_of(SFT()), base)
     assert traced.out_avals[: len(jax.tree.leaves(new))] == [jax.typeof(x) for x in jax.tree.leaves(new)]
-    whole = jax.make_jaxpr(make_gradient(loss))(base, batch())
+    whole = jax.make_jaxpr(make_gradient(loss))(base, batch(), numbers_of(SFT()))
     matrices = {(16, 44), (44, 16), (16, 24), (16, 56)}
     made = lambda traced: [dot for dot in _dots(traced.jaxpr) if dot in matrices]
     assert not made(traced) and {(16, 44), (44, 16), (16, 56)} <= set(made(whole)), made(traced)
@@ -179,13 +182,14 @@ def test_recomputing_keeps_no_more_than_without_adapters():
 def test_a_step_trains_adapters_alone():
     base, new, _ = parts()
     before = jax.tree.map(np.array, base)
-    tx = optimizer(AdamW(lr=1e-2), 10)
-    step = make_train_step(make_gradient(on_base(make_loss(MODEL, SFT(), 1.0), SOME)), tx)
+    tx = optimizer(AdamW(lr=1e-2))
+    gradient = make_gradient(on_base(make_loss(MODEL, SFT(), 1.0), SOME))
+    step = make_train_step(gradient, tx, lambda step: 1e-2)
     state = init_state(new, tx, jax.random.key(0))
     assert sum(x.size for x in jax.tree.leaves(state.opt_state)) <= 2 * sum(x.size for x in jax.tree.leaves(new)) + 3
     losses = []
     for _ in range(4):
-        state, metrics = step(state, [batch(), batch(1)], base)
+        state, metrics = step(state, [batch(), batch(1)], numbers_of(SFT()), base)
         losses.append(float(metrics["loss"]))
     assert losses[-1] < losses[0]
     assert all((x != y).any() for x, y in zip(jax.tree.leaves(state.params), jax.tree.leaves(new), strict=True))
@@ -198,7 +202,7 @@ def test_a_mesh_changes_no_gradient(x64, pull):
     mesh = make_mesh(Layout(fsdp=2, tensor=2))
     place = lambda tree: jax.device_put(tree, state_sharding(mesh, tree))
     gradient = make_gradient(on_base(make_loss(MODEL, SFT(), 0.8, mesh), SOME), mesh)
-    got, _ = gradient(place(moved), place_rows(mesh, batch()), place(base))
+    got, _ = gradient(place(moved), place_rows(mesh, batch()), numbers_of(SFT()), place(base))
     largest = max(np.abs(x).max() for x in jax.tree.leaves(want))
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-10 * largest, rtol=0), *jax.device_get((got, want)))
     held = jax.tree.map(lambda x: x.sharding.shard_shape(x.shape), got["layers"])

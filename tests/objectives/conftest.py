@@ -1,24 +1,18 @@
 """Rollouts and batches made by hand, for every test of an objective."""
 
+import jax
 import numpy as np
 import pytest
 
-from jaxsrl.types import Batch, Rollouts
+from jaxsrl.types import Batch
+from tests.objectives.ragged import rollouts_of
 
 
-def rollouts_of(group, lengths, *, width=None, truncated=None, demonstration=None, form="solve", logp=None):
-    """Rollouts with the given group ids and lengths in tokens; a demonstration for each group, in order of their ids,
-    unless it is given."""
-    lengths = np.asarray(lengths)
-    width = width or int(lengths.max(initial=1))
-    count, none = len(lengths), np.zeros(len(lengths), int)
-    owner = np.unique(group, return_inverse=True)[1] if demonstration is None else np.asarray(demonstration)
-    return Rollouts(
-        token=np.zeros((count, width), np.int32), mask=np.arange(width) < lengths[:, None],
-        behavior_logp=np.zeros((count, width)) if logp is None else np.asarray(logp), demonstration=owner,
-        form=(form,) * count, branch=none, sample=none, group=np.asarray(group),
-        truncated=np.zeros(count, bool) if truncated is None else np.asarray(truncated), text=("",) * count,
-    )  # fmt: skip
+@pytest.fixture(params=["float32", "float64"])
+def precision(request):
+    """The test runs once in each; what it is given is how close a number has to come, relatively."""
+    with jax.enable_x64(request.param == "float64"):
+        yield 1e-10 if request.param == "float64" else 1e-5
 
 
 def batch_of(dtype=np.float32, **fields):

@@ -1,5 +1,7 @@
 """GRPO's relatives against NumPy, on ragged rollouts in shuffled order, on policy and after an update."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.gspo import GSPO
 from jaxsrl.objectives.reinforce import Reinforce
 from jaxsrl.types import TokenWeights
+from tests.objectives.ragged import token_loss, weigh
 
 LENGTHS = [3, 1, 5, 2, 4, 4, 2]
 GROUP = [4, 9, 4, 4, 9, 9, 1]  # ids in no order; one group of one
@@ -65,7 +68,7 @@ FAMILY = {
 def gradients(policy, rollouts, weights, logp, lay_out, **kwargs):
     none = TokenWeights(nll=np.zeros((2, 3)), pg=np.zeros((2, 3)), advantage=np.zeros((2, 3)))
     batch, flat, place = lay_out(rollouts, none, weights, logp, trunk_logp=np.full((2, 3), -1.0), **kwargs)
-    (loss, metrics), grad = jax.value_and_grad(policy.token_loss, has_aux=True)(jnp.asarray(flat), batch)
+    (loss, metrics), grad = jax.value_and_grad(partial(token_loss, policy), has_aux=True)(jnp.asarray(flat), batch)
     grad = np.asarray(grad).reshape(-1)
     assert np.delete(grad, place[place >= 0]).any() == 0  # nothing on trunk or padding
     return float(loss), np.where(rollouts.mask, grad[place], 0.0), metrics
@@ -77,7 +80,7 @@ def test_loss_and_gradient_after_an_update(name, seed, make_rollouts, lay_out, x
     policy, rng = FAMILY[name], np.random.default_rng(seed)
     old = -rng.uniform(0.2, 3.0, (7, 5))
     rollouts = make_rollouts(GROUP, LENGTHS, logp=old)
-    weights = policy.weigh(rollouts, REWARD, NONE)[1]
+    weights = weigh(policy, rollouts, REWARD, NONE)[1]
     for distance in (0.0, 0.3, 3.0):  # on policy, near, far
         logp = old + distance * rng.normal(size=old.shape)
         want = slow(policy, rollouts, weights, logp)
@@ -93,7 +96,7 @@ def test_on_policy_they_differ_by_their_average_alone(make_rollouts, lay_out, x6
     rollouts = make_rollouts(GROUP, LENGTHS, logp=old)
 
     def grad(policy, logp):
-        return gradients(policy, rollouts, policy.weigh(rollouts, REWARD, NONE)[1], logp, lay_out)[1]
+        return gradients(policy, rollouts, weigh(policy, rollouts, REWARD, NONE)[1], logp, lay_out)[1]
 
     moved = old + 0.6 * rng.normal(size=old.shape)
     moved[1, 0] = old[1, 0] + np.log(1.25)  # between the upper bounds of GRPO and DAPO, with an advantage above 0
@@ -109,7 +112,7 @@ def test_on_policy_they_differ_by_their_average_alone(make_rollouts, lay_out, x6
     assert not np.allclose(first[0], grad(GRPO(), old), atol=1e-3)
     # No token loses its gradient in CISPO; in the surrogate those beyond the clip do.
     weighed = rollouts.mask & (REWARD != 0.7)[:, None]
-    advantage = GRPO().weigh(rollouts, REWARD, NONE)[1].advantage
+    advantage = weigh(GRPO(), rollouts, REWARD, NONE)[1].advantage
     assert (grad(CISPO(), moved)[weighed & (advantage != 0)] != 0).all()
     assert (grad(GRPO(), moved)[weighed & (advantage != 0)] == 0).any()
 
@@ -120,7 +123,7 @@ def test_gradients_on_the_clip_grid(ratio, advantage, make_batch):
     """Trap 31 for every relative; single tokens, so sequences are tokens."""
     batch = make_batch(pg_weight=[[1.0]], advantage=[[advantage]], behavior_logp=[[-5.0]], rollout=[[0]])
     slope = lambda policy: float(
-        jax.grad(lambda x: policy.token_loss(x, batch)[0])(jnp.array([[np.log(ratio) - 5.0]], jnp.float32))[0, 0]
+        jax.grad(lambda x: token_loss(policy, x, batch)[0])(jnp.array([[np.log(ratio) - 5.0]], jnp.float32))[0, 0]
     )
     up = advantage > 0
     expected = {
@@ -142,9 +145,9 @@ def test_losses_of_parts_add_up(make_rollouts, lay_out, x64):
     rollouts, logp = make_rollouts(GROUP, LENGTHS, logp=old), old + 0.1 * rng.normal(size=(7, 5))
     none = TokenWeights(nll=np.zeros((1, 0)), pg=np.zeros((1, 0)), advantage=np.zeros((1, 0)))
     for policy in (GSPO(), GMPO(), CISPO()):
-        weights = policy.weigh(rollouts, REWARD, NONE)[1]
+        weights = weigh(policy, rollouts, REWARD, NONE)[1]
         batch, flat, _ = lay_out(rollouts, none, weights, logp, trunk_logp=np.zeros((1, 0)))
-        whole = float(policy.token_loss(jnp.asarray(flat), batch)[0])
+        whole = float(token_loss(policy, jnp.asarray(flat), batch)[0])
         rows = [jax.tree.map(lambda x, r=r: x[r : r + 1], (flat, batch)) for r in range(3)]
-        parts = [float(policy.token_loss(jnp.asarray(f), b)[0]) for f, b in rows]
+        parts = [float(token_loss(policy, jnp.asarray(f), b)[0]) for f, b in rows]
         assert sum(parts) == pytest.approx(whole, rel=1e-12)

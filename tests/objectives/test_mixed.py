@@ -1,6 +1,7 @@
 """Objectives that train on rollouts and on the demonstration, against NumPy on ragged rows in shuffled order."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxsrl.objectives.rl_with_sft import RLWithSFT
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srft import SRFT
 from jaxsrl.types import Demonstration
+from tests.objectives.ragged import numbers, token_loss, weigh
 
 LENGTHS, GROUP = [3, 1, 5, 2, 4, 4], [7, 2, 7, 7, 2, 2]  # group 2 is demonstration 0, group 7 demonstration 1
 OWNER = [1, 0, 1, 1, 0, 0]
@@ -33,9 +35,11 @@ def case(make_rollouts, lay_out):
         old = -rng.uniform(0.2, 3.0, (6, 5))
         rollouts = make_rollouts(GROUP, LENGTHS, logp=old, demonstration=OWNER)
         logp, trunk_logp = old + distance * rng.normal(size=old.shape), -rng.uniform(0.1, 4.0, target.shape)
-        trunk, branches = objective.weigh(rollouts, reward, target, step)
+        trunk, branches = weigh(objective, rollouts, reward, target, step)
         batch, flat, place = lay_out(rollouts, trunk, branches, logp, trunk_logp=trunk_logp, seed=seed)
-        (loss, metrics), grad = jax.value_and_grad(objective.token_loss, has_aux=True)(jnp.asarray(flat), batch)
+        batch = replace(batch, extra={"entropy": np.abs(rng.normal(size=flat.shape))})
+        gradient = jax.value_and_grad(partial(token_loss, objective), has_aux=True)
+        (loss, metrics), grad = gradient(jnp.asarray(flat), batch)
         return dict(
             loss=float(loss), grad=np.asarray(grad), metrics=metrics, rollouts=rollouts, logp=logp, flat=flat,
             trunk_logp=trunk_logp, trunk=trunk, branches=branches, batch=batch, place=place,
@@ -53,14 +57,20 @@ def on_trunk(got, of):
     return got["grad"][expert][order], want
 
 
+def at(mu: Mu, step: int) -> float:
+    """The schedule at a step."""
+    return float(mu.at(jnp.int32(step), numbers(mu)))
+
+
 def test_mu_goldens():
     decaying, rising = Mu(), Mu(warmup=200, decay=400, peak=0.5, valley=0.02)
     for step, want in ((0, 0.9), (50, 0.7755), (100, 0.475), (150, 0.1745), (200, 0.05), (5000, 0.05)):
-        assert decaying(step) == pytest.approx(want, abs=6e-5)
+        assert at(decaying, step) == pytest.approx(want, abs=6e-5)
     for step, want in ((0, 0.0), (100, 0.25), (200, 0.5), (400, 0.26), (600, 0.02)):
-        assert rising(step) == pytest.approx(want, abs=6e-5)
+        assert at(rising, step) == pytest.approx(want, abs=6e-5)
     constant, switch = Mu(decay=0, peak=0.1, valley=0.1), Mu(warmup=0, decay=1, peak=1.0, valley=0.0)
-    assert constant(0) == constant(999) == pytest.approx(0.1) and switch(0) == 1 and switch(1) == 0
+    assert at(constant, 0) == at(constant, 999) == pytest.approx(0.1)
+    assert at(switch, 0) == 1 and at(switch, 1) == 0
     with pytest.raises(ValueError, match="valley"):
         Mu(peak=0.1, valley=0.2)
 
@@ -101,14 +111,14 @@ def test_chord_is_grpo_at_one_end_and_sft_at_the_other(weight, case, x64):
 def test_chord_follows_its_schedule_and_counts_expert_tokens(case, x64):
     objective = CHORD(grader=None)
     for step in (0, 100, 300):
-        assert case(objective, step=step)["trunk"].nll.sum() == pytest.approx(Mu()(step))
+        assert case(objective, step=step)["trunk"].nll.sum() == pytest.approx(at(Mu(), step))
     got = case(objective)
     p = np.exp(got["trunk_logp"][TARGET])
     want = np.histogram(p, bins=np.linspace(0, 1, 11))[0]
     assert [int(got["metrics"][f"expert/p_{10 * i:02d}"]) for i in range(10)] == want.tolist()
     assert int(got["metrics"]["sft/target_tokens"]) == TARGET.sum() == want.sum()
     published = chord_phi(grader=None)
-    assert published.mu(0) == published.mu(10**6) == pytest.approx(0.1) and published.token_weight == "phi"
+    assert at(published.mu, 0) == at(published.mu, 10**6) == pytest.approx(0.1) and published.token_weight == "phi"
     assert case(published)["metrics"]["sft/nll"] == pytest.approx(-0.1 * got["trunk_logp"][TARGET].mean())
 
 
@@ -118,7 +128,7 @@ def test_an_expert_token_has_no_ratio(case, x64):
         got = case(objective)
         broken = jax.tree.map(lambda x: x, got["batch"])
         behavior = np.where(got["batch"].rollout < 0, -7.0, got["batch"].behavior_logp)
-        again = objective.token_loss(jnp.asarray(got["flat"]), replace(broken, behavior_logp=behavior))[0]
+        again = token_loss(objective, jnp.asarray(got["flat"]), replace(broken, behavior_logp=behavior))[0]
         assert float(again) == got["loss"]
 
 
@@ -169,10 +179,40 @@ def test_luffy(policy, in_baseline, case, x64):
     got = case(objective)
     own, theirs, loss = slow_luffy(got, objective, in_baseline=in_baseline)
     assert np.allclose(got["branches"].advantage[:, 0], own) and np.allclose(got["trunk"].advantage[:, 0], theirs)
-    assert got["loss"] == pytest.approx(loss, rel=1e-10)
+    batch = got["batch"]
+    bonus = 0.001 * np.sum(np.where(batch.rollout >= 0, batch.pg_weight * batch.extra["entropy"], 0.0))
+    assert got["loss"] == pytest.approx(loss - bonus, rel=1e-10) and bonus > 0  # only the rollouts' entropy counts
+    assert got["metrics"]["pg/entropy"] == pytest.approx(bonus / 0.001) and objective.needs.entropy
     assert not got["trunk"].nll.any() and not got["trunk"].pg[2].any()  # a demonstration without a group has no weight
     slopes, order = on_trunk(got, TARGET & (np.arange(3) < 2)[:, None])
     assert (slopes <= 0).all() and slopes.any()  # an expert above the mean is made more likely
+
+
+def test_whitening_counts_the_experts_tokens(case, x64):
+    """Mean 0 and deviation 1 over the tokens of rollouts and experts together, of groups that are kept."""
+    reward = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 1.0])  # group 2 is all right, and so is its expert
+    once = case(LUFFY(grader=None, policy=GRPO(filter_std=0.0)), reward=reward)
+    got = case(LUFFY(grader=None, policy=GRPO(filter_std=0.0, whiten=True)), reward=reward)
+    own, theirs = once["branches"].pg != 0, once["trunk"].pg != 0
+    tokens = np.concatenate([once["branches"].advantage[own], once["trunk"].advantage[theirs]])
+    white = np.concatenate([got["branches"].advantage[own], got["trunk"].advantage[theirs]])
+    assert np.allclose(white, (tokens - tokens.mean()) / tokens.std(), rtol=1e-10)
+    assert len(tokens) == 3 + 5 + 2 + 4 and not np.allclose(white, tokens)
+    assert not got["branches"].advantage[~own].any() and not got["trunk"].advantage[~theirs].any()
+
+
+def test_an_entropy_that_is_not_weighed_may_be_anything(case, x64):
+    """The bonus is -0.001 sum pg_weight * H over the rollouts' tokens: so is its gradient."""
+    objective = LUFFY(grader=None)
+    got = case(objective)
+    batch, own = got["batch"], (got["batch"].rollout >= 0) & (got["batch"].pg_weight != 0)
+    loss = lambda entropy: token_loss(objective, jnp.asarray(got["flat"]), replace(batch, extra={"entropy": entropy}))[
+        0
+    ]
+    value, slope = jax.value_and_grad(loss)(jnp.where(own, batch.extra["entropy"], jnp.nan))
+    assert float(value) == pytest.approx(got["loss"], rel=1e-12)
+    assert np.allclose(slope, np.where(own, -0.001 * batch.pg_weight, 0.0), rtol=1e-10, atol=0)
+    assert loss(0 * batch.extra["entropy"]) > value  # more entropy is less loss
 
 
 def test_the_expert_rescues_a_group_that_is_all_wrong(case, x64):
@@ -204,10 +244,10 @@ def test_srft(case, x64):
 def test_reverse_curriculum_moves_earlier():
     ten = Demonstration(problem_id="p", problem="x", actions=tuple("abcdefghij"))
     objective = ReverseCurriculum(grader=None, steps=90, samples=4)
-    at = lambda step, o=objective, d=ten: o.branch_points(d, {}, step)[0].after
+    at = lambda step, o=objective, d=ten: o.branch_points(d, step)[0].after
     assert [at(s) for s in (0, 10, 45, 89, 90, 500)] == [9, 8, 4, 0, 0, 0]
     assert [at(s) for s in range(90)] == sorted((at(s) for s in range(90)), reverse=True)
-    assert objective.branch_points(ten, {}, 0)[0].form == "solve"
+    assert objective.branch_points(ten, 0)[0].form == "solve"
     assert at(0, d=Demonstration(problem_id="q", problem="x", actions=("a",))) == 0
     mixed = ReverseCurriculum(grader=None, mixed=True)
     assert {at(s, mixed) for s in range(200)} == set(range(10)) and at(3, mixed) == at(3, mixed)

@@ -1,16 +1,17 @@
-"""DPO and KTO against NumPy, ragged and shuffled; and groups that packing keeps whole."""
+"""DPO and KTO against NumPy, ragged and shuffled."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.data.packing import pack, split
 from jaxsrl.objectives.dpo import DPO
 from jaxsrl.objectives.kto import KTO
-from jaxsrl.types import Node, TokenWeights, Tree
+from jaxsrl.types import TokenWeights
+from tests.objectives.ragged import collected, numbers, token_loss, weigh, weighed
 
 LENGTHS, GROUP = [3, 1, 5, 2, 4, 4, 2, 1], [7, 2, 7, 7, 2, 2, 5, 5]
 REWARD = np.array([0.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.3, 0.3])  # group 5 is all alike
@@ -26,11 +27,13 @@ def setup(make_rollouts, seed=0):
 
 
 def evaluate(objective, rollouts, logp, ref, lay_out):
-    weights = objective.weigh(rollouts, REWARD, NONE)[1]
+    found = weighed(objective, rollouts, REWARD, NONE)
+    weights = found.rollouts
     batch, flat, place = lay_out(rollouts, NO_TRUNK, weights, logp, trunk_logp=-np.ones((1, 2)), ref_logp=ref)
     group = np.where(batch.rollout >= 0, np.array(GROUP)[batch.rollout], -1)
-    batch = replace(batch, group=group)
-    (loss, metrics), grad = jax.value_and_grad(objective.token_loss, has_aux=True)(jnp.asarray(flat), batch)
+    own = {name: np.where(batch.rollout >= 0, value[batch.rollout], 0) for name, value in found.extra.items()}
+    batch = replace(batch, group=group, extra=own)
+    (loss, metrics), grad = jax.value_and_grad(partial(token_loss, objective), has_aux=True)(jnp.asarray(flat), batch)
     return float(loss), np.where(rollouts.mask, np.asarray(grad).reshape(-1)[place], 0.0), metrics, weights
 
 
@@ -72,27 +75,24 @@ def test_kto(make_rollouts, lay_out, x64):
         assert loss == pytest.approx(want, rel=1e-10)
         assert np.allclose(grad, slopes * rollouts.mask, rtol=1e-10, atol=1e-15)
     with pytest.raises(ValueError, match="ref_logp"):
-        objective.weigh(replace(rollouts, ref_logp=None), REWARD, NONE)
+        weigh(objective, replace(rollouts, ref_logp=None), REWARD, NONE)
 
 
-def tree(lengths=(6, 6, 6, 6)):
-    trunk = [Node(token=np.arange(4)), Node(token=np.arange(2), parent=0)]
-    leaves = [Node(token=np.full(n, 9), parent=p // 2, rollout=p) for p, n in enumerate(lengths)]
-    return Tree(nodes=(*trunk, *leaves), branch={("step", 0): 0, ("step", 1): 1})
+def test_what_kto_sends_with_its_rollouts(make_rollouts, x64):
+    """Label and z0 are numbers of a completion; its weight is that of its side over the number of completions."""
+    rollouts, _, ref = setup(make_rollouts)
+    found = weighed(KTO(grader=None, desirable=1.5, undesirable=0.5), rollouts, REWARD, NONE)
+    z0 = max(np.mean([total(rollouts.behavior_logp - ref, p) for p in range(8)]), 0.0)
+    right = REWARD >= 1
+    np.testing.assert_array_equal(found.extra["label"], np.where(right, 1.0, -1.0))
+    assert found.extra.keys() == {"label", "z0"} and np.allclose(found.extra["z0"], z0, rtol=1e-10)
+    assert np.allclose(found.rollouts.pg.sum(axis=1), np.where(right, 1.5, 0.5) / 8, rtol=1e-10)
 
 
-def test_packing_keeps_groups_whole_where_it_is_asked_to():
-    """Rows of 20: a third completion would fit beside the first two, but its sibling would not."""
-    weights = TokenWeights(nll=np.zeros((4, 6)), pg=np.ones((4, 6)), advantage=np.ones((4, 6)))
-    none = TokenWeights(nll=np.zeros((1, 0)), pg=np.zeros((1, 0)), advantage=np.zeros((1, 0)))
-    mask, groups = np.ones((4, 6), bool), np.array([8, 8, 3, 3])
-    together = lambda **kw: pack([tree()], np.zeros((4, 6)), mask, none, weights, row_tokens=24, rows=1, **kw)[0]
-    parted, whole = together(), together(groups=groups)
-    rows = lambda batches: [sorted({int(p) for p in b.rollout.ravel() if p >= 0}) for b in batches]
-    assert rows(parted) != rows(whole) and sorted(rows(whole)) == [[0, 1], [2, 3]]
-    for batch in whole:
-        np.testing.assert_array_equal(batch.group, np.where(batch.rollout >= 0, groups[batch.rollout], -1))
-    assert parted[0].group is None
-    with pytest.raises(ValueError, match="group of 2 completions"):
-        split(tree(), [2, 3, 4, 5], 15, together=[8, 8, 3, 3])
-    assert split(tree(), [2, 3, 4, 5], 15) == [[0], [1], [2], [3]]
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_reward_at_the_bound_is_desirable(dtype, make_rollouts, x64):
+    """Rounded down or not, and float32 beside a bound in float64; a bare comparison would call both wrong."""
+    objective, below = KTO(grader=None, right_from=0.7), np.nextafter(dtype(0.7), dtype(0))
+    reward = jnp.asarray([0.699, *[dtype(0.7), below] * 3, 1.0], dtype)
+    found = objective.weigh(collected(setup(make_rollouts)[0], NONE), reward, numbers(objective))
+    assert found.extra["label"].tolist() == [-1.0] + [1.0] * 7 and below < 0.7 and float(np.float32(0.7)) < 0.7

@@ -9,6 +9,9 @@ from jaxsrl.objectives import presets
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.rewards.overlong import Overlong, overlong_penalty
 from jaxsrl.types import Grades
+from tests.objectives.ragged import weigh
+
+pytestmark = pytest.mark.usefixtures("x64")
 
 REWARDS = np.array([0.2, 0.4, 0.4, 0.6, -1, 0.5, 0.3, 0.4])
 NONE = np.zeros((1, 0), bool)
@@ -19,7 +22,7 @@ OTHERS = [-0.0286, 0.2, 0.2, 0.4286, -1.4, 0.3143, 0.0857, 0.2]
 
 
 def weighed(policy, rollouts, reward):
-    return policy.weigh(rollouts, np.asarray(reward, float), NONE)[1]
+    return weigh(policy, rollouts, np.asarray(reward, float), NONE)[1]
 
 
 @pytest.mark.parametrize("preset, want, atol", [

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsrl.ops.text import compress, decode, first, join, occurrences, strip, whitespace
+from jaxsrl.ops.text import (
+    code_points,
+    compress,
+    decode,
+    first,
+    join,
+    occurrences,
+    padded_code_points,
+    strip,
+    whitespace,
+)  # fmt: skip
 
 ROOM, ROWS = 24, 64  # one shape for all: compiling costs more than running
 
@@ -149,3 +159,12 @@ def test_an_id_outside_the_table_is_said(unknown):
 def test_what_does_not_fit_is_counted():
     code, count = compress(np.arange(8, dtype=np.int32), np.arange(8) % 2 == 1, room=3)
     assert np.asarray(code).tolist() == [1, 3, 5] and int(count) == 4
+
+
+def test_texts_known_before_as_code_points():
+    assert code_points("aé∑😀\ud800\x00").tolist() == [97, 0xE9, 0x2211, 0x1F600, 0xD800, 0]
+    code, length = padded_code_points(["∑😀a", "", "ab"], room=2)
+    assert code.tolist() == [[0x2211, 0x1F600], [0, 0], [97, 98]] and length.tolist() == [3, 0, 2]
+    assert code.dtype == length.dtype == np.int32
+    none, length = padded_code_points([], room=3)
+    assert none.shape == (0, 3) and length.shape == (0,)

@@ -1,4 +1,7 @@
-"""Every backend of token_logprob against `reference`; what is not scored costs nothing and may hold anything."""
+"""Every backend of token_logprob and token_entropy against `reference`.
+
+What is not scored costs nothing and may hold anything.
+"""
 
 import re
 from functools import partial
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxsrl.ops.token_logprob import CHUNK, DEFAULT, token_logprob
+from jaxsrl.ops.token_logprob import CHUNK, DEFAULT, token_entropy, token_logprob, token_logprob_and_entropy
+from jaxsrl.rollout.sampling import draw
 
 # Of the largest reference entry; bfloat16 inputs against the same numbers in float32.
 BOUND = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}
@@ -134,21 +138,23 @@ def test_head_gradient_adds_up_in_float32():
 @pytest.mark.parametrize("width_axis", [None, "rows"])
 @pytest.mark.parametrize("backend", ["reference", "xla"])
 def test_a_cut_vocabulary_changes_nothing(backend, width_axis, x64):
-    """Over four devices, rows over two more, which may cut the head too: value and cotangents of one device, 1e-12."""
-    hidden, head, target, some, cotangent = inputs((96, 8, 52, 16), "float64")
-    want = value_and_cotangents(hidden, head, target, some, cotangent, backend="reference")
+    """Over four devices, rows over two more, which may cut the head too: values and cotangents of one device, 1e-12."""
+    hidden, head, target, some, temperature, cotangents = arguments = heated((96, 8, 52, 16), "float64")
+    want = both_and_cotangents(*arguments, backend="reference")
     mesh = jax.make_mesh((2, 4), ("rows", "parts"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     settings = dict(vocab_axis="parts", width_axis=width_axis, chunk=16, backend=backend)
-    part = lambda h, w, t, s: token_logprob(h, w, t, scored=s, **settings)
-    specs = (P("rows", None), P(width_axis, "parts"), P("rows"), P("rows"))
-    cut = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=P("rows"), check_vma=False)
+    part = lambda h, w, t, s, heat: token_logprob_and_entropy(h, w, t, scored=s, temperature=heat, **settings)
+    rows = P("rows")
+    specs = (P("rows", None), P(width_axis, "parts"), rows, rows, rows)
+    cut = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=(rows, rows), check_vma=False)
 
     @jax.jit
     def run(hidden, head):
-        out, pull = jax.vjp(lambda h, w: cut(h, w, target, some), hidden, head)
-        return out, *pull(cotangent)
+        out, pull = jax.vjp(lambda h, w: cut(h, w, target, some, temperature), hidden, head)
+        return *out, *pull(cotangents)
 
-    assert_close(run(hidden, head), want, BOUND["float64"])
+    for a, b in zip(run(hidden, head), want, strict=True):
+        assert np.max(np.abs(a - b)) <= BOUND["float64"] * np.max(np.abs(b))
     text = run.lower(hidden, head).compile().as_text()
     assert (",52]" in text) == (backend == "reference")  # a device sees 13 columns, unless it gathers them
 
@@ -182,8 +188,118 @@ def test_under_vmap_each_member_keeps_its_own_count():
     np.testing.assert_allclose(jax.vmap(score)(masks), jnp.stack([score(m) for m in masks]), rtol=1e-5)
 
 
+@partial(jax.jit, static_argnames=("backend", "chunk"))
+def both_and_cotangents(hidden, head, target, scored, temperature, cotangents, **settings):
+    """(log-prob, entropy, d_hidden, d_head)."""
+    score = lambda h, w: token_logprob_and_entropy(h, w, target, scored=scored, temperature=temperature, **settings)
+    out, pull = jax.vjp(score, hidden, head)
+    return *out, *pull(tuple(c.astype(x.dtype) for c, x in zip(cotangents, out, strict=True)))
+
+
+def by_numpy(hidden, head, target, scored, temperature, cotangents):
+    """The same, slowly: one token after the other, with the textbook derivatives of log p and of -sum p log p."""
+    logp, entropy, d_hidden, d_head = np.zeros(len(target)), np.zeros(len(target)), 0 * hidden, 0 * head
+    for m in np.flatnonzero(scored):
+        z = hidden[m] @ head / temperature[m]
+        logs = z - z.max() - np.log(np.exp(z - z.max()).sum())
+        p = np.exp(logs)
+        logp[m], entropy[m] = logs[target[m]], -(p * logs).sum()
+        d_z = cotangents[0][m] * (np.eye(len(z))[target[m]] - p) - cotangents[1][m] * p * (logs + entropy[m])
+        d_hidden[m] = head @ d_z / temperature[m]
+        d_head += np.outer(hidden[m], d_z) / temperature[m]
+    return logp, entropy, d_hidden, d_head
+
+
+def heated(shape, dtype="float32"):
+    """Arguments of `both_and_cotangents`: a temperature of each token, rubbish where nothing is scored."""
+    hidden, head, target, some, cotangent = inputs(shape, dtype)
+    temperature = jax.random.uniform(jax.random.key(7), some.shape, minval=0.4, maxval=1.6)
+    more = jax.random.normal(jax.random.key(8), some.shape)
+    return hidden, head, target, some, jnp.where(some, temperature, 0.0), (cotangent, more)
+
+
+@pytest.mark.parametrize("share", ["some", "all"])
+@pytest.mark.parametrize("backend", ["reference", "xla"])
+def test_temperature_and_entropy_in_float64(backend, share, x64):
+    """Against NumPy, values and gradients, 1e-12; the last chunk is filled up by what is not scored, or by padding."""
+    hidden, head, target, some, temperature, cotangents = heated(SHAPES[0], "float64")
+    if share == "all":
+        some, temperature = jnp.ones_like(some), jnp.where(some, temperature, 0.8)
+    arguments = hidden, head, target, some, temperature, cotangents
+    got = both_and_cotangents(*arguments, backend=backend, chunk=32)
+    want = by_numpy(*jax.tree.map(np.asarray, arguments))
+    for name, a, b in zip(("logp", "entropy", "d_hidden", "d_head"), got, want, strict=True):
+        assert np.max(np.abs(a - b)) <= 1e-12 * np.max(np.abs(b)), name
+    # The control: a temperature that does not reach the gradient.
+    wrong = by_numpy(*jax.tree.map(np.asarray, (*arguments[:4], jnp.ones_like(arguments[4]), arguments[5])))
+    assert all(np.max(np.abs(a - b)) > 1e-2 * np.max(np.abs(b)) for a, b in zip(got, wrong, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_temperature_and_entropy_agree_between_backends(dtype):
+    arguments = heated(SHAPES[1], dtype)
+    wide = *(x.astype(jnp.float32) for x in arguments[:2]), *arguments[2:]
+    want = both_and_cotangents(*wide, backend="reference")
+    got = both_and_cotangents(*arguments, backend="xla", chunk=64)
+    assert [x.dtype for x in got] == ["float32", "float32", dtype, dtype]
+    for a, b in zip(got, want, strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.max(np.abs(a - b)) <= BOUND[dtype] * np.max(np.abs(b))
+
+
+@pytest.mark.parametrize("backend", ["reference", "xla"])
+def test_each_of_both_is_what_it_is_alone(backend, x64):
+    """A scalar is the temperature of every token, and nothing flows back into it."""
+    hidden, head, target, some, _ = inputs(SHAPES[0], "float64")
+    settings = dict(scored=some, temperature=0.6, backend=backend, chunk=32)
+    logp, entropy = token_logprob_and_entropy(hidden, head, target, **settings)
+    np.testing.assert_array_equal(logp, token_logprob(hidden, head, target, **settings))
+    np.testing.assert_array_equal(entropy, token_entropy(hidden, head, **settings))
+    total = lambda run, at: jax.grad(lambda *x: run(*x).sum(), at)(hidden, head)
+    both = lambda which: lambda h, w: token_logprob_and_entropy(h, w, target, **settings)[which]
+    alone = (lambda h, w: token_logprob(h, w, target, **settings), partial(token_entropy, **settings))
+    for which in (0, 1):
+        for got, want in zip(total(both(which), (0, 1)), total(alone[which], (0, 1)), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-14)
+    by_temperature = lambda t: token_logprob(hidden, head, target, **settings | {"temperature": t}).sum()
+    assert jax.grad(by_temperature)(0.6) == 0
+
+
+def test_entropy_by_hand():
+    """All logits equal: log V. One far above the others: 0, and no worse for large logits."""
+    head = jnp.eye(4)
+    hidden = jnp.array([[1.0, 1.0, 1.0, 1.0], [500.0, 0.0, 0.0, 0.0], [500.0, 500.0, 0.0, 0.0]])
+    for backend in ("reference", "xla"):
+        got = token_entropy(hidden, head, backend=backend)
+        np.testing.assert_allclose(got, [np.log(4), 0.0, np.log(2)], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("backend", ["reference", "xla"])
+def test_sampler_and_learner_agree(backend, dtype, temperature):
+    """On equal hidden states, to 1e-5 nats in either precision: both divide float32 logits by the temperature."""
+    count, width, vocab = 256, 128, 1000
+    hidden = jax.random.normal(jax.random.key(0), (count, width), dtype)
+    # In both, the head is rounded to the dtype of the products.
+    head = (jax.random.normal(jax.random.key(1), (width, vocab)) * 3 / width**0.5).astype(dtype)
+    logits = jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
+    keys = jax.random.split(jax.random.key(2), (1, count))
+    token, sampled = (x[0] for x in draw(logits[None], keys, jnp.int32(0), jnp.float32(temperature)))
+    learned = token_logprob(hidden, head, token, temperature=temperature, backend=backend)
+    assert np.abs(learned - sampled).max() < 1e-5
+    # The control: hidden states divided in their own dtype. In bfloat16 they, and the factor, are rounded.
+    divided = hidden * jnp.asarray(1.0 / temperature, dtype)
+    wrong = np.abs(token_logprob(divided, head, token, backend=backend) - sampled).max()
+    assert (wrong > 1e-2) == (dtype == "bfloat16" and temperature != 1)
+
+
 def test_settings_are_checked():
     hidden, head, target, some, _ = inputs(SHAPES[0])
+    with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
+        token_entropy(hidden, head, temperature=0)
+    with pytest.raises(ValueError, match="temperature must be a scalar or one per token"):
+        token_logprob(hidden, head, target, temperature=jnp.ones(3))
     assert set(DEFAULT) == set(CHUNK)
     with pytest.raises(ValueError, match="unknown backend 'mine'.*reference, xla"):
         token_logprob(hidden, head, target, backend="mine")

@@ -13,7 +13,6 @@ def rollouts(*texts, truncated=()):
     return Rollouts(
         token=np.zeros((p, 1), np.int32),
         mask=np.ones((p, 1), bool),
-        behavior_logp=np.zeros((p, 1), np.float32),
         demonstration=np.arange(p) % 2,
         form=("solve",) * p,
         branch=np.zeros(p, np.int32),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jaxsrl.data.token_bytes import table
 from jaxsrl.rewards.format import parse
 from jaxsrl.rewards.similarity_device import read_action
+from jaxsrl.types import Rooms
 
 MARKS = (b"<think>", b"</think>", b"<solution>", b"</solution>")
 PARTS_OF_MARKS = {mark[i:j]: None for mark in MARKS for i in range(len(mark)) for j in range(i + 2, len(mark) + 1)}
@@ -22,13 +23,13 @@ PIECES = (
 )  # fmt: skip
 END = len(PIECES) - 1
 TABLE = table(PIECES, end=END)
-ROWS, ROOM, TOKENS = 64, 128, 96
+ROWS, ROOMS, TOKENS = 64, Rooms(bytes=128, code_points=128), 96
 BEGINNING_WITH = {b: [t for t in range(END) if PIECES[t][:1] == bytes([b])] for b in range(256)}
 
 
 @partial(jax.jit, static_argnames=("think", "prefilled"))
 def read(token, length, *, think, prefilled):
-    one = partial(read_action, think=think, prefilled=prefilled, room=ROOM, action_room=ROOM)
+    one = partial(read_action, think=think, prefilled=prefilled, rooms=ROOMS)
     return jax.vmap(one, in_axes=(0, 0, None))(token, length, TABLE)
 
 

@@ -25,7 +25,7 @@ def written(*texts, branch=0, form="solve", truncated=None, lengths=None):
     lengths = np.full(count, 3) if lengths is None else np.asarray(lengths)
     return Rollouts(
         token=np.zeros((count, 50), np.int32), mask=np.arange(50) < lengths[:, None],
-        behavior_logp=np.zeros((count, 50)), demonstration=none, form=(form,) * count, branch=none + branch,
+        demonstration=none, form=(form,) * count, branch=none + branch,
         sample=none, group=none, truncated=np.zeros(count, bool) if truncated is None else np.array(truncated),
         text=texts,
     )  # fmt: skip

@@ -21,7 +21,6 @@ def rollouts(*rows, form="step"):
     return Rollouts(
         token=np.zeros((p, 1), np.int32),
         mask=np.ones((p, 1), bool),
-        behavior_logp=np.zeros((p, 1), np.float32),
         demonstration=np.array([r[1] for r in rows], np.int32),
         form=(form,) * p,
         branch=np.array([r[2] for r in rows], np.int32),

@@ -21,7 +21,7 @@ def written(*texts, branch=0, truncated=None):
     count = len(texts)
     none = np.zeros(count, int)
     return Rollouts(
-        token=np.zeros((count, 1), np.int32), mask=np.ones((count, 1), bool), behavior_logp=np.zeros((count, 1)),
+        token=np.zeros((count, 1), np.int32), mask=np.ones((count, 1), bool),
         demonstration=none, form=("solve",) * count, branch=none + branch, sample=none, group=none,
         truncated=np.zeros(count, bool) if truncated is None else np.array(truncated), text=texts,
     )  # fmt: skip

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.collect import Actor, Rows, complete
+from jaxsrl.collect.complete import Actor, complete
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
 from jaxsrl.data.chat import Template
 from jaxsrl.data.tree import build, path_tokens
@@ -15,6 +15,7 @@ from jaxsrl.rollout.proxy import make_proxy_sampler
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.types import BranchPoint, Demonstration
+from tests.rows import logp_of
 
 BYTES = ByteTokenizer()
 SIZE = dict(vocab=BYTES.vocab_size, heads=2, kv_heads=1, head_width=8, mlp_width=24)
@@ -25,10 +26,19 @@ POINTS = [[BranchPoint(after=0, samples=3), BranchPoint(after=1, samples=2)]] * 
 
 
 def draw(sample, params, temperature=1.0):
-    rows = Rows(prompt_tokens=64, prompt_rows=2, slots=6)
-    actor = Actor(sample=jax.jit(sample), tokenizer=BYTES, template=Template(), rows=rows, max_new_tokens=CAP)
+    """Trees, rollouts, and what the sampler gave their tokens."""
+    compiled, drawn = jax.jit(sample), []
+
+    def keeping(*args):
+        drawn.append(compiled(*args))
+        return drawn[-1]
+
+    actor = Actor(
+        sample=keeping, tokenizer=BYTES, template=Template(), rows=2, row_tokens=64, slots=6, max_new_tokens=CAP
+    )
     trees = [build(d, p, (), actor.template, BYTES) for d, p in zip(GIVEN, POINTS, strict=True)]
-    return trees, complete(actor, params, jax.random.key(3), temperature, trees, POINTS)
+    rollouts = complete(actor, params, jax.random.key(3), temperature, trees, POINTS)
+    return trees, rollouts, logp_of(drawn, rollouts)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +56,20 @@ def test_the_two_ends(params):
     base, plus, minus = (init_params(SMALL, jax.random.key(seed)) for seed in range(3))
     one = jax.jit(make_sampler(SMALL, Sampling(max_new_tokens=CAP), BYTES.end))
     on, off = jax.jit(proxy(large=SMALL)), jax.jit(proxy(large=SMALL, alpha=0.0))
-    of = lambda sample, given: draw(sample, given)[1]
+    of = lambda sample, given: draw(sample, given)[1:]
     untuned, tuned = of(one, base), of(one, plus)
     nothing, everything = of(off, (base, plus, minus)), of(on, (base, plus, base))
-    np.testing.assert_array_equal(nothing.token, untuned.token)
-    np.testing.assert_allclose(nothing.behavior_logp, untuned.behavior_logp, atol=1e-6)
-    np.testing.assert_array_equal(everything.token, tuned.token)
-    np.testing.assert_allclose(everything.behavior_logp, tuned.behavior_logp, atol=1e-4)
-    between = of(on, (base, plus, minus))
-    assert not np.array_equal(between.token, untuned.token) and not np.array_equal(between.token, tuned.token)
+    for (got, logp), (want, its), close in ((nothing, untuned, 1e-6), (everything, tuned, 1e-4)):
+        np.testing.assert_array_equal(got.token, want.token)
+        np.testing.assert_allclose(logp, its, atol=close)
+    between = of(on, (base, plus, minus))[0].token
+    assert not np.array_equal(between, untuned[0].token) and not np.array_equal(between, tuned[0].token)
 
 
 def test_log_probs_are_those_of_the_mixed_logits(params):
     """Every rollout in a row of its own, with padding behind it that it cannot see."""
     alpha, temperature = 0.5, 0.8
-    trees, rollouts = draw(proxy(alpha=alpha), (params["M"], params["plus"], params["minus"]), temperature)
+    trees, rollouts, drawn = draw(proxy(alpha=alpha), (params["M"], params["plus"], params["minus"]), temperature)
     given = [
         path_tokens(trees[m], trees[m].branch["step", int(k)])
         for m, k in zip(rollouts.demonstration, rollouts.branch, strict=True)
@@ -82,7 +91,7 @@ def test_log_probs_are_those_of_the_mixed_logits(params):
         n = rollouts.mask[p].sum()
         at = len(before) - 1 + np.arange(n)
         want = logp[p, at, rollouts.token[p, :n]]
-        assert np.abs(want - rollouts.behavior_logp[p, :n]).max() < 2e-4
+        assert np.abs(want - drawn[p, :n]).max() < 2e-4
 
 
 def test_vocabularies_must_be_one():

@@ -24,14 +24,16 @@ def join(
     counted = jnp.arange(token.shape[0]) < length
     known = (token >= 0) & (token < start.shape[0] - 1)
     token = jnp.where(counted & known, token, 0)
-    count = jnp.where(counted & known, start[token + 1] - start[token], 0)
+    first = start[token]
+    count = jnp.where(counted & known, start[token + 1] - first, 0)
     end = jnp.cumsum(count, dtype=jnp.int32)
-    # The token of a byte is the number of tokens that end before it or there: a scatter and a sum, half the time of a
-    # binary search (measured on a CPU).
-    ends = jnp.zeros(room, jnp.int32).at[jnp.where(counted, end, room)].add(1, mode="drop")
-    at = jnp.minimum(jnp.cumsum(ends, dtype=jnp.int32), token.shape[0] - 1)
+    # How far a token's bytes lie from where they are put changes at its first byte: a scatter of the changes and their
+    # sum say it of every byte, with one look-up less than to find the byte's token (measured on a CPU).
+    begin = jnp.where(counted, end - count, room)
+    change = jnp.diff(first - (end - count), prepend=0)
+    away = jnp.cumsum(jnp.zeros(room, jnp.int32).at[begin].add(change, mode="drop"), dtype=jnp.int32)
     position = jnp.arange(room, dtype=jnp.int32)
-    address = (start[token] - end + count)[at] + position
+    address = away + position
     inside = position < end[-1]
     byte = jnp.where(inside, spelled[jnp.where(inside, address, 0)], 0)
     return byte.astype(jnp.uint8), end[-1], jnp.all(known | ~counted)

@@ -1,5 +1,6 @@
 """What is looked for in a text: marks, white space, the characters between two places."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, UInt8
 
@@ -44,6 +45,30 @@ def strip(solid: Bool[Array, "N"], begin: Int[Array, ""], end: Int[Array, ""]) -
 
 def compress(code: Int[Array, "N"], keep: Bool[Array, "N"], *, room: int) -> tuple[Int[Array, "A"], Int[Array, ""]]:
     """The code points that are kept, side by side, zero behind them; and how many, above `room` if some are lost."""
-    count = jnp.cumsum(keep, dtype=jnp.int32)
-    place = jnp.where(keep, count - 1, room)
-    return jnp.zeros(room, code.dtype).at[place].set(code, mode="drop"), count[-1]
+    some, count = _compress_rows(room)(code[None], keep[None])
+    return some[0], count[0]
+
+
+def _compress_rows(room: int):
+    """The same of rows; under vmap the new axis joins them.
+
+    One flat scatter, of one index an element: on a CPU a scatter within rows takes twice the time of all else here.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def call(code, keep):
+        rows = code.shape[0]
+        count = jnp.cumsum(keep, axis=1, dtype=jnp.int32)
+        begin = room * jnp.arange(rows, dtype=jnp.int32)[:, None]
+        place = jnp.where(keep & (count <= room), begin + count - 1, rows * room)
+        some = jnp.zeros(rows * room, code.dtype).at[place.reshape(-1)].set(code.reshape(-1), mode="drop")
+        return some.reshape(rows, room), count[:, -1]
+
+    @call.def_vmap
+    def rule(size, mapped, code, keep):
+        every = [x if m else jnp.broadcast_to(x, (size, *x.shape)) for x, m in zip((code, keep), mapped, strict=True)]
+        rows, width = every[0].shape[1:]
+        some, count = call(*(x.reshape(size * rows, width) for x in every))
+        return (some.reshape(size, rows, room), count.reshape(size, rows)), (True, True)
+
+    return call

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from jaxsrl import progress
-from jaxsrl.progress import Progress
+from jaxsrl import console
+from jaxsrl.console import Console
 
 pytestmark = pytest.mark.fast
 
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 def test_off_a_terminal_lines_come_now_and_then():
     out, log = io.StringIO(), io.StringIO()
-    shown = Progress(out, log, line_every=1000)
+    shown = Console(out, log, line_every=1000)
     for step in range(5):
         shown.line(f"step {step}", last=step == 4)
     shown.say("done")
@@ -28,7 +28,7 @@ def test_off_a_terminal_lines_come_now_and_then():
 
 def test_on_a_terminal_one_line_moves():
     out = Terminal()
-    shown = Progress(out)
+    shown = Console(out)
     shown.line("step 1")
     shown.line("step 2")
     shown.say("done")
@@ -36,9 +36,9 @@ def test_on_a_terminal_one_line_moves():
 
 
 def test_long_wait_is_named_while_it_lasts(monkeypatch):
-    monkeypatch.setattr(progress, "NAMED_AFTER", 0.05)
+    monkeypatch.setattr(console, "NAMED_AFTER", 0.05)
     out = io.StringIO()
-    with Progress(out).wait("compiling"):
+    with Console(out).wait("compiling"):
         end = time.monotonic() + 10
         while not out.getvalue() and time.monotonic() < end:
             time.sleep(0.01)
@@ -47,8 +47,8 @@ def test_long_wait_is_named_while_it_lasts(monkeypatch):
 
 
 def test_three_seconds_are_long_and_a_short_wait_says_nothing():
-    assert progress.NAMED_AFTER == 3.0
+    assert console.NAMED_AFTER == 3.0
     out = io.StringIO()
-    with Progress(out).wait("quick"):
+    with Console(out).wait("quick"):
         pass
     assert out.getvalue() == ""

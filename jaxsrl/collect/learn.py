@@ -1,0 +1,138 @@
+"""From a collection to optimizer steps: rows are planned from lengths and flags, filled on the device, learned from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Array
+
+from jaxsrl.collect.collect import Collection, Whole
+from jaxsrl.data.compaction import Plan, plan
+from jaxsrl.data.layout import Layout
+from jaxsrl.data.shapes import Shapes
+from jaxsrl.types import (
+    Batch,
+    Completions,
+    Metrics,
+    Needs,
+    Numbers,
+    Params,
+    Segments,
+    TokenWeights,
+    TrainState,
+    Weights,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """The functions and settings that turn a step's material into optimizer steps; the same at every step of a stage.
+
+    Args:
+      fill: (segments, trunk, completions, weights, group) -> Batch; `unfill` (log-probs [R T], segments, lengths, C) ->
+        [P C]; `score` (params, batch) -> log-probs [R T]. Compiled.
+      rate: optimizer step -> learning rate.
+      train_step: (state, batches, numbers, *frozen) -> (state, metrics).
+      still: state -> (state, metrics); the step where nothing carries weight.
+      whole: trained parameters -> the model's.
+      compact: rows are planned from what was sampled; else from the layout alone, with room for whole completions.
+      updates: optimizer steps on one collection.
+    """
+
+    needs: Needs
+    shapes: Shapes
+    numbers: Numbers
+    fill: Callable[..., Batch]
+    unfill: Callable[..., Array]
+    score: Callable[..., Array]
+    rate: Callable[[Array], Array]
+    gradient: Callable[..., Any]
+    train_step: Callable[..., tuple[TrainState, Metrics]]
+    still: Callable[[TrainState], tuple[TrainState, Metrics]]
+    whole: Callable[[Params], Params]
+    frozen: tuple[Params, ...] = ()
+    place_rows: Callable[[Segments], Segments] = lambda segments: segments
+    compact: bool = True
+    updates: int = 1
+    behavior: Literal["sampler", "recompute"] = "sampler"
+
+
+def learn(
+    learner: Learner, state: TrainState, collection: Collection, reference: Callable[[], Params]
+) -> tuple[TrainState, list[Metrics], Metrics]:
+    """The optimizer steps on one collection.
+
+    Args:
+      reference: the frozen reference's parameters, on the device; asked where the loss compares with them.
+    Returns: the state, metrics of each step (on the device still; none where nothing carried weight), and what the rows
+      came to.
+    """
+    planned = rows_of(learner, collection)
+    anything = bool(collection.carries.any() or collection.trunk_used.any())
+    batches = [filled(learner, part, collection) for part in planned.batches] if anything else []
+    if learner.needs.reference and batches:
+        params = reference()  # for all batches once, and not kept
+        batches = [replace(batch, ref_logp=learner.score(params, batch)) for batch in batches]
+        del params
+    if learner.behavior == "recompute":
+        params = learner.whole(state.params)
+        batches = [replace(batch, behavior_logp=learner.score(params, batch)) for batch in batches]
+        del params
+    metrics = []
+    for _ in range(learner.updates):
+        if batches:
+            state, found = learner.train_step(state, batches, learner.numbers, *learner.frozen)
+        else:  # every group was dropped, and the refill bound met: a step that moves nothing
+            state, found = learner.still(state)
+        metrics.append(found)
+    return state, metrics, planned.metrics
+
+
+def rows_of(learner: Learner, collection: Collection) -> Plan:
+    """Where every token of the step stands in the learner's rows."""
+    if not learner.compact:
+        return own_rows_plan(learner, collection.layout, collection.completions.token.shape[1], collection.rounds)
+    return plan(
+        collection.layout.tables,
+        collection.length,
+        collection.carries,
+        collection.trunk_used,
+        learner.shapes,
+        whole_groups=learner.needs.whole_groups,
+    )
+
+
+def own_rows_plan(learner: Learner, layout: Layout, cap: int, rounds: int) -> Plan:
+    """The layout's own rows, with room for whole completions: as many batches in every step, of one size."""
+    active, shapes = layout.jobs.active, learner.shapes
+    batch = max(shapes.rows)
+    return plan(
+        layout.tables, np.where(active, cap, 0), active, np.ones(len(layout.trunk.target), bool), shapes,
+        whole_groups=learner.needs.whole_groups, rows=(batch,) * -(-shapes.round_rows * rounds // batch),
+    )  # fmt: skip
+
+
+def filled(learner: Learner, segments: Segments, collection: Collection) -> Batch:
+    whole, weights = collection.whole, collection.weighed.weights
+    placed = learner.place_rows(segments)
+    return learner.fill(placed, whole.trunk, collection.completions, weights, whole.groups.group)
+
+
+def log_probs(learner: Learner, params: Params, layout: Layout, whole: Whole, completions: Completions) -> Array:
+    """[P C] log-probs of completions, nats; 0 behind their ends. A fill with unit weights.
+
+    Rows have room for whole completions, as nothing was fetched yet that would say how long they are.
+    """
+    shape = completions.token.shape
+    one, none = np.ones(shape, np.float32), np.zeros(whole.trunk.target.shape, np.float32)
+    weights = Weights(
+        trunk=TokenWeights(nll=none, pg=none, advantage=none), rollouts=TokenWeights(nll=0 * one, pg=one, advantage=one)
+    )
+    length, unused = np.where(whole.groups.active, shape[1], 0), np.zeros(len(none), bool)
+    out = 0.0
+    for segments in plan(layout.tables, length, whole.groups.active, unused, learner.shapes).batches:
+        placed = learner.place_rows(segments)
+        batch = learner.fill(placed, whole.trunk, completions, weights, whole.groups.group)
+        out = out + learner.unfill(learner.score(params, batch), placed, completions.length, shape[1])
+    return out

@@ -1,0 +1,139 @@
+"""Rollouts as lines on disk, written behind the learner: enough of each to recompute its reward and advantage."""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxsrl.collect.collect import Collection
+from jaxsrl.collect.device import KEPT
+from jaxsrl.collect.grading import Graded, Reader, own_jobs, read
+from jaxsrl.metrics import Journal
+from jaxsrl.processes import fetch
+from jaxsrl.types import Scores
+
+WAITING = 4  # steps whose lines may be waiting; a slow disk then holds the loop up
+
+
+def rollout_lines(collection: Collection, graded: Graded, stage: str, step: int) -> list[dict[str, Any]]:
+    """One record per rollout."""
+    r, g, lines = graded.rollouts, graded.grades, []
+    tokens, kept = r.mask.sum(axis=1).tolist(), ((collection.flags[graded.job] & KEPT) != 0).tolist()
+    settings = dict(g.settings)
+    for i, job in enumerate(graded.job.tolist()):
+        demonstration = collection.layout.demonstrations[r.demonstration[i]]
+        lines.append({
+            "stage": stage, "step": step, "problem": demonstration.problem_id, "branch": int(r.branch[i]),
+            "group": int(r.group[i]), "sample": int(r.sample[i]), "expert_action": g.expert[i],
+            "completion": r.text[i], "truncated": bool(r.truncated[i]), "action": g.action[i],
+            "reward": float(g.reward[i]), "advantage": float(collection.advantage[job]), "kept": kept[i],
+            "tokens": tokens[i],
+            "direct_or_chained": "chained" if r.form[i] == "step" else "direct", "reward_settings": settings,
+        })  # fmt: skip
+    return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """A thread that does small host work in the order it is given, behind the device's.
+
+    What it raises is raised by the next `put` or `drain`.
+    """
+
+    waiting: queue.Queue
+    failed: list[BaseException]
+    thread: threading.Thread
+
+    def put(self, work: Callable[[], None]) -> None:
+        """Waits where too much is waiting."""
+        self._raise()
+        self.waiting.put(work)
+
+    def drain(self) -> None:
+        """Returns when all that was put is done."""
+        self.waiting.join()
+        self._raise()
+
+    def close(self) -> None:
+        """Returns when what was waiting is done and the thread has ended: nothing is written from here on.
+
+        Raises nothing. What failed was raised by `drain`, or another error is on its way already.
+        """
+        self.waiting.put(None)
+        self.thread.join()
+
+    def _raise(self) -> None:
+        if self.failed:
+            raise self.failed[0]
+
+
+def start_writer() -> Writer:
+    """A running one; whoever starts it closes it."""
+    waiting, failed = queue.Queue(WAITING), []
+    thread = threading.Thread(target=_work, args=(waiting, failed), name="rollout lines", daemon=True)
+    thread.start()
+    return Writer(waiting=waiting, failed=failed, thread=thread)
+
+
+def _work(waiting: queue.Queue, failed: list[BaseException]) -> None:
+    while (work := waiting.get()) is not None:
+        try:
+            if not failed:  # what comes after a failure would be out of order
+                work()
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            waiting.task_done()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """Where a stage's rollouts go, and who reads them."""
+
+    journal: Journal
+    writer: Writer
+    name: str  # of the file
+    stage: str
+    reader: Reader
+
+
+def log_rollouts(log: Log, collection: Collection, step: int) -> None:
+    """Hands the lines of a step to the writer; called when the learner is at work, and gone before it is done.
+
+    What the device rewarded is fetched now: tokens, and the integers of each ratio.
+    """
+    if not collection.layout.sheets:
+        return
+    if collection.scores is not None:
+        log_told(log, collection, *fetch((collection.completions.token, collection.scores)), step)
+        return
+    small = replace(collection, whole=None, completions=None, scores=None, weighed=None)  # keeps no device array alive
+
+    def write() -> None:
+        for part in small.graded:
+            log.journal.write(log.name, rollout_lines(small, part, log.stage, step))
+
+    log.writer.put(write)
+
+
+def log_told(log: Log, collection: Collection, token: np.ndarray, scores: Scores, step: int) -> None:
+    """Hands the lines of rollouts that the device rewarded to the writer, which reads their texts."""
+    small = replace(collection, whole=None, completions=None, scores=None, weighed=None)
+
+    def write() -> None:
+        part = told(log.reader, small, token, scores)
+        log.journal.write(log.name, rollout_lines(small, part, log.stage, step))
+
+    log.writer.put(write)
+
+
+def told(reader: Reader, collection: Collection, token: np.ndarray, scores: Scores) -> Graded:
+    """Rollouts that the device rewarded, with rewards from the integers: difflib's to the last bit."""
+    layout = collection.layout
+    job = own_jobs(reader, layout, range(len(layout.sheets)))
+    rollouts = read(reader, layout, job, token, collection.length)
+    scores = Scores(**{name: value[job] for name, value in vars(scores).items()})
+    return Graded(job=job, rollouts=rollouts, grades=reader.described(scores, rollouts, layout.demonstrations))

@@ -1,0 +1,39 @@
+"""What objectives ask of a step's material: shapes at the door, and weights that are nothing."""
+
+import chex
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxsrl.types import Collected, TokenWeights
+
+
+def check_shapes(collected: Collected, reward: Float[Array, "P"]) -> None:
+    """Raises AssertionError, when a program is made, for arrays that do not belong together."""
+    groups, jobs = collected.groups, collected.mask.shape[0]
+    chex.assert_equal_shape([collected.mask, collected.behavior_logp])
+    if collected.ref_logp is not None:
+        chex.assert_equal_shape([collected.mask, collected.ref_logp])
+    chex.assert_shape([reward, collected.truncated, groups.group, groups.column, groups.active], (jobs,))
+    chex.assert_equal_shape([groups.member, groups.present])
+    chex.assert_shape([groups.demonstration, groups.hash], groups.member.shape[:1])
+
+
+def no_weight(shape: tuple[int, ...], dtype) -> TokenWeights:
+    """Tokens that do not count."""
+    zero = jnp.zeros(shape, dtype)
+    return TokenWeights(nll=zero, pg=zero, advantage=zero)
+
+
+def wide(reward: Float[Array, "P"]) -> Float[Array, "P"]:
+    """In float32 at least."""
+    return reward.astype(jnp.promote_types(reward.dtype, jnp.float32))
+
+
+def reference(collected: Collected) -> Float[Array, "P C"]:
+    """Log-probs under the frozen reference.
+
+    Raises: ValueError where they were not made: the objective did not say that it needs them.
+    """
+    if collected.ref_logp is None:
+        raise ValueError("Collected.ref_logp is missing: the objective needs Needs(reference_to_weigh=True)")
+    return collected.ref_logp

@@ -1,0 +1,138 @@
+"""What is read and measured before a run's folder is opened, and what is written down when an attempt begins."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsrl.config.demonstrations import tokenizer_path
+from jaxsrl.config.fits import check_fits
+from jaxsrl.config.overrides import to_dict
+from jaxsrl.config.run import Config, ConfigError, Splits, Stage
+from jaxsrl.console import Console
+from jaxsrl.data.token_bytes import token_bytes
+from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
+from jaxsrl.data.tokenizer_files import write_files
+from jaxsrl.data.used_ids import used_ids
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.families import read_config
+from jaxsrl.policy import Compiled, make_placement
+from jaxsrl.processes import is_first
+from jaxsrl.progress import Progress
+from jaxsrl.runs import Run, write_json
+from jaxsrl.stages.material import Material
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the stages of a run are made of, and what is to be said of each."""
+
+    material: Material
+    splits: Mapping[str, Splits]
+    warnings: Mapping[str, str | None]
+
+
+def prepare(config: Config, compiled: Compiled) -> Prepared:
+    """Raises: ConfigError where demonstrations do not fit the settings, or devices the processes."""
+    _check_devices(config)
+    with Console(silent=not is_first()).wait("reading and measuring the demonstrations"):
+        splits, tokenizer, model = load_data(config)
+        warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
+    material = Material(
+        model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template),
+        placement=make_placement(config.mesh, config.layout_to_sample), compiled=compiled,
+    )  # fmt: skip
+    return Prepared(material=material, splits=splits, warnings=warnings)
+
+
+def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
+    """The splits of every stage, the tokenizer, and the model with that tokenizer's vocabulary.
+
+    Raises: ConfigError where the model's vocabulary is too small; WeightsError where `weights` cannot be read.
+    """
+    loaded: dict[Any, Splits] = {}
+    for stage in config.stages:
+        if stage.data not in loaded:
+            loaded[stage.data] = stage.data.load(config.data_dir)
+    splits = {stage.name: loaded[stage.data] for stage in config.stages}
+    tokenizer, model = load_tokenizer(tokenizer_path(config)), config.model
+    if config.weights is not None:
+        model = replace(read_config(Path(config.weights)), dtype=model.dtype, remat=model.remat)
+    if config.used_ids_only:
+        texts = (t for s in loaded.values() for d in s.train for t in (d.problem, *d.actions, *(d.thoughts or ())))
+        tokenizer = used_ids(tokenizer, texts)
+        model = replace(model, vocab=tokenizer.vocab_size)
+    elif model.vocab < tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.vocab={model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
+            f"set model.vocab={tokenizer.vocab_size}"
+        )
+    return splits, tokenizer, model
+
+
+def begin(run: Run, config: Config, prepared: Prepared) -> int:
+    """Writes down what an attempt goes by. Returns the number of the stage that it begins with.
+
+    Raises: ConfigError where the run has gone on from a stage that was longer or shorter.
+    """
+    start = _first_stage(config, run.record)
+    if is_first():
+        write_json(run.folder / "config.json", to_dict(config))  # settings that may change: those of the last attempt
+        _write_model(run.folder, config, prepared.material.model)
+    if len(jax.devices()) > config.mesh.size:
+        run.console.say(f"{config.mesh.size} of {len(jax.devices())} devices are used; set mesh.fsdp or mesh.data")
+    for name, part in prepared.splits.items():
+        _write_quarantine(run, name, part)
+        if prepared.warnings[name]:
+            run.console.say(f"[{name}] {prepared.warnings[name]}")
+    return start
+
+
+def _check_devices(config: Config) -> None:
+    """A device without a share of the rows would leave its process with nothing to hold."""
+    if jax.process_count() > 1 and config.mesh.size != len(jax.devices()):
+        raise ConfigError(
+            f"{jax.process_count()} processes have {len(jax.devices())} devices, {config.mesh} is {config.mesh.size}: "
+            f"the mesh of several processes takes all; set mesh.fsdp={len(jax.devices())} or cut it otherwise"
+        )
+
+
+def _write_model(folder: Path, config: Config, model: ModelConfig) -> None:
+    """What `convert` needs beside the parameters, so that a run folder can be moved without its sources."""
+    write_json(folder / "model.json", to_dict(model))
+    if config.weights is not None:
+        shutil.copyfile(Path(config.weights) / "config.json", folder / "weights_config.json")
+    if not config.used_ids_only:
+        write_files(tokenizer_path(config), folder / "tokenizer")
+
+
+def _first_stage(config: Config, record: Mapping[str, Any] | None) -> int:
+    if record is None:
+        return 0
+    for stage in config.stages[: record["index"]]:
+        if stage.steps != record["earlier_steps"][stage.name]:
+            raise ConfigError(
+                f"stages.{stage.name}.steps={stage.steps}, but that stage ended with "
+                f"{record['earlier_steps'][stage.name]} and a later one has begun; keep the old value or use a new name"
+            )
+    stage = config.stages[record["index"]]
+    return record["index"] + (record["done"] and is_over(stage, Progress.from_record(record)))
+
+
+def is_over(stage: Stage, progress: Progress) -> bool:
+    """Whether a stage has taken its steps, or used its tokens."""
+    return progress.step >= stage.steps or (stage.tokens is not None and progress.executed >= stage.tokens)
+
+
+def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
+    counts = ", ".join(f"{value} {key}" for key, value in splits.counts.items())
+    sizes = f"{len(splits.train)} train, {len(splits.validation)} validation, {len(splits.test)} test"
+    run.console.say(f"[{name}] demonstrations: {sizes}" + (f" (of {counts})" if counts else ""))
+    if splits.quarantine and is_first():
+        path = run.folder / "quarantine" / f"{name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(splits.quarantine) + "\n", encoding="utf-8")
+        run.console.say(f"[{name}] {len(splits.quarantine)} bad rows set aside in {path}")

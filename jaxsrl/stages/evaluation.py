@@ -1,0 +1,63 @@
+"""Evaluation of a policy with a stage's settings."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+
+from jaxsrl.collect.complete import Actor
+from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.data.tokenizer import Tokenizer
+from jaxsrl.evals.evaluate import Evaluation, evaluate
+from jaxsrl.policy import Policy, sampling_params
+from jaxsrl.processes import Stopped
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.sharding import place_rows
+
+
+def make_actor(
+    policy: Policy, config: Config, stage: Stage, sampling: Sampling, tokenizer: Tokenizer, *, rows: int, slots: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Actor:  # fmt: skip
+    """What evaluation draws completions with.
+
+    Args:
+      stop: asked before every call, by every process; where it is true, Stopped is raised instead.
+    """
+    mesh, program = policy.placement.sampler_mesh, policy.sampler(sampling)
+
+    def sample(params, prompts, *rest):
+        if stop():
+            raise Stopped
+        return program(params, place_rows(mesh, prompts), *rest)
+
+    return Actor(
+        sample=sample, tokenizer=tokenizer, template=config.template, rows=rows, slots=slots,
+        row_tokens=(stage.rows or config.rows).prompt_tokens, max_new_tokens=sampling.max_new_tokens,
+    )  # fmt: skip
+
+
+def evaluate_policy(
+    policy: Policy, config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer, key: jax.Array, problems,
+    settings: Evaluation, stop: Callable[[], bool] = lambda: False,
+):  # fmt: skip
+    """All modes of an evaluation, each with a sampler of its own cap and shape.
+
+    `steps` has many slots to a prompt, a whole solution one. Shapes do not follow the number of problems, so that
+    validation and test share programs.
+    """
+    rows, (params, _) = stage.rows or config.rows, sampling_params(policy)
+    metrics, records = {}, []
+    for mode in settings.modes:
+        cap = stage.solve_tokens if mode == "direct" else stage.step_tokens
+        actor = make_actor(
+            policy, config, stage, Sampling(max_new_tokens=cap), tokenizer, rows=rows.evaluate_rows,
+            slots=rows.evaluate_slots if mode == "steps" else 1, stop=stop,
+        )  # fmt: skip
+        found, lines = evaluate(
+            actor, params, key, problems, replace(settings, modes=(mode,)),
+            grader=splits.grader, finished=splits.finished, first_action=splits.first_action,
+        )  # fmt: skip
+        metrics |= found
+        records += lines
+    return metrics, records

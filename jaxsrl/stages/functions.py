@@ -1,0 +1,175 @@
+"""The functions of a stage's steps, compiled once for all stages that can share them."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from zlib import crc32
+
+import jax
+import numpy as np
+
+from jaxsrl.collect.collect import Collector
+from jaxsrl.collect.device import make_draw, make_weigh, put
+from jaxsrl.collect.grading import Reader
+from jaxsrl.collect.learn import Learner, log_probs
+from jaxsrl.config.run import Config, ConfigError, Stage
+from jaxsrl.data.ahead import ahead
+from jaxsrl.data.choose import Room, choose_shapes
+from jaxsrl.data.fill import fill, unfill
+from jaxsrl.data.layout import Layout, lay_out
+from jaxsrl.data.shapes import Shapes
+from jaxsrl.data.tokenizer import Tokenizer
+from jaxsrl.data.tree import build
+from jaxsrl.objectives.numbers import as_arrays, numbers_of, static_of
+from jaxsrl.policy import Policy, whole_params
+from jaxsrl.processes import from_first, is_first
+from jaxsrl.rewards.rooms import rooms_for
+from jaxsrl.runs import Run, read_json, write_json
+from jaxsrl.sharding import own_rows, place_rows, place_sheet, place_whole, rows_sharding, whole_sharding
+from jaxsrl.stages.material import Material, Source
+from jaxsrl.types import Params, Rooms, TokenBytes
+from jaxsrl.update import learning_rate, make_gradient, make_loss, make_still, make_train_step, on_base, optimizer
+
+
+def make_learner(config: Config, stage: Stage, material: Material, policy: Policy, shapes: Shapes) -> Learner:
+    """The functions of the optimizer steps, compiled once for all stages that can share them."""
+    mesh, objective, once = material.placement.mesh, stage.objective, material.compiled.once
+    temperature, rate = stage.sampling.temperature, learning_rate(stage.optimizer, stage.steps)
+    own = material.model, mesh, config.lora, static_of(objective), temperature
+
+    def gradient():
+        loss = make_loss(material.model, objective, temperature, mesh)
+        return make_gradient(loss if config.lora is None else on_base(loss, config.lora), mesh)
+
+    made = once(("gradient", *own), gradient)
+    rows = None if mesh is None else rows_sharding(mesh)
+    whole_groups = objective.needs.whole_groups
+
+    def filling(segments, trunk, completions, weights, group):
+        return fill(segments, trunk, completions, weights, shapes.tokens, group=group if whole_groups else None)
+
+    return Learner(
+        needs=objective.needs, shapes=shapes, numbers=as_arrays(numbers_of(objective)),
+        fill=once(("fill", mesh, shapes.tokens, whole_groups), lambda: jax.jit(filling, out_shardings=rows)),
+        unfill=once(("unfill", mesh), lambda: jax.jit(unfill, static_argnums=3)),
+        score=policy.scorer(stage.sampling.temperature), rate=rate, gradient=made,
+        train_step=once(
+            ("step", *own, stage.optimizer, stage.steps),
+            lambda: make_train_step(made, optimizer(stage.optimizer), rate),
+        ),
+        still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
+        whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),
+        place_rows=partial(place_rows, mesh), compact=stage.compact, updates=stage.updates_per_rollout,
+        behavior=stage.behavior_logp,
+    )  # fmt: skip
+
+
+def make_collector(
+    config: Config, stage: Stage, material: Material, policy: Policy, shapes: Shapes, learner: Learner,
+    source: Source, reference: Callable[[], Params],
+) -> Collector:  # fmt: skip
+    """The functions of a step's collection."""
+    objective, tokens, once = stage.objective, material.token_bytes, material.compiled.once
+    mesh, there = material.placement.mesh, material.placement.sampler_mesh
+    sample, reward = policy.sampler(stage.sampling), objective.device_reward
+    spelling = tokens.given, crc32(tokens.spelled.tobytes()), crc32(tokens.start.tobytes())
+    rooms = device_rooms(stage, source, material.tokenizer, tokens)
+    settings = stage.collect
+    wanted = settings.prompts
+    on_host = not stage.device_steps  # what does not fit the device's rooms
+    described = None if reward is None else partial(reward.grades, unfit_on_host=on_host)
+    scored = None
+    if objective.needs.reference_to_weigh:
+        scored = lambda layout, whole, completions: log_probs(learner, reference(), layout, whole, completions)
+    return Collector(
+        objective=objective, settings=settings, shapes=shapes, numbers=learner.numbers,
+        layouts=make_layouts(config, stage, source, material.tokenizer, shapes),
+        draw=once(
+            ("draw", sample, reward, rooms, spelling),
+            lambda: jax.jit(make_draw(sample, reward, tokens, rooms, there), out_shardings=whole_sharding(there)),
+        ),
+        put=once(("put",), lambda: jax.jit(put, donate_argnums=0)),
+        weigh=once(
+            ("weigh", static_of(objective), tokens.end, wanted, reward, on_host, mesh),
+            lambda: jax.jit(
+                make_weigh(objective, tokens.end, wanted, reward, unfit_on_host=on_host),
+                out_shardings=whole_sharding(mesh),
+            ),
+        ),
+        reader=Reader(
+            reward=objective.reward, described=described, token_bytes=tokens,
+            own=np.repeat(own_rows(there, shapes.prompt_rows), shapes.slots),
+        ),
+        max_new_tokens=stage.sampling.max_new_tokens, reference=scored,
+        place_sheet=partial(place_sheet, there), place=partial(place_whole, mesh),
+    )  # fmt: skip
+
+
+def make_layouts(
+    config: Config, stage: Stage, source: Source, tokenizer: Tokenizer, shapes: Shapes
+) -> Callable[[int, int, int], tuple[Layout, int]]:
+    """(position, optimizer step, refill round) -> layout; the next step's is made ahead, in a thread."""
+
+    def make(position: int, step: int, refill: int) -> tuple[Layout, int]:
+        drawn, after = source.take(position, stage.collect.demonstrations)
+        return lay_out(
+            drawn, [stage.objective.branch_points(d, step) for d in drawn], shapes, template=config.template,
+            tokenizer=tokenizer, trunk=stage.objective.trunk, refill=refill, positions=range(position, after),
+            sheets=shapes.sheets if stage.device_steps else None,
+        ), after  # fmt: skip
+
+    following = lambda asked, made: (made[1], asked[1] + stage.updates_per_rollout, 0)
+    return ahead(make, following, config.layout_workers)
+
+
+def stage_shapes(run: Run, config: Config, stage: Stage, source: Source, material: Material) -> Shapes:
+    """Sizes of the stage's programs: chosen once from its demonstrations, saved with the run and used again.
+
+    Devices among which its rows do not divide, in a run that goes on elsewhere, have them chosen anew.
+    """
+    path = run.folder / "shapes" / f"{stage.name}.json"
+    if from_first(path.exists):
+        saved = Shapes(**read_json(path))
+        left = [size % config.mesh.row_parts for size in saved.rows]
+        if not any([*left, saved.prompt_rows % config.layout_to_sample.row_parts]):
+            return saved
+    shapes = chosen_shapes(config, stage, source, material)
+    if is_first():
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, asdict(shapes))
+    return shapes
+
+
+def chosen_shapes(config: Config, stage: Stage, source: Source, material: Material) -> Shapes:
+    """Sizes of the stage's programs, from its demonstrations and the rows that are set.
+
+    Raises: ConfigError where demonstrations do not fit what is set.
+    """
+    rows, objective = stage.rows or config.rows, stage.objective
+    tokenizer, tokens = material.tokenizer, material.token_bytes
+    points = [objective.branch_points(d, 0) for d in source.items]
+    trees = [
+        build(d, p, objective.trunk, config.template, tokenizer) for d, p in zip(source.items, points, strict=True)
+    ]
+    rooms = device_rooms(stage, source, tokenizer, tokens)
+    room = Room(
+        demonstrations=stage.collect.demonstrations, completion_tokens=stage.sampling.max_new_tokens,
+        code_points=0 if rooms is None else rooms.code_points, prompt_parts=config.layout_to_sample.row_parts,
+        parts=config.mesh.row_parts, whole_groups=objective.needs.whole_groups,
+    )  # fmt: skip
+    given = ("prompt_rows", "prompt_tokens", "slots", "tokens")
+    fixed = {name: value for name in given if (value := getattr(rows, name)) is not None}
+    if rows.rows is not None:
+        fixed["rows"] = (rows.rows,)
+    try:
+        return choose_shapes(trees, points, room, fixed)
+    except ValueError as error:
+        raise ConfigError(f"stages.{stage.name}: {error}") from error
+
+
+def device_rooms(stage: Stage, source: Source, tokenizer: Tokenizer, tokens: TokenBytes) -> Rooms | None:
+    """What a reward on the device makes room for: from the data; None where the host rewards."""
+    if stage.objective.device_reward is None:
+        return None
+    cap = stage.sampling.max_new_tokens
+    return rooms_for(source.items, encode=tokenizer.encode, max_new_tokens=cap, given=tokens.given)

@@ -1,0 +1,89 @@
+"""Everything that stays the same while a stage runs, made once."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import jax
+
+from jaxsrl.collect.collect import Collector
+from jaxsrl.collect.learn import Learner
+from jaxsrl.collect.rollout_log import Log, Writer, start_writer
+from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.data.tokenizer import Tokenizer
+from jaxsrl.metrics import rollout_file
+from jaxsrl.policy import TRAIN, Policy, address
+from jaxsrl.progress import Progress
+from jaxsrl.runs import Run
+from jaxsrl.sharding import place_state
+from jaxsrl.stages.device_loop import DeviceLoop, make_device_loop
+from jaxsrl.stages.functions import make_collector, make_learner, stage_shapes
+from jaxsrl.stages.material import Material, make_source
+from jaxsrl.stages.start import hold_reference, make_start
+from jaxsrl.types import Params, TrainState
+from jaxsrl.update import init_state, optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What stays the same while a stage runs.
+
+    Args:
+      reference: the frozen reference's parameters of the model, on the device.
+      first_step: the attempt began with it; `started`: when, on the monotonic clock.
+    """
+
+    run: Run
+    config: Config
+    index: int
+    splits: Splits
+    tokenizer: Tokenizer
+    policy: Policy
+    collector: Collector
+    learner: Learner
+    reference: Callable[[], Params]
+    device_loop: DeviceLoop | None
+    log: Log
+    writer: Writer
+    stop: Callable[[], bool]
+    first_step: int
+    started: float
+
+    @property
+    def stage(self) -> Stage:
+        return self.config.stages[self.index]
+
+
+def make_parts(
+    run: Run, config: Config, index: int, material: Material, splits: Splits, stop: Callable[[], bool]
+) -> tuple[Parts, TrainState, Progress]:
+    """A stage with its state and progress: as it starts, or as the run's checkpoint has them."""
+    stage, mesh = config.stages[index], material.placement.mesh
+    policy = make_start(run, config, index, material)
+    key = jax.random.fold_in(jax.random.key(config.seed), index)
+    state = place_state(mesh, init_state(policy.params, optimizer(stage.optimizer), key))
+    reference = hold_reference(stage, policy)
+    policy = replace(policy, params=None)  # those of a step are its state's
+    progress = Progress(
+        stage=stage.name, index=index, validation_pending=stage.steps > 0,
+        earlier_steps={earlier.name: earlier.steps for earlier in config.stages[:index]},
+    )  # fmt: skip
+    if run.record and run.record["index"] == index:
+        state = run.checkpoints.restore(run.count, state)
+        progress = replace(Progress.from_record(run.record), done=False)
+    source = make_source(stage, splits, run, config.seed, index)
+    shapes = stage_shapes(run, config, stage, source, material)
+    learner = make_learner(config, stage, material, policy, shapes)
+    collector = make_collector(config, stage, material, policy, shapes, learner, source, reference)
+    own = address(config.seed, index, TRAIN)
+    device_loop = make_device_loop(config, stage, material, policy, collector, learner, own)
+    writer = start_writer()  # the last thing that can fail: the loop closes it
+    log = Log(
+        journal=run.rollout_journal, writer=writer, name=rollout_file(stage.name, jax.process_index()),
+        stage=stage.name, reader=collector.reader,
+    )  # fmt: skip
+    return Parts(
+        run=run, config=config, index=index, splits=splits, tokenizer=material.tokenizer, policy=policy,
+        collector=collector, learner=learner, reference=reference, device_loop=device_loop, log=log, writer=writer,
+        stop=stop, first_step=progress.step, started=time.monotonic(),
+    ), state, progress  # fmt: skip

@@ -1,0 +1,25 @@
+"""`jaxsrl bench step` prints what it says it prints."""
+
+import json
+import math
+
+from jaxsrl.__main__ import main
+
+
+def test_a_small_step_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("JAXSRL_DATA", raising=False)
+    path = tmp_path / "step.json"
+    small = ("--demonstrations", "3", "--group-size", "2", "--completion-tokens", "600")
+    assert main(["bench", "step", *small, "--json", str(path)]) == 0
+    found, printed = json.loads(path.read_text()), capsys.readouterr().out
+    assert found["fetches"] == 3
+    for name in ("host_seconds/path", "host_seconds/all", "host_peak_gib"):
+        assert math.isfinite(found[name]) and found[name] > 0 and name in printed
+    assert set(found["parts"]) == {"layout", "rows", "texts", "lines"} and found["about"] in printed
+    assert found["host_seconds/all"] == sum(found["parts"].values()) >= found["host_seconds/path"]
+    assert "54 completions" in found["about"] and "bytes" in found["about"]
+
+
+def test_sizes_that_leave_nothing_are_named(capsys):
+    assert main(["bench", "step", "--group-size", "1"]) == 2
+    assert "group_size >= 2" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""The opening tag of a thought is written once: by the template or by the reward's settings, not by both."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsrl.config.overrides import ConfigError, load, override
+from jaxsrl.data.byte_tokenizer import ByteTokenizer
+from jaxsrl.data.chat import Template, prefill
+from jaxsrl.rewards.overlong import Overlong
+from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.types import Demonstration, Rollouts
+
+TINY = Path(__file__).parents[1] / "tiny_config.py"
+BOTH = "stages.srl.objective.grader.prefilled=true", "template.prefill_think=true"
+
+
+@pytest.mark.parametrize("order", [BOTH, BOTH[::-1]])
+def test_both_are_refused(order):
+    with pytest.raises(ConfigError) as caught:
+        override(load(TINY), order)
+    said = str(caught.value)
+    assert all(setting in said for setting in BOTH) and "leave prefilled=false" in said
+
+
+@pytest.mark.parametrize("one", BOTH)
+def test_each_alone_is_allowed(one):
+    override(load(TINY), [one])
+
+
+def test_a_reward_within_another_is_found():
+    config = replace(load(TINY), template=Template(prefill_think=True))
+    stage = config.stages[1]
+    grader = Overlong(grader=replace(stage.objective.grader, prefilled=True), max_tokens=6, margin_tokens=2)
+    stage = replace(stage, objective=replace(stage.objective, grader=grader))
+    with pytest.raises(ValueError, match=r"stages\.srl\.objective\.grader\.grader\.prefilled=true"):
+        replace(config, stages=(config.stages[0], stage))
+
+
+def test_what_it_would_do():
+    """A completion as training has it, the template's tag first: well formed, and malformed with `prefilled`."""
+    text = ByteTokenizer().decode(prefill(Template(prefill_think=True), ByteTokenizer())) + "thought</think>b"
+    one = np.zeros(1, int)
+    rollouts = Rollouts(
+        token=np.zeros((1, 4), int), mask=np.ones((1, 4), bool), demonstration=one,
+        form=("step",), branch=one, sample=one, group=one, truncated=one > 0, text=(text,),
+    )  # fmt: skip
+    expert = [Demonstration(problem_id="1", problem="?", actions=("b", "c"))]
+    assert StepSimilarity(where="host")(rollouts, expert).reward.tolist() == [1.0]
+    assert StepSimilarity(where="host", prefilled=True)(rollouts, expert).reward.tolist() == [-1.0]
