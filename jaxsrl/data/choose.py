@@ -177,14 +177,14 @@ def _learner(
     """Sizes of a learner's rows and batches, in the same way; trunks that are repeated count as empty."""
     table = whole.tables
     paths = table.position + np.where(table.job >= 0, room.completion_tokens, table.length)
-    longest = int(paths.max())
+    longest = int(paths.max(initial=1))
     if room.whole_groups and whole.jobs:
         leaf = table.job >= 0
         longest = max(longest, int((table.position + whole.samples[table.group] * room.completion_tokens)[leaf].max()))
     best, least = {}, 2.0
     for longer in LONGER:
         tokens = fixed.get("tokens", _up(longest * longer, 64 if longest > 256 else 16))
-        runs = max(tokens // 8, int(table.level.max()) + shapes.group_size + 1, 16)
+        runs = max(tokens // 8, int(table.level.max(initial=0)) + shapes.group_size + 1, 16)
         tried = replace(shapes, tokens=tokens, runs=fixed.get("runs", runs))
         made, empty = _batched(rounds, times, room, tried, fixed)
         if empty < least:
