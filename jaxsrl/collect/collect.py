@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from jaxsrl.collect.device import CARRIES, KEPT, TRUNCATED, UNFIT, Weighed
+from jaxsrl.collect.device import CARRIES, KEPT, SURPLUS, TRUNCATED, UNFIT, Weighed
 from jaxsrl.collect.grading import Graded, Reader, grade, means_of, own_jobs, rewards_of
 from jaxsrl.collect.settings import Collect
 from jaxsrl.data.layout import Layout, join
@@ -210,7 +210,7 @@ def collection_metrics(reader: Reader, collection: Collection, means: Mapping[st
     means = {name: Mean(*np.add(means.get(name, (0, 0)), by_host.get(name, (0, 0)))) for name in {**means, **by_host}}
     return {
         "collect/groups": groups,
-        "collect/kept_share": np.unique(group[(flags & KEPT) != 0]).size / groups,
+        "collect/kept_share": np.unique(group[(flags & (KEPT | SURPLUS)) != 0]).size / groups,
         "collect/rounds": collection.rounds,
         "collect/short": int(collection.short),
         "completion/tokens_mean": float(length.mean()),

@@ -37,7 +37,7 @@ from jaxsrl.types import (
     Weights,
 )
 
-CARRIES, KEPT, TRUNCATED, UNFIT = 1, 2, 4, 8  # bits of `Weighed.flags`
+CARRIES, KEPT, TRUNCATED, UNFIT, SURPLUS = 1, 2, 4, 8, 16  # bits of `Weighed.flags`
 
 
 @jax.tree_util.register_dataclass
@@ -46,7 +46,7 @@ class Weighed:
     """Weights of an optimizer step, and the little that the host asks about them."""
 
     weights: Weights
-    flags: UInt8[Array, "P"]  # CARRIES weight itself, its group is KEPT, it was TRUNCATED, its reward did not fit
+    flags: UInt8[Array, "P"]  # CARRIES weight itself, group KEPT or left out as SURPLUS, TRUNCATED, reward UNFIT
     trunk_used: Bool[Array, "M"]  # whether a demonstration's own tokens carry weight
     first_advantage: Float[Array, "P"]  # of a completion's first token, for the log
     reward: Float[Array, "P"]
@@ -109,14 +109,15 @@ def make_weigh(
         collected = collect_whole(completions, groups, target, end, step, ref_logp)
         weights = objective.weigh(collected, rewards, numbers)
         kept = carrying_groups(weights.rollouts, groups)
+        surplus = jnp.zeros_like(kept)
         if wanted is not None:
             surplus = kept & ~at_most(kept, groups.hash, wanted)
             again = objective.weigh(without(collected, surplus), rewards, numbers)
             weights, kept = _merged(weights, again, surplus[groups.group]), kept & ~surplus
         own = _carries(weights.rollouts) & groups.active
         unfit = jnp.zeros_like(own) if scores is None else ~scores.fits & groups.active
-        kept = kept[groups.group] & groups.active
-        bits = ((own, CARRIES), (kept, KEPT), (collected.truncated, TRUNCATED), (unfit, UNFIT))
+        of_group = ((group[groups.group] & groups.active, bit) for group, bit in ((kept, KEPT), (surplus, SURPLUS)))
+        bits = ((own, CARRIES), *of_group, (collected.truncated, TRUNCATED), (unfit, UNFIT))
         entropy = Mean(-jnp.sum(collected.behavior_logp), jnp.sum(completions.length * groups.active))
         means = {"completion/entropy": entropy}
         if reward is not None:
