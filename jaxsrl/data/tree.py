@@ -79,25 +79,9 @@ def path(tree: Tree, node: int) -> list[int]:
     return out[::-1]
 
 
-def count_tokens(tree: Tree, needed: Iterable[int]) -> int:
-    """Tokens of the needed nodes and their ancestors, each once."""
-    return sum(len(tree.nodes[i].token) for i in {i for node in needed for i in path(tree, node)})
-
-
 def path_tokens(tree: Tree, node: int) -> np.ndarray:
     """Tokens from the root to the end of `node`, int32."""
     return np.concatenate([tree.nodes[i].token for i in path(tree, node)])
-
-
-def prune(tree: Tree, needed: Iterable[int]) -> tuple[Tree, dict[int, int]]:
-    """The tree of the needed nodes and their ancestors, and where each kept node went."""
-    keep = sorted({i for node in needed for i in path(tree, node)})
-    place = {old: new for new, old in enumerate(keep)}
-    nodes = tuple(
-        replace(tree.nodes[i], parent=place[tree.nodes[i].parent] if tree.nodes[i].parent >= 0 else -1) for i in keep
-    )
-    branch = {key: place[node] for key, node in tree.branch.items() if node in place}
-    return Tree(nodes=nodes, branch=branch), place
 
 
 def attach(tree: Tree, rollouts: Rollouts, which: Iterable[int]) -> Tree:
