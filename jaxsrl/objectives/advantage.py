@@ -3,7 +3,7 @@
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxsrl.types import Groups
 
@@ -14,8 +14,8 @@ Scale = Literal["group", "batch", "leave_one_out", "none"]
 EQUAL = 8
 
 
-def in_groups(value: Float[Array, "P"], groups: Groups) -> Float[Array, "Q G"]:
-    """A number of each rollout where its group has it; what is absent holds anything."""
+def in_groups(value: Shaped[Array, "P"], groups: Groups) -> Shaped[Array, "Q G"]:
+    """What each rollout has, where its group has the rollout. What is absent holds anything."""
     return value[groups.member] if value.size else jnp.zeros(groups.member.shape, value.dtype)
 
 

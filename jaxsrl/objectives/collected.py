@@ -1,10 +1,10 @@
-"""What objectives ask of a step's material: shapes at the door, and weights that are nothing."""
+"""What objectives ask of a step's material: shapes checked at the door, and weights that are nothing."""
 
 import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsrl.types import Collected, TokenWeights
+from jaxsrl.types import Batch, Collected, TokenWeights
 
 
 def check_shapes(collected: Collected, reward: Float[Array, "P"]) -> None:
@@ -16,6 +16,14 @@ def check_shapes(collected: Collected, reward: Float[Array, "P"]) -> None:
     chex.assert_shape([reward, collected.truncated, groups.group, groups.column, groups.active], (jobs,))
     chex.assert_equal_shape([groups.member, groups.present])
     chex.assert_shape([groups.demonstration, groups.hash], groups.member.shape[:1])
+    chex.assert_rank([collected.target, collected.step], [2, 0])
+
+
+def check_batch(logp: Float[Array, "R T"], batch: Batch) -> None:
+    """Raises AssertionError, when a program is made, unless everything is there for every token."""
+    every = [logp, batch.rollout, batch.nll_weight, batch.pg_weight, batch.advantage, batch.behavior_logp]
+    every += [value for value in (batch.ref_logp, batch.group) if value is not None]
+    chex.assert_equal_shape([*every, *batch.extra.values()])
 
 
 def no_weight(shape: tuple[int, ...], dtype) -> TokenWeights:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxsrl.objectives.advantage import group_std, in_groups, of_rollouts
-from jaxsrl.objectives.collected import check_shapes, no_weight, wide
+from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, wide
 from jaxsrl.objectives.on_branches import Sampled
 from jaxsrl.objectives.sequence import sums
 from jaxsrl.objectives.weights import spread
@@ -60,6 +60,7 @@ class DPO(Sampled):
         return Weights(trunk=no_weight(collected.target.shape, r.dtype), rollouts=rollouts)
 
     def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
+        check_batch(logp, batch)
         weighed = batch.pg_weight != 0
         gain = jnp.where(weighed, logp - jnp.where(weighed, batch.ref_logp, 0.0), 0.0)
         margin = numbers["beta"] * sums(jnp.where(weighed, batch.advantage, 0.0) * gain, batch.group)

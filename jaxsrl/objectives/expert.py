@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsrl.objectives.collected import check_batch
 from jaxsrl.objectives.weights import spread, token_mean
 from jaxsrl.types import Batch, Collected, Metrics
 
@@ -27,6 +28,7 @@ def expert_nll(logp: Float[Array, "R T"], batch: Batch, weight: TokenWeight) -> 
     Metrics: the NLL without the factor, and how many tokens have a probability in each tenth (`expert/p_30`: 0.3 to
     0.4), from which the phases of training on foreign text can be read.
     """
+    check_batch(logp, batch)
     weighed = (batch.nll_weight != 0) & (batch.rollout < 0)
     safe = jnp.where(weighed, logp, 0.0)
     p = jnp.exp(jax.lax.stop_gradient(safe))

@@ -22,14 +22,13 @@ def expert_in_group(
       numbers: the policy's.
       in_baseline: whether the expert's reward is part of the group's mean and deviation. If not, both are those of the
         rollouts, and where these are all alike the expert's advantage is its reward above them, divided by nothing.
+        Then the policy's `std` is group or none, and nothing is whitened.
     Returns: of the demonstrations as policy gradient, without NLL, and of the rollouts.
     """
-    if not in_baseline and (policy.std not in ("group", "none") or policy.whiten):
-        raise ValueError(f"in_baseline=False needs std group or none, unwhitened; got {policy.std!r} {policy.whiten=}")
     check_shapes(collected, reward)
     reward, groups, mask = wide(reward), collected.groups, collected.mask
     include, joins = policy.included(collected), jnp.any(groups.present, axis=1)  # it joins where there is a group
-    own, present = in_groups(reward, groups), groups.present & include[groups.member]
+    own, present = in_groups(reward, groups), groups.present & in_groups(include, groups)
     expert = jnp.full((len(joins), 1), expert_reward, reward.dtype)
     every, there = jnp.concatenate([own, expert], axis=1), jnp.concatenate([present, joins[:, None]], axis=1)
     if in_baseline:

@@ -17,7 +17,7 @@ from jaxsrl.objectives.advantage import (
     of_rollouts,
     whiten,
 )
-from jaxsrl.objectives.collected import check_shapes, no_weight, reference, wide
+from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, reference, wide
 from jaxsrl.objectives.kl import Estimator, kl_estimate
 from jaxsrl.objectives.surrogate import clipped_surrogate, log_ratio
 from jaxsrl.objectives.weights import Aggregation, row_weights, spread
@@ -95,7 +95,7 @@ class GRPO:
         include = self.included(collected)
         penalty = self._penalty(collected, numbers)
         from_all = penalty[:, 0] if self.reward_kl == "sequence" else 0.0
-        present = groups.present & include[groups.member]
+        present = groups.present & in_groups(include, groups)
         above = self.advantage(in_groups(reward - from_all, groups), present, numbers)
         kept = self.kept(in_groups(reward, groups), present, numbers)[groups.group]
         counted = collected.mask & (include & kept)[:, None]
@@ -147,6 +147,7 @@ class GRPO:
 
         Metrics are sums with the same weights, so like the loss they add up over the batches of a step.
         """
+        check_batch(logp, batch)
         weighed = batch.pg_weight != 0
         # `where` before any arithmetic: places without weight may hold anything.
         difference = log_ratio(logp, batch.behavior_logp, weighed)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxsrl.objectives.advantage import exceeds
-from jaxsrl.objectives.collected import check_shapes, no_weight, reference, wide
+from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, reference, wide
 from jaxsrl.objectives.on_branches import Sampled
 from jaxsrl.objectives.sequence import sums
 from jaxsrl.objectives.weights import sequence_mean, spread
@@ -60,11 +60,13 @@ class KTO(Sampled):
         none = no_weight(mask.shape, reward.dtype)
         return Weights(
             trunk=no_weight(collected.target.shape, reward.dtype),
+            # The loss reads `extra`. The label is also the advantage, so that the log shows it.
             rollouts=replace(none, pg=spread(mask, weight.astype(reward.dtype)), advantage=spread(mask, label)),
             extra={"z0": jnp.where(active, z0, 0.0).astype(reward.dtype), "label": label},
         )  # fmt: skip
 
     def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
+        check_batch(logp, batch)
         weighed = batch.pg_weight != 0
         gain = jnp.where(weighed, logp - jnp.where(weighed, batch.ref_logp, 0.0), 0.0)
         reward = sums(gain, batch.rollout)

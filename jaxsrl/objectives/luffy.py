@@ -22,12 +22,12 @@ class LUFFY(OnBranches):
 
     Args:
       policy: of the rollouts. The default is the released script's: no deviation, constant length, no clip.
-      gamma: of the shaping; None takes p itself.
+      gamma: of the shaping. None takes p itself.
       expert_reward: what a demonstration is given.
       in_baseline: whether it is part of the mean and deviation (the code's `grpo`) or not (`grpo_split`).
       samples: rollouts beside the expert; published 7.
-      entropy_coef: of the bonus on the policy's entropy at the rollouts' tokens, averaged with their weights; 0.001 in
-        the released script.
+      entropy_coef: of a bonus on the policy's exact entropy, in nats and at the sampling temperature. It is averaged
+        over the rollouts' tokens with their weights. The released script has 0.001; 0 leaves it out.
     Source: arXiv:2504.14945 and its code.
     """
 
@@ -59,6 +59,11 @@ class LUFFY(OnBranches):
             raise ValueError(f"entropy_coef must be >= 0, got {self.entropy_coef}")
         if self.policy.baseline != "mean" or self.policy.reward_kl_coef:
             raise ValueError("the policy needs baseline='mean' and reward_kl_coef=0: the expert has no behavior_logp")
+        if not self.in_baseline and (self.policy.std not in ("group", "none") or self.policy.whiten):
+            raise ValueError(
+                f"in_baseline=False needs a policy with std group or none and whiten=False, got "
+                f"std={self.policy.std!r} whiten={self.policy.whiten}"
+            )
 
     @property
     def needs(self) -> Needs:

@@ -6,7 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsrl.objectives.collected import no_weight
+from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight
 from jaxsrl.objectives.weights import sequence_mean, spread, token_mean
 from jaxsrl.types import (
     Batch,
@@ -47,6 +47,7 @@ class SFT(Objective):
 
     def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:
         """NLL weights on the demonstrations' target tokens; they sum to 1."""
+        check_shapes(collected, reward)
         target, dtype = collected.target, jnp.result_type(float)
         per_token = token_mean if self.aggregation == "token_mean" else sequence_mean
         nll = spread(target, per_token(jnp.sum(target, axis=1)).astype(dtype))
@@ -55,5 +56,6 @@ class SFT(Objective):
 
     def token_loss(self, logp: Float[Array, "R T"], batch: Batch, numbers: Numbers) -> tuple[Float[Array, ""], Metrics]:
         """sum nll_weight * -logp."""
+        check_batch(logp, batch)
         loss = -jnp.sum(jnp.where(batch.nll_weight != 0, batch.nll_weight * logp, 0.0))
         return loss, {"sft/nll": loss, "sft/target_tokens": jnp.sum(batch.nll_weight != 0)}
