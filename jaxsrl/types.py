@@ -15,6 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
 
+from jaxsrl.old_names import takes_old_names
+
 Params = Any  # the model's parameters as a pytree
 Metrics = dict[str, Any]  # name -> scalar; the name says the unit where there is one
 Form = Literal["step", "solve"]  # what the prompt asks for: the next action only, or the whole solution
@@ -43,6 +45,7 @@ class Demonstration:
                 )
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class BranchPoint:
     """A place on the trunk where completions branch off."""

@@ -22,7 +22,7 @@ def smoke(stage):
     """Two steps on two demonstrations; everything an objective decides stays as it is."""
     objective = stage.objective
     names = {f.name for f in fields(objective)}
-    few = {"samples": 2, "max_branch_points": 2}
+    few = {"group_size": 2, "max_branch_points": 2}
     objective = replace(objective, **{name: value for name, value in few.items() if name in names})
     if isinstance(getattr(objective, "grader", None), Overlong):
         objective = replace(objective, grader=replace(objective.grader, max_tokens=8, margin_tokens=4))

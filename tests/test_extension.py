@@ -30,15 +30,15 @@ from jaxsrl.types import BranchPoint, Grades, Objective, TokenWeights, Weights, 
 
 @dataclass(frozen=True, kw_only=True)
 class Bookends(Objective):
-    samples: int = 3
+    group_size: int = 3
     trunk: tuple = ("step",)
     slope: float = 1.0
 
     def branch_points(self, demonstration, step):
         last = len(demonstration.actions) - 1
         return (
-            BranchPoint(after=0, samples=self.samples, form="solve"),
-            BranchPoint(after=last, samples=self.samples, form="step"),
+            BranchPoint(after=0, samples=self.group_size, form="solve"),
+            BranchPoint(after=last, samples=self.group_size, form="step"),
         )
 
     def reward(self, rollouts, demonstrations):
@@ -89,7 +89,7 @@ from jaxsrl.types import BranchPoint, Grades, Needs, Objective, TokenWeights, We
 
 @dataclass(frozen=True, kw_only=True)
 class Odds(Objective):
-    samples: int = 3
+    group_size: int = 3
     beta: float = 0.5
     needs: Needs = Needs(reference=True, whole_groups=True)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxsrl"
 FLOORS = [
-    {"ops", "processes", "sharding", "types"},
+    {"old_names", "ops", "processes", "sharding", "types"},
     {"models"},
     {"data", "tasks", "rollout", "rewards", "objectives"},
     {"update", "checkpoint", "metrics", "console", "progress"},
@@ -19,7 +19,7 @@ FLOORS = [
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 PLANNED = {"studies"}
-BASE = ("types", "sharding", "processes")  # of the ground floor, these carry values for everyone on it
+BASE = ("old_names", "types", "sharding", "processes")  # of the ground floor, these carry values for everyone on it
 
 
 def imports(source: str):

@@ -48,7 +48,7 @@ def config(runs, *assignments):
                       for x in made.stages)  # fmt: skip
     chord, dpo = (
         replace(rlvr, name=name, objective=objective, updates_per_rollout=1, start_from="rlvr", test=None)
-        for name, objective in (("chord", CHORD(grader=coin, samples=4)), ("dpo", DPO(grader=coin, samples=4)))
+        for name, objective in (("chord", CHORD(grader=coin, group_size=4)), ("dpo", DPO(grader=coin, group_size=4)))
     )
     return replace(made, stages=(sft, srl, rlvr, chord, dpo), runs=str(runs))
 

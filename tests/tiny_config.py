@@ -76,11 +76,11 @@ def config() -> Config:
                 name="sft", objective=SFT(trunk=("step",)), steps=9, collect=Collect(demonstrations=2), **common,
             ),
             Stage(
-                name="srl", objective=SRL(grader=similarity, policy=spread, samples=4), steps=7,
+                name="srl", objective=SRL(grader=similarity, policy=spread, group_size=4), steps=7,
                 start_from="sft", collect=Collect(demonstrations=2, prompts=4, max_refills=1), **common,
             ),
             Stage(
-                name="rlvr", objective=RLVR(grader=FinalAnswer(verify=even), samples=4), steps=6,
+                name="rlvr", objective=RLVR(grader=FinalAnswer(verify=even), group_size=4), steps=6,
                 start_from="srl:best", collect=Collect(demonstrations=2), updates_per_rollout=2, test=steps, **common,
             ),
         ),

@@ -74,7 +74,7 @@ def measure(
     tokenizer: Tokenizer, demonstrations: int, group_size: int, completion_tokens: int
 ) -> tuple[dict[str, float], str]:
     """Processor seconds of each part, and what was measured in words."""
-    rng, objective = random.Random(0), SRL(grader=None, samples=group_size)
+    rng, objective = random.Random(0), SRL(grader=None, group_size=group_size)
     items = [_demonstration(rng, i) for i in range(demonstrations)]
     points = [objective.branch_points(d, 0) for d in items]
     some = range(min(32, demonstrations))
@@ -166,7 +166,7 @@ def quiet() -> Iterator[None]:
 def _small(steps: int, folder: str) -> Config:
     reward = StepSimilarity(autojunk=False, malformed=0.0, think="optional", where="device")
     stage = Stage(
-        name="srl", objective=SRL(grader=reward, samples=2), steps=steps, collect=Collect(demonstrations=2),
+        name="srl", objective=SRL(grader=reward, group_size=2), steps=steps, collect=Collect(demonstrations=2),
         data=ArithmeticTask(settings=Arithmetic(run=(3, 3)), train=8, validation=1, test=1),
         sampling=Sampling(max_new_tokens=4), step_tokens=4, solve_tokens=4,
         validate=Validate(problems=1, evaluation=Evaluation(modes=("steps",))),

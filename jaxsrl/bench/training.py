@@ -70,7 +70,7 @@ def objectives() -> dict[str, Objective]:
 
 def measure(name: str, model: ModelConfig, work: Work, layout: Layout, steps: int) -> Speed:
     """Median of `steps` optimizer steps after the one that compiles."""
-    objective = replace(objectives()[name], **({} if name == "sft" else {"samples": work.samples}))
+    objective = replace(objectives()[name], **({} if name == "sft" else {"group_size": work.group_size}))
     stage = Stage(
         name=name, objective=objective, data=None, steps=steps + 1, collect=Collect(demonstrations=work.demonstrations),
         sampling=Sampling(max_new_tokens=work.completion_tokens), rows=shapes(work),

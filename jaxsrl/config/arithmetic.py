@@ -64,7 +64,7 @@ def srl(
     """
     grader = StepSimilarity(autojunk=False, metric=metric)
     return _stage(
-        name, problems, objective=SRL(grader=grader, samples=8), steps=steps, tokens=tokens, start_from="base",
+        name, problems, objective=SRL(grader=grader, group_size=8), steps=steps, tokens=tokens, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled),
         collect=Collect(demonstrations=8, prompts=40, max_refills=2),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=STEP_TOKENS),
@@ -80,7 +80,7 @@ def rlvr(
     longest = 27 * settings.run[1] + 1 + 4
     return _stage(
         name, problems, steps=steps, tokens=tokens, start_from=start_from,
-        objective=RLVR(grader=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), samples=8),
+        objective=RLVR(grader=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), group_size=8),
         data=ArithmeticTask(settings=settings, held_out=held_out, train=1024), collect=Collect(demonstrations=16),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,
         validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),

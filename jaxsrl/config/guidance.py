@@ -14,7 +14,7 @@ Granularity = Literal["answer", "one_shot", "step"]
 
 
 def guided(
-    granularity: Granularity, *, answer: FinalAnswer, policy: GRPO | None = None, samples: int = 8,
+    granularity: Granularity, *, answer: FinalAnswer, policy: GRPO | None = None, group_size: int = 8,
     autojunk: bool = False, filter_std: float = 0.05,
 ) -> RLVR | SRL:  # fmt: skip
     """The objective of one granularity; all else equal, as the ablation of arXiv:2510.25992 has it.
@@ -27,10 +27,10 @@ def guided(
     similar = replace(policy, filter_std=filter_std)
     match granularity:
         case "answer":
-            return RLVR(grader=answer, policy=replace(policy, filter_std=0.0), samples=samples)
+            return RLVR(grader=answer, policy=replace(policy, filter_std=0.0), group_size=group_size)
         case "one_shot":
-            return RLVR(grader=SolutionSimilarity(autojunk=autojunk), policy=similar, samples=samples)
+            return RLVR(grader=SolutionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
         case "step":
-            return SRL(grader=StepSimilarity(autojunk=autojunk), policy=similar, samples=samples)
+            return SRL(grader=StepSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
         case unknown:
             raise ValueError(f"unknown granularity {unknown!r}; there are: {', '.join(get_args(Granularity))}")

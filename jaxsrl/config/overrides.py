@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsrl.config.run import Config, ConfigError
+from jaxsrl.old_names import new_name
 
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
 MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every", "mesh", "sampler_mesh", "layout_workers")
@@ -81,6 +82,8 @@ def override(config: Any, assignments: Iterable[str]) -> Any:
 def _changed(value: Any, change: _Change, config: Any) -> Any:
     """`value` with some of its fields or items changed; it is built once, so its checks see them all."""
     nested = dataclasses.is_dataclass(value) or isinstance(value, tuple)
+    if dataclasses.is_dataclass(value):
+        change.inner = {new_name(value, name): inner for name, inner in change.inner.items()}
     for name, inner in change.inner.items():
         if not nested or name not in _names(value):
             raise _unknown(config, *next(inner.assignments()))

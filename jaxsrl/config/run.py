@@ -10,6 +10,7 @@ from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.rewards.similarity import StepSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout
@@ -48,6 +49,7 @@ class Data(Protocol):
     def load(self, data_dir: str | None) -> Splits: ...
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Validate:
     """Evaluation while a stage runs, and the choice of its best checkpoint.
@@ -74,6 +76,7 @@ class Validate:
             )
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One objective, trained for a number of optimizer steps or of executed tokens.

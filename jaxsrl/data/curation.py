@@ -7,12 +7,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Demonstration
 
 Choice = Literal["random", "quality"]
 Bucket = Literal["easy", "medium", "hard"]
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Curation:
     """Filters first, then `count` of what is left.

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from jaxsrl.evals.summary import Decoding
+from jaxsrl.old_names import takes_old_names
 
 Mode = Literal["steps", "direct", "chained"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Greedy completions in every mode, and beside them sampled ones where a temperature is set.

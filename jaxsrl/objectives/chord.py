@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxsrl.objectives.expert import FACTORS, TokenWeight, expert_mean, expert_nll
 from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Form, Metrics, Numbers, Weights
 
 
@@ -40,6 +41,7 @@ class Mu:
         return jnp.where(step < self.warmup, peak * step / max(self.warmup, 1), falling)
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class CHORD(OnBranches):
     """(1 - mu) GRPO + mu SFT, on rollouts and demonstration of the same problem, in one tree.

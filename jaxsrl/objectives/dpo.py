@@ -11,9 +11,11 @@ from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, wi
 from jaxsrl.objectives.on_branches import Sampled
 from jaxsrl.objectives.sequence import sums
 from jaxsrl.objectives.weights import spread
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Metrics, Needs, Numbers, Weights
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class DPO(Sampled):
     """-log sigmoid(beta (log p/ref (chosen) - log p/ref (rejected))), mean over pairs; sums over tokens, no average.

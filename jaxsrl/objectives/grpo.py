@@ -21,9 +21,11 @@ from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, re
 from jaxsrl.objectives.kl import Estimator, kl_estimate
 from jaxsrl.objectives.surrogate import clipped_surrogate, log_ratio
 from jaxsrl.objectives.weights import Aggregation, row_weights, spread
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Metrics, Needs, Numbers, TokenWeights, Weights
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class GRPO:
     """Advantages within groups and a clipped surrogate on every token of a completion, thoughts included.

@@ -11,9 +11,11 @@ from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, re
 from jaxsrl.objectives.on_branches import Sampled
 from jaxsrl.objectives.sequence import sums
 from jaxsrl.objectives.weights import sequence_mean, spread
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Metrics, Needs, Numbers, Weights
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class KTO(Sampled):
     """lambda (1 - sigmoid(+-beta (r - z0))), r = log p/ref of a completion; + if desirable; mean over completions.

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from jaxsrl.objectives.expert_in_group import expert_in_group
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Form, Metrics, Needs, Numbers, Weights
 
 
@@ -16,6 +17,7 @@ def shaped(p: Float[Array, "R T"], gamma: Float[Array, ""]) -> Float[Array, "R T
     return p / (p + gamma)
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class LUFFY(OnBranches):
     """GRPO over G rollouts and the expert; the expert's tokens have behavior probability 1, f(p) and no clip.
@@ -25,7 +27,7 @@ class LUFFY(OnBranches):
       gamma: of the shaping. None takes p itself.
       expert_reward: what a demonstration is given.
       in_baseline: whether it is part of the mean and deviation (the code's `grpo`) or not (`grpo_split`).
-      samples: rollouts beside the expert; published 7.
+      group_size: rollouts beside the expert; published 7.
       entropy_coef: of a bonus on the policy's exact entropy, in nats and at the sampling temperature. It is averaged
         over the rollouts' tokens with their weights. The released script has 0.001; 0 leaves it out.
     Source: arXiv:2504.14945 and its code.
@@ -43,7 +45,7 @@ class LUFFY(OnBranches):
     gamma: float | None = 0.1
     expert_reward: float = 1.0
     in_baseline: bool = True
-    samples: int = 7
+    group_size: int = 7
     entropy_coef: float = 0.001
     trunk: tuple[Form, ...] = ("solve",)
 

@@ -30,21 +30,21 @@ class Sampled(Objective):
 
     Args:
       grader: given by the config.
-      samples: rollouts per branch point.
+      group_size: rollouts per branch point.
       trunk: forms in which the demonstration itself is trained on.
     """
 
     grader: Reward
-    samples: int = 8
+    group_size: int = 8
     trunk: tuple[Form, ...] = ()
 
     def __post_init__(self):
-        if self.samples < 2:
-            raise ValueError(f"samples must be >= 2, a group of one has no baseline, got {self.samples}")
+        if self.group_size < 2:
+            raise ValueError(f"group_size must be >= 2, a group of one has no baseline, got {self.group_size}")
 
     def branch_points(self, demonstration: Demonstration, step: int) -> tuple[BranchPoint, ...]:
         """The problem, from which a whole solution is written."""
-        return (BranchPoint(after=0, samples=self.samples, form="solve"),)
+        return (BranchPoint(after=0, samples=self.group_size, form="solve"),)
 
     def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
         return self.grader(rollouts, demonstrations)

@@ -6,9 +6,11 @@ import numpy as np
 
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import BranchPoint, Demonstration, Needs
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class PivotRL(OnBranches):
     """GRPO at the pivots of a demonstration: branch points whose profiled rewards have the largest variance.
@@ -47,7 +49,7 @@ class PivotRL(OnBranches):
             spread = {after: _std(rewards) for after, rewards in demonstration.profile}
             pivots = [after for after, std in spread.items() if std > self.min_std]
             chosen = sorted(sorted(pivots, key=lambda k: (-spread[k], k))[: self.max_pivots])
-        return tuple(BranchPoint(after=k, samples=self.samples, form="step") for k in chosen)
+        return tuple(BranchPoint(after=k, samples=self.group_size, form="step") for k in chosen)
 
 
 def _std(rewards) -> float:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import BranchPoint, Demonstration
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class ReverseCurriculum(OnBranches):
     """The solution is finished from the expert's action k: late at first, the problem itself in the end.
@@ -38,4 +40,4 @@ class ReverseCurriculum(OnBranches):
             after = int.from_bytes(digest[:8], "little") % (last + 1)
         else:
             after = max(math.ceil((last + 1) * (1.0 - step / self.steps)) - 1, 0)
-        return (BranchPoint(after=after, samples=self.samples, form="solve"),)
+        return (BranchPoint(after=after, samples=self.group_size, form="solve"),)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight
 from jaxsrl.objectives.weights import sequence_mean, spread, token_mean
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import (
     Batch,
     BranchPoint,
@@ -22,6 +23,7 @@ from jaxsrl.types import (
 )
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class SFT(Objective):
     """-log p of the actions, and of the thoughts where demonstrations show them.

@@ -9,6 +9,7 @@ from jaxsrl.objectives.expert import expert_mean
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.luffy import LUFFY
 from jaxsrl.objectives.weights import spread, token_mean
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Metrics, Numbers, Weights
 
 
@@ -18,6 +19,7 @@ def rollout_entropy(collected: Collected) -> Float[Array, ""]:
     return total / jnp.maximum(jnp.sum(collected.mask), 1)
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class SRFT(LUFFY):
     """0.5 e^-H E_demo[-log p] + GRPO on demonstration and rollouts + 0.1 e^H E_right[-log p] + E_wrong[log p].

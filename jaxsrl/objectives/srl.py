@@ -7,9 +7,11 @@ import numpy as np
 
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import BranchPoint, Demonstration
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class SRL(OnBranches):
     """GRPO at the branch points x, a_1 … a_{N-2}: N-1 targets, never the last action.
@@ -38,4 +40,4 @@ class SRL(OnBranches):
             seed = hashlib.sha256(f"{demonstration.problem_id}:{step}".encode()).digest()[:8]
             drawn = np.random.default_rng(int.from_bytes(seed, "little")).permutation(len(after))
             after = sorted(drawn[: self.max_branch_points].tolist())
-        return tuple(BranchPoint(after=k, samples=self.samples, form="step") for k in after)
+        return tuple(BranchPoint(after=k, samples=self.group_size, form="step") for k in after)

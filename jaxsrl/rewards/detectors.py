@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Demonstration, Grades, Mean, Reward, Rollouts, means
 
 BOXED = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces within braces once, as in \frac{1}{2}
@@ -40,6 +41,7 @@ def repeated_ngram_share(text: str, n: int = 4) -> float:
 MASTERED = 7 / 8  # share of a problem's rollouts that the start policy has right: accuracy there should not fall
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """Another grader with the detectors as metrics beside its own; no reward changes.

@@ -6,12 +6,14 @@ from typing import Literal
 
 import numpy as np
 
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.rewards.format import without_thoughts
 from jaxsrl.types import Demonstration, Grades, Reward, Rollouts, means
 
 Process = Callable[[str, Demonstration], Sequence[float]]  # text without thoughts -> a reward per step
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class OutcomeAndProcess:
     """alpha * outcome + (1 - alpha) * f(process rewards); no step at all is a process reward of 0.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Demonstration, Grades, Reward, Rollouts, means
 
 
@@ -14,6 +15,7 @@ def overlong_penalty(tokens: Int[np.ndarray, "P"], *, max_tokens: int, margin_to
     return np.clip((max_tokens - margin_tokens - np.asarray(tokens, np.float64)) / margin_tokens, -1.0, 0.0)
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Overlong:
     """Another grader's reward plus `overlong_penalty` of the completion's own tokens, its end token included.

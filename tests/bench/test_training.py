@@ -10,7 +10,7 @@ from jaxsrl.bench.work import Work
 
 SMALL = (
     "--model", "0.1M", "--steps", "1", "--work.demonstrations", "2", "--work.prompt-tokens", "24",
-    "--work.actions", "3", "--work.action-tokens", "6", "--work.samples", "2", "--work.completion-tokens", "5",
+    "--work.actions", "3", "--work.action-tokens", "6", "--work.group_size", "2", "--work.completion-tokens", "5",
     "--work.row-tokens", "256", "--work.slots", "4",
 )  # fmt: skip
 
@@ -21,7 +21,7 @@ def test_objectives_are_measured(tmp_path, capsys):
     printed = capsys.readouterr().out
     sft, srl = json.loads(path.read_text())["rows"]
     assert "| sft |" in printed and "| srl |" in printed
-    # Two demonstrations, two prompts each, two samples a prompt. A random model may end early, though hardly ever.
+    # Two demonstrations, two prompts each, two rollouts a prompt. A random model may end early, though hardly ever.
     assert sft["sampled_tokens"] == 0 and 0.9 * 40 <= srl["sampled_tokens"] <= 40
     for row in (sft, srl):
         assert row["learn_seconds"] > 0 and row["learned_tokens"] > row["sampled_tokens"] and row["padding_share"] < 1
@@ -40,5 +40,5 @@ def test_material():
     assert {len(wide.encode(d.problem)) for d in long_demonstrations(work)} == {10}
     assert {len(wide.encode(a)) for d in long_demonstrations(work) for a in d.actions} == {4}
     assert wide.decode([*b"ab", 999]).startswith("ab") and len(wide.decode([*b"ab", 999])) == 3
-    with pytest.raises(ValueError, match="actions and samples must be >= 2"):
+    with pytest.raises(ValueError, match="actions and group_size must be >= 2"):
         Work(actions=1)

@@ -41,7 +41,7 @@ FLAT: Write = lambda refill, sample: "a"
 
 
 def srl(grader: Any = StepSimilarity(autojunk=False, think="optional", where="host"), **policy: Any) -> SRL:  # noqa: B008
-    return SRL(grader=grader, policy=GRPO(filter_std=0.05, **policy), samples=2)
+    return SRL(grader=grader, policy=GRPO(filter_std=0.05, **policy), group_size=2)
 
 
 def shapes_for(demonstrations: int) -> Shapes:

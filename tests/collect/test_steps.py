@@ -33,7 +33,7 @@ def config(runs, where, *, stage=1, **changes):
     chosen = TINY.stages[stage]
     if stage == 1:
         similarity = StepSimilarity(autojunk=False, think="optional", where=where)
-        objective = SRL(grader=similarity, policy=GRPO(filter_std=0.01), samples=4)
+        objective = SRL(grader=similarity, policy=GRPO(filter_std=0.01), group_size=4)
         chosen = replace(chosen, objective=objective)
         chosen = replace(chosen, collect=replace(chosen.collect, prompts=2))
     chosen = replace(chosen, start_from=None, test=None, steps=20, **changes)
@@ -125,7 +125,7 @@ def test_nothing_is_compiled_after_the_first_use_of_a_shape(tmp_path, where):
     made = config(tmp_path, where)
     grader = made.stages[0].objective.grader
     stage = replace(
-        made.stages[0], objective=SRL(grader=grader, policy=GRPO(filter_std=0.01), samples=4, max_branch_points=1),
+        made.stages[0], objective=SRL(grader=grader, policy=GRPO(filter_std=0.01), group_size=4, max_branch_points=1),
         collect=replace(made.stages[0].collect, prompts=1),
     )  # fmt: skip
     with stage_parts(replace(made, stages=(stage,)), compiled=Compiled()) as (parts, state, progress):

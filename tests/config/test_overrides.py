@@ -159,7 +159,7 @@ def test_of_two_changes_the_later_counts():
     ("stages.slr.steps", "stages.srl.steps"),
     ("stage.rlvr.steps", "stages.rlvr.steps"),
     ("rlvr.steps", "stages.rlvr.steps"),
-    ("stages.srl.samples", "stages.srl.objective.samples"),
+    ("stages.srl.group_size", "stages.srl.objective.group_size"),
     ("stages.srl.temperature", "stages.srl.sampling.temperature"),
     ("stages.srl.objective.clip_high", "stages.srl.objective.policy.clip_high"),
     ("stages.srl.policy.clip_hihg", "stages.srl.objective.policy.clip_high"),

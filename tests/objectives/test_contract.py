@@ -246,7 +246,7 @@ def test_what_is_static_and_what_is_a_number():
     assert numbers_of(wide)["policy"]["clip_high"] == 1.0 and isinstance(numbers_of(wide)["policy"]["clip_high"], float)
     assert numbers_of(GRPO(dual_clip=3))["dual_clip"] == 3.0 and "dual_clip" not in numbers_of(GRPO())
     assert static_of(GRPO(dual_clip=3)) != static_of(GRPO())
-    assert static_of(narrow) != static_of(replace(narrow, samples=4))
+    assert static_of(narrow) != static_of(replace(narrow, group_size=4))
     on, off = (RLVR(grader=None, policy=GRPO(kl_coef=c)) for c in (0.1, 0.0))
     assert static_of(on) != static_of(off) and static_of(on) == static_of(RLVR(grader=None, policy=GRPO(kl_coef=0.2)))
     assert static_of(RLVR(grader=None, policy=GSPO())) != static_of(RLVR(grader=None, policy=GMPO()))

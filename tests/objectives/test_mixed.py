@@ -243,7 +243,7 @@ def test_srft(case, x64):
 
 def test_reverse_curriculum_moves_earlier():
     ten = Demonstration(problem_id="p", problem="x", actions=tuple("abcdefghij"))
-    objective = ReverseCurriculum(grader=None, steps=90, samples=4)
+    objective = ReverseCurriculum(grader=None, steps=90, group_size=4)
     at = lambda step, o=objective, d=ten: o.branch_points(d, step)[0].after
     assert [at(s) for s in (0, 10, 45, 89, 90, 500)] == [9, 8, 4, 0, 0, 0]
     assert [at(s) for s in range(90)] == sorted((at(s) for s in range(90)), reverse=True)

@@ -41,7 +41,7 @@ def test_the_whole_solution_is_compared():
 def test_one_switch_for_the_granularity():
     """Same samples, same policy but for the filter; branch points and reward follow the name."""
     answer = FinalAnswer(extract="last_action")
-    made = {name: guided(name, answer=answer, samples=4) for name in ("answer", "one_shot", "step")}
+    made = {name: guided(name, answer=answer, group_size=4) for name in ("answer", "one_shot", "step")}
     points = {name: [(p.after, p.form) for p in o.branch_points(EXPERT, 0)] for name, o in made.items()}
     assert points == {"answer": [(0, "solve")], "one_shot": [(0, "solve")], "step": [(0, "step"), (1, "step")]}
     assert isinstance(made["answer"].grader, FinalAnswer) and isinstance(made["step"].grader, StepSimilarity)
