@@ -16,7 +16,7 @@ from jaxsrl.types import BranchPoint, Completions, Params, Rollouts, Tree
 
 
 @dataclass(frozen=True, kw_only=True)
-class Actor:
+class Sampler:
     """A compiled sampler with everything that stays the same between its calls.
 
     Args:
@@ -34,7 +34,7 @@ class Actor:
 
 
 def complete(
-    actor: Actor,
+    sampler: Sampler,
     params: Params,
     key: jax.Array,
     temperature: float,
@@ -46,9 +46,9 @@ def complete(
     The address of a completion counts how often its prompt occurred before: what else is asked does not matter.
     """
     if not any(points):
-        return no_rollouts(actor.max_new_tokens)
-    layout, tree = lay_out_prompts(actor, trees, points)
-    calls = (actor.sample(params, sheet.prompts, key, np.float32(temperature)) for sheet in layout.sheets)
+        return no_rollouts(sampler.max_new_tokens)
+    layout, tree = lay_out_prompts(sampler, trees, points)
+    calls = (sampler.sample(params, sheet.prompts, key, np.float32(temperature)) for sheet in layout.sheets)
     parts = list(_fetched(calls))
     token, length = (np.concatenate([getattr(part, name) for part in parts]) for name in ("token", "length"))
     jobs = layout.jobs
@@ -63,28 +63,28 @@ def complete(
     order = np.lexsort((sample, which[:, 1], which[:, 0]))
     job, which = layout.order[order], which[order]
     group = np.cumsum((np.diff(which, axis=0, prepend=which[:1]) != 0).any(axis=1))
-    return _rollouts(actor, layout, job, token[job].astype(np.int32), length[job], which[:, 0], group)
+    return _rollouts(sampler, layout, job, token[job].astype(np.int32), length[job], which[:, 0], group)
 
 
 def lay_out_prompts(
-    actor: Actor, trees: Sequence[Tree], points: Sequence[Sequence[BranchPoint]]
+    sampler: Sampler, trees: Sequence[Tree], points: Sequence[Sequence[BranchPoint]]
 ) -> tuple[Layout, list[int]]:
-    """The prompts of calls of the actor's shape, and whose tree each demonstration of the layout is.
+    """The prompts of calls of the sampler's shape, and whose tree each demonstration of the layout is.
 
     A tree of which a branch point wants more completions than a row has slots is laid out several times.
     """
     tree, parts, offsets = [], [], []
     for t, some in enumerate(points):
-        for first in range(0, max((point.samples for point in some), default=0), actor.slots):
+        for first in range(0, max((point.samples for point in some), default=0), sampler.slots):
             tree.append(t)
             offsets.append(first)
-            left = [replace(point, samples=min(point.samples - first, actor.slots)) for point in some]
+            left = [replace(point, samples=min(point.samples - first, sampler.slots)) for point in some]
             parts.append([point for point in left if point.samples > 0])
     before = _occurrences(trees)
     shapes = Shapes(
-        prompt_rows=actor.rows, prompt_tokens=actor.row_tokens, slots=actor.slots, groups=actor.rows * actor.slots,
-        group_size=actor.slots, code_points=0, sheets=0, trunk_tokens=1, demonstrations=len(tree), targets=0, tokens=1,
-        runs=1, rows=(1,), round_rows=1,
+        prompt_rows=sampler.rows, prompt_tokens=sampler.row_tokens, slots=sampler.slots, group_size=sampler.slots,
+        groups=sampler.rows * sampler.slots, code_points=0, sheets=0, trunk_tokens=1, demonstrations=len(tree),
+        targets=0, tokens=1, runs=1, rows=(1,), round_rows=1,
     )  # fmt: skip
     chosen = [trees[t] for t in tree]
     return lay_out_trees((), chosen, parts, shapes, positions=[before[t] for t in tree], offsets=offsets), tree
@@ -111,13 +111,13 @@ def _fetched(calls: Iterable[Any]) -> Iterator[Any]:
     yield fetch(before)
 
 
-def _rollouts(actor: Actor, layout: Layout, job, token, length, tree, group) -> Rollouts:
-    ended = token[np.arange(len(job)), np.maximum(length, 1) - 1] == actor.tokenizer.end
-    given = actor.tokenizer.decode(prefill(actor.template, actor.tokenizer))
-    text = (given + actor.tokenizer.decode(t[: n - e].tolist()) for t, n, e in zip(token, length, ended, strict=True))
+def _rollouts(sampler: Sampler, layout: Layout, job, token, length, tree, group) -> Rollouts:
+    ended = token[np.arange(len(job)), np.maximum(length, 1) - 1] == sampler.tokenizer.end
+    given = sampler.tokenizer.decode(prefill(sampler.template, sampler.tokenizer))
+    text = (given + sampler.tokenizer.decode(t[: n - e].tolist()) for t, n, e in zip(token, length, ended, strict=True))
     jobs = layout.jobs
     return Rollouts(
-        token=token, mask=np.arange(actor.max_new_tokens) < length[:, None], demonstration=tree,
+        token=token, mask=np.arange(sampler.max_new_tokens) < length[:, None], demonstration=tree,
         form=tuple(FORMS[i] for i in jobs.form[job]), branch=jobs.branch[job], sample=jobs.sample[job], group=group,
         truncated=~ended, text=tuple(text),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from jaxsrl.config.run import Config
 from jaxsrl.data.tree import build
 from jaxsrl.policy import sampling_params
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.stages.evaluation import make_actor
+from jaxsrl.stages.evaluation import evaluation_sampler
 from jaxsrl.types import BranchPoint, Demonstration, Form
 
 
@@ -43,14 +43,14 @@ def sample_text(
         raise ValueError(f"samples must be >= 1 and temperature > 0, got samples={samples} temperature={temperature}")
     cap = policy.stage.solve_tokens if form == "solve" else policy.stage.step_tokens
     shape = policy.stage.rows or config.rows
-    actor = make_actor(
+    sampler = evaluation_sampler(
         policy.policy, config, policy.stage, Sampling(max_new_tokens=cap), policy.material.tokenizer,
         rows=shape.prompt_rows, slots=shape.slots,
     )  # fmt: skip
     point = BranchPoint(after=after, samples=samples, form=form)
-    tree = build(demonstration, [point], (), actor.template, actor.tokenizer)
+    tree = build(demonstration, [point], (), sampler.template, sampler.tokenizer)
     params, _ = sampling_params(policy.policy)
-    rollouts = complete(actor, params, jax.random.key(seed), temperature, [tree], [[point]])
+    rollouts = complete(sampler, params, jax.random.key(seed), temperature, [tree], [[point]])
     shown = replace(demonstration, actions=demonstration.actions[:after], titles=None, thoughts=None)
     lines = [f"policy {policy.name} of {config.name}", "problem: " + shown.problem]
     lines += [f"given:   {action}" for action in shown.actions]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxsrl.collect.complete import Actor
+from jaxsrl.collect.complete import Sampler
 from jaxsrl.evals.chains import Chain, Link, Rules, link_chains
 from jaxsrl.evals.direct import answer_columns, answers_at_k, is_correct
 from jaxsrl.evals.records import Record, record
@@ -14,7 +14,7 @@ from jaxsrl.types import Demonstration, Grades, Metrics, Params, Reward, Rollout
 
 
 def solve_in_chains(
-    actor: Actor,
+    sampler: Sampler,
     params: Params,
     key: jax.Array,
     demonstrations: Sequence[Demonstration],
@@ -28,8 +28,8 @@ def solve_in_chains(
       demonstrations: one per problem.
       grader: is shown a chain that did not finish as a completion that was cut off.
     """
-    chains, links, rollouts = link_chains(actor, params, key, demonstrations, decoding, rules)
-    grades = grader(_joined(chains, actor.template.separator), demonstrations)
+    chains, links, rollouts = link_chains(sampler, params, key, demonstrations, decoding, rules)
+    grades = grader(_joined(chains, sampler.template.separator), demonstrations)
     problem = [demonstrations[chain.demonstration].problem_id for chain in chains]
     metrics: Metrics = {} if decoding.temperature else {"count": len(chains), "problems": len(demonstrations)}
     of_chains = _chain_columns(chains, links, rollouts, demonstrations, grades)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import jax
 
-from jaxsrl.collect.complete import Actor, complete, join_rollouts, no_rollouts
+from jaxsrl.collect.complete import Sampler, complete, join_rollouts, no_rollouts
 from jaxsrl.data.chat import THINK_CLOSE, THINK_OPEN
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.evals.summary import Decoding
@@ -55,7 +55,7 @@ class Rules:
 
 
 def link_chains(
-    actor: Actor,
+    sampler: Sampler,
     params: Params,
     key: jax.Array,
     demonstrations: Sequence[Demonstration],
@@ -72,14 +72,14 @@ def link_chains(
     """
     chains = [Chain(demonstration=m, sample=s) for m in range(len(demonstrations)) for s in range(decoding.samples)]
     links: list[Link] = []
-    rounds = [no_rollouts(actor.max_new_tokens)]
+    rounds = [no_rollouts(sampler.max_new_tokens)]
     while any(chain.end is None for chain in chains):
-        trees, points, asked, outgrown = _prompts(actor, demonstrations, chains)
+        trees, points, asked, outgrown = _prompts(sampler, demonstrations, chains)
         for c in outgrown:
             chains[c] = replace(chains[c], end="outgrown")
         if not asked:
             break
-        rollouts = complete(actor, params, key, decoding.temperature, trees, points)
+        rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
         for row, c in enumerate(asked):
             action, ran_on = take_action(rollouts.text[row], bool(rollouts.truncated[row]), rules)
             links.append(Link(chain=c, after=len(chains[c].actions), action=action, ran_on=ran_on))
@@ -88,7 +88,7 @@ def link_chains(
     return chains, links, join_rollouts(rounds)
 
 
-def _prompts(actor: Actor, demonstrations, chains: Sequence[Chain]):
+def _prompts(sampler: Sampler, demonstrations, chains: Sequence[Chain]):
     """Trees and branch points of the open chains, the chains in the order of their completions, and the outgrown."""
     sharing: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for c, chain in enumerate(chains):
@@ -102,9 +102,9 @@ def _prompts(actor: Actor, demonstrations, chains: Sequence[Chain]):
         # Titles are the expert's: the heading of an action still to be written would give it away.
         own = replace(demonstrations[m], actions=actions, titles=None, thoughts=None)
         point = BranchPoint(after=len(actions), samples=len(members))
-        tree = build(own, (point,), (), actor.template, actor.tokenizer)
+        tree = build(own, (point,), (), sampler.template, sampler.tokenizer)
         # A problem too long for a row is an error of the settings; a chain that grew too long is the policy's.
-        if actions and len(path_tokens(tree, tree.branch["step", point.after])) > actor.row_tokens:
+        if actions and len(path_tokens(tree, tree.branch["step", point.after])) > sampler.row_tokens:
             outgrown += members
             continue
         trees.append(tree)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxsrl.collect.complete import Actor, complete
+from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.data.tree import build
 from jaxsrl.evals.records import Record, record
 from jaxsrl.evals.summary import Column, Decoding, at_k, completion_columns, summarise
@@ -15,7 +15,7 @@ CORRECT_FROM = 0.5  # reward from which an answer counts as right, so that a gra
 
 
 def solve_directly(
-    actor: Actor,
+    sampler: Sampler,
     params: Params,
     key: jax.Array,
     demonstrations: Sequence[Demonstration],
@@ -28,8 +28,8 @@ def solve_directly(
       demonstrations: one per problem; only problem and answer are used.
     """
     points = [(BranchPoint(after=0, samples=decoding.samples, form="solve"),)] * len(demonstrations)
-    trees = [build(d, p, (), actor.template, actor.tokenizer) for d, p in zip(demonstrations, points, strict=True)]
-    rollouts = complete(actor, params, key, decoding.temperature, trees, points)
+    trees = [build(d, p, (), sampler.template, sampler.tokenizer) for d, p in zip(demonstrations, points, strict=True)]
+    rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
     grades = grader(rollouts, demonstrations)
     correct = is_correct(grades)
     problem = [demonstrations[m].problem_id for m in rollouts.demonstration]

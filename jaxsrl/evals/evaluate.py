@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 
-from jaxsrl.collect.complete import Actor
+from jaxsrl.collect.complete import Sampler
 from jaxsrl.evals.chained import solve_in_chains
 from jaxsrl.evals.chains import Finished, FirstAction, Rules
 from jaxsrl.evals.direct import solve_directly
@@ -19,7 +19,7 @@ __all__ = ["Evaluation", "evaluate"]
 
 
 def evaluate(
-    actor: Actor,
+    sampler: Sampler,
     params: Params,
     key: jax.Array,
     demonstrations: Sequence[Demonstration],
@@ -41,18 +41,18 @@ def evaluate(
       grader: whether the final answer is right, see `direct.CORRECT_FROM`; `finished`, `first_action`: see
         `chains.Rules`.
     Returns: metrics as README.md lists them, `MODE/NAME` and `forced_MODE/NAME`; one record per completion.
-    Raises: ValueError without demonstrations, or if a prompt does not fit a row of the actor.
+    Raises: ValueError without demonstrations, or if a prompt does not fit a row of the sampler.
     """
     demonstrations = list(demonstrations)[: settings.problems]
     if not demonstrations:
         raise ValueError("there are no demonstrations to evaluate on")
-    if True in settings.forced_think and actor.template.prefill_think:
+    if True in settings.forced_think and sampler.template.prefill_think:
         raise ValueError("forced_think=True is the template's own way here (prefill_think=True): leave it out")
     rules = Rules(finished=finished, first_action=first_action, think=settings.think, action_cap=settings.action_cap)
     metrics: Metrics = {}
     records: list[Record] = []
     for forced in settings.forced_think:
-        variant = replace(actor, template=replace(actor.template, prefill_think=True)) if forced else actor
+        variant = replace(sampler, template=replace(sampler.template, prefill_think=True)) if forced else sampler
         for mode in settings.modes:
             name = f"forced_{mode}" if forced else mode
             for decoding in settings.decodings:
@@ -66,7 +66,7 @@ def evaluate(
 
 def _run(
     mode: Mode,
-    actor: Actor,
+    sampler: Sampler,
     params: Params,
     key: jax.Array,
     demonstrations: Sequence[Demonstration],
@@ -76,11 +76,11 @@ def _run(
     grader: Reward,
 ) -> tuple[Metrics, list[Record]]:
     if mode == "steps":
-        return probe_steps(actor, params, key, demonstrations, decoding, settings)
+        return probe_steps(sampler, params, key, demonstrations, decoding, settings)
     first: dict[str, Demonstration] = {}
     for demonstration in demonstrations:  # two solutions of a problem are one prompt, and one answer
         first.setdefault(demonstration.problem_id, demonstration)
     problems = list(first.values())
     if mode == "direct":
-        return solve_directly(actor, params, key, problems, decoding, grader)
-    return solve_in_chains(actor, params, key, problems, decoding, rules, grader)
+        return solve_directly(sampler, params, key, problems, decoding, grader)
+    return solve_in_chains(sampler, params, key, problems, decoding, rules, grader)

@@ -15,7 +15,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 class Evaluation:
     """Greedy completions in every mode, and beside them sampled ones where a temperature is set.
 
-    The cap on a completion's tokens and truncation rules such as top-p belong to the actor's compiled sampler.
+    The cap on a completion's tokens and truncation rules such as top-p belong to the compiled sampler.
 
     Args:
       modes: `steps`, the next action after the expert's; `direct`, a whole solution in one completion; `chained`, a

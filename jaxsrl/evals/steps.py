@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxsrl.collect.complete import Actor, complete, no_rollouts
+from jaxsrl.collect.complete import Sampler, complete, no_rollouts
 from jaxsrl.data.tree import build
 from jaxsrl.evals.baselines import other_problem_actions, previous_action
 from jaxsrl.evals.records import Record, record
@@ -17,7 +17,7 @@ from jaxsrl.types import BranchPoint, Demonstration, Metrics, Params, Rollouts
 
 
 def probe_steps(
-    actor: Actor,
+    sampler: Sampler,
     params: Params,
     key: jax.Array,
     demonstrations: Sequence[Demonstration],
@@ -26,10 +26,12 @@ def probe_steps(
 ) -> tuple[Metrics, list[Record]]:
     """Samples one action at every branch point of every demonstration and compares it with the expert's."""
     points = [_points(demonstration, decoding.samples, settings.last_action) for demonstration in demonstrations]
-    rollouts = no_rollouts(actor.max_new_tokens)
+    rollouts = no_rollouts(sampler.max_new_tokens)
     if any(points):
-        trees = [build(d, p, (), actor.template, actor.tokenizer) for d, p in zip(demonstrations, points, strict=True)]
-        rollouts = complete(actor, params, key, decoding.temperature, trees, points)
+        trees = [
+            build(d, p, (), sampler.template, sampler.tokenizer) for d, p in zip(demonstrations, points, strict=True)
+        ]
+        rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
     places = list(zip(rollouts.demonstration.tolist(), rollouts.branch.tolist(), strict=True))
     expert = [demonstrations[m].actions[after].strip() for m, after in places]
     action = [_action(rollouts, row, settings) for row in range(len(rollouts))]

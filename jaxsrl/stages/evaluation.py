@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 
-from jaxsrl.collect.complete import Actor
+from jaxsrl.collect.complete import Sampler
 from jaxsrl.config.run import Config, Splits, Stage
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.evals.evaluate import Evaluation, evaluate
@@ -15,10 +15,10 @@ from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import place_rows
 
 
-def make_actor(
+def evaluation_sampler(
     policy: Policy, config: Config, stage: Stage, sampling: Sampling, tokenizer: Tokenizer, *, rows: int, slots: int,
     stop: Callable[[], bool] = lambda: False,
-) -> Actor:  # fmt: skip
+) -> Sampler:  # fmt: skip
     """What evaluation draws completions with.
 
     Args:
@@ -31,7 +31,7 @@ def make_actor(
             raise Stopped
         return program(params, place_rows(mesh, prompts), *rest)
 
-    return Actor(
+    return Sampler(
         sample=sample, tokenizer=tokenizer, template=config.template, rows=rows, slots=slots,
         row_tokens=(stage.rows or config.rows).prompt_tokens, max_new_tokens=sampling.max_new_tokens,
     )  # fmt: skip
@@ -50,12 +50,12 @@ def evaluate_policy(
     metrics, records = {}, []
     for mode in settings.modes:
         cap = stage.solve_tokens if mode == "direct" else stage.step_tokens
-        actor = make_actor(
+        sampler = evaluation_sampler(
             policy, config, stage, Sampling(max_new_tokens=cap), tokenizer, rows=rows.evaluate_rows,
             slots=rows.evaluate_slots if mode == "steps" else 1, stop=stop,
         )  # fmt: skip
         found, lines = evaluate(
-            actor, params, key, problems, replace(settings, modes=(mode,)),
+            sampler, params, key, problems, replace(settings, modes=(mode,)),
             grader=splits.grader, finished=splits.finished, first_action=splits.first_action,
         )  # fmt: skip
         metrics |= found

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxsrl.collect.collect import collect
-from jaxsrl.collect.complete import Actor, complete
+from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.collect.device import make_draw
 from jaxsrl.collect.grading import Reader, read
 from jaxsrl.collect.learn import Learner, log_probs
@@ -169,8 +169,10 @@ def test_a_reward_that_is_not_finite_names_the_rollout():
 
 
 def test_complete_without_any_branch_point_is_empty():
-    actor = Actor(sample=None, tokenizer=BYTES, template=Template(), rows=2, row_tokens=32, slots=8, max_new_tokens=CAP)
-    empty = complete(actor, None, jax.random.key(0), 1.0, [], [])
+    sampler = Sampler(
+        sample=None, tokenizer=BYTES, template=Template(), rows=2, row_tokens=32, slots=8, max_new_tokens=CAP
+    )
+    empty = complete(sampler, None, jax.random.key(0), 1.0, [], [])
     assert len(empty) == 0 and empty.token.shape == empty.mask.shape == (0, CAP)
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsrl.collect.complete import Actor
+from jaxsrl.collect.complete import Sampler
 from jaxsrl.data.byte_tokenizer import MARKS, ByteTokenizer
 from jaxsrl.data.chat import Template
 from jaxsrl.evals.evaluate import Evaluation, evaluate
@@ -35,8 +35,8 @@ def shown(prompts, row: int, slot: int) -> str:
     return BYTES.decode(prompts.token[row][seen].tolist())
 
 
-def make_actor(policy, template=None, rows=ROWS, calls=None) -> Actor:
-    """An actor whose completion is `policy(prompt, temperature, sample, noise)`.
+def evaluation_sampler(policy, template=None, rows=ROWS, calls=None) -> Sampler:
+    """A sampler whose completion is `policy(prompt, temperature, sample, noise)`.
 
     `noise` is a number from the key and the slot's address, as a real sampler's; `calls` collects batch shapes.
     """
@@ -55,7 +55,7 @@ def make_actor(policy, template=None, rows=ROWS, calls=None) -> Actor:
         flat = token.reshape(-1, CAP)
         return Completions(token=flat, logp=np.zeros(flat.shape, np.float32), length=length.reshape(-1))
 
-    return Actor(sample=sample, tokenizer=BYTES, template=template or Template(), max_new_tokens=CAP, **rows)
+    return Sampler(sample=sample, tokenizer=BYTES, template=template or Template(), max_new_tokens=CAP, **rows)
 
 
 def sums(*numbers: int, name: str) -> Demonstration:
@@ -106,7 +106,7 @@ def run():
 
     def run(policy, demonstrations=DEMONSTRATIONS, *, template=None, rows=ROWS, calls=None, seed=0, **settings):
         return evaluate(
-            make_actor(policy, template, rows, calls), None, jax.random.key(seed), demonstrations,
+            evaluation_sampler(policy, template, rows, calls), None, jax.random.key(seed), demonstrations,
             Evaluation(**settings), grader=FinalAnswer(extract="last_number"), finished=finished,
             first_action=first_line,
         )  # fmt: skip

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.collect.complete import Actor, complete
+from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
 from jaxsrl.data.chat import Template
 from jaxsrl.data.tree import build, path_tokens
@@ -33,11 +33,11 @@ def draw(sample, params, temperature=1.0):
         drawn.append(compiled(*args))
         return drawn[-1]
 
-    actor = Actor(
+    sampler = Sampler(
         sample=keeping, tokenizer=BYTES, template=Template(), rows=2, row_tokens=64, slots=6, max_new_tokens=CAP
     )
-    trees = [build(d, p, (), actor.template, BYTES) for d, p in zip(GIVEN, POINTS, strict=True)]
-    rollouts = complete(actor, params, jax.random.key(3), temperature, trees, POINTS)
+    trees = [build(d, p, (), sampler.template, BYTES) for d, p in zip(GIVEN, POINTS, strict=True)]
+    rollouts = complete(sampler, params, jax.random.key(3), temperature, trees, POINTS)
     return trees, rollouts, logp_of(drawn, rollouts)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.collect.complete import Actor, complete
+from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
 from jaxsrl.data.chat import Template
 from jaxsrl.data.layout import lay_out
@@ -32,15 +32,15 @@ def params():
     return init_params(MODEL, jax.random.key(0))
 
 
-def actor(row_tokens=96, rows=2, slots=8, **template):
-    """An actor, and a list of what it draws: log-probs are no part of what evaluation reads."""
+def sampler(row_tokens=96, rows=2, slots=8, **template):
+    """A sampler, and a list of what it draws: log-probs are no part of what evaluation reads."""
     sample, drawn = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.end)), []
 
     def keeping(*args):
         drawn.append(sample(*args))
         return drawn[-1]
 
-    return Actor(
+    return Sampler(
         sample=keeping, tokenizer=BYTES, template=Template(**template), rows=rows, row_tokens=row_tokens, slots=slots,
         max_new_tokens=CAP,
     ), drawn  # fmt: skip
@@ -84,7 +84,7 @@ def learner_logp(params, trees, rollouts, temperature):
 @pytest.mark.parametrize("trunk_in", ["assistant", "user"])
 def test_sampler_and_learner_agree(params, temperature, trunk_in):
     """Traps 2, 5: forgetting the temperature on one side must show."""
-    acting = actor(trunk_in=trunk_in)
+    acting = sampler(trunk_in=trunk_in)
     trees, rollouts, logp = draw(acting, params, temperature=temperature)
     again = learner_logp(params, trees, rollouts, temperature)
     assert np.abs(again - logp)[rollouts.mask].max() < 1e-5
@@ -96,7 +96,7 @@ def test_sampler_and_learner_agree(params, temperature, trunk_in):
 def test_the_end_token_is_kept_and_nothing_follows_it(params):
     """Trap 7. The end token is made likely, so that completions do end."""
     biased = params | {"embedding": params["embedding"].at[BYTES.end].mul(6.0)}
-    _, rollouts, logp = draw(actor(), biased, key=1)
+    _, rollouts, logp = draw(sampler(), biased, key=1)
     ended = ~rollouts.truncated
     assert ended.any()
     length = rollouts.mask.sum(axis=1)
@@ -109,27 +109,27 @@ def test_the_end_token_is_kept_and_nothing_follows_it(params):
 
 def test_tokens_depend_on_the_address_and_not_on_the_batch(params):
     """Trap 58 and the design: other prompts beside it, other rows, other order: same tokens."""
-    _, alone, _ = draw(actor(), params, count=1)
-    _, together, _ = draw(actor(), params, count=3)
-    _, turned, _ = draw(actor(), params, count=3, order=[2, 1, 0])
-    _, other_shape, _ = draw(actor(row_tokens=160, rows=1, slots=5), params, count=3)
+    _, alone, _ = draw(sampler(), params, count=1)
+    _, together, _ = draw(sampler(), params, count=3)
+    _, turned, _ = draw(sampler(), params, count=3, order=[2, 1, 0])
+    _, other_shape, _ = draw(sampler(row_tokens=160, rows=1, slots=5), params, count=3)
     first = together.demonstration == 0
     assert np.array_equal(alone.token, together.token[first])
     assert np.array_equal(alone.token, turned.token[turned.demonstration == 2])
     assert np.array_equal(together.token, other_shape.token)
-    _, another_seed, _ = draw(actor(), params, count=1, key=7)
+    _, another_seed, _ = draw(sampler(), params, count=1, key=7)
     assert not np.array_equal(alone.token, another_seed.token)
     assert len({tuple(row) for row in alone.token}) > 1
 
 
 def test_a_branch_point_may_take_more_than_a_row(params):
     """Rows of one slot and of two: what is drawn, and its order, are those of rows that hold all."""
-    _, together, _ = draw(actor(), params, count=2, samples=5)
+    _, together, _ = draw(sampler(), params, count=2, samples=5)
     assert (
         together.sample.tolist() == [0, 1, 2, 3, 4] * 4 and together.group.tolist() == np.repeat(range(4), 5).tolist()
     )
     for slots in (1, 2):
-        _, cut, _ = draw(actor(row_tokens=40, slots=slots), params, count=2, samples=5)
+        _, cut, _ = draw(sampler(row_tokens=40, slots=slots), params, count=2, samples=5)
         np.testing.assert_array_equal(cut.token, together.token)
         for name in ("demonstration", "branch", "sample", "group", "truncated"):
             np.testing.assert_array_equal(getattr(cut, name), getattr(together, name))
@@ -204,7 +204,7 @@ def test_a_copy_in_bfloat16_samples_the_same(tied):
 
 
 def test_temperature_zero_is_greedy(params):
-    trees, rollouts, logp = draw(actor(), params, temperature=0.0)
+    trees, rollouts, logp = draw(sampler(), params, temperature=0.0)
     same = rollouts.token.reshape(-1, 3, CAP)
     assert (same == same[:, :1]).all()
     again = learner_logp(params, trees, rollouts, 1.0)
