@@ -17,7 +17,7 @@ leans on it forgets to think and ends at 0.
 """
 
 from jaxsrl.config import Config
-from jaxsrl.config.arithmetic import MEDIUM, ROWS, STEP_TOKENS, arm, base, profile
+from jaxsrl.config.arithmetic import ACTION_TOKENS, MEDIUM, ROWS, arm, base, profile
 from jaxsrl.config.demonstrations import ArithmeticTask, arithmetic_answer
 from jaxsrl.config.guidance import guided
 from jaxsrl.config.reformulated import Critiques
@@ -86,7 +86,7 @@ def mixed() -> dict:
 def config() -> Config:
     budget = dict(tokens=TOKENS, steps=MOST, every=0)
     taught, sampled = budget | dict(demonstrations=64), budget | dict(updates=2)
-    stepwise = sampled | dict(max_new_tokens=STEP_TOKENS)
+    stepwise = sampled | dict(max_new_tokens=ACTION_TOKENS)
     task = ArithmeticTask(settings=MEDIUM, train=1024)
     dapo = RLVR(grader=Overlong(grader=SIGNED, max_tokens=CAP, margin_tokens=16), policy=presets.dapo())
     same = StepEquivalence(same=same_action)
@@ -100,8 +100,8 @@ def config() -> Config:
         *(arm(name, objective, **sampled) for name, objective in mixed().items()),
         arm("dpo", DPO(grader=ANSWER), **sampled),
         arm("kto", KTO(grader=ANSWER), **sampled),
-        arm("srl", guided("step", answer=ANSWER), **stepwise),
-        profile("profile", SRL(grader=same, policy=GRPO()), problems=1024, max_new_tokens=STEP_TOKENS),
+        arm("srl", guided("action", answer=ANSWER), **stepwise),
+        profile("profile", SRL(grader=same, policy=GRPO()), problems=1024, max_new_tokens=ACTION_TOKENS),
         arm("pivot", PivotRL(grader=same), curation=Curation(profile="profile"), **stepwise),
     )
     return Config(name="objectives", model=preset("0.2M"), rows=ROWS, stages=stages)

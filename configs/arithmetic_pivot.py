@@ -14,7 +14,7 @@ Expect: 100 held-out problems, greedy, exact action after the expert's: the prof
 """
 
 from jaxsrl.config import Config
-from jaxsrl.config.arithmetic import ROWS, STEP_TOKENS, arm, base, profile
+from jaxsrl.config.arithmetic import ACTION_TOKENS, ROWS, arm, base, profile
 from jaxsrl.config.demonstrations import ArithmeticTask
 from jaxsrl.data.curation import Curation
 from jaxsrl.models.config import preset
@@ -28,7 +28,7 @@ from jaxsrl.tasks.arithmetic import Arithmetic, same_action
 def config() -> Config:
     same = StepEquivalence(same=same_action)
     data = ArithmeticTask(settings=Arithmetic(run=(4, 4)), train=512)
-    common = dict(data=data, max_new_tokens=STEP_TOKENS)
+    common = dict(data=data, max_new_tokens=ACTION_TOKENS)
     stages = (
         base(),
         profile("profile", SRL(grader=same, policy=GRPO()), **common),

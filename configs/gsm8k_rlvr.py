@@ -23,7 +23,7 @@ from jaxsrl.update import AdamW
 
 def config() -> Config:
     probe = Evaluation(modes=("direct",))
-    common = dict(step_tokens=96, solve_tokens=192)
+    common = dict(action_tokens=96, solve_tokens=192)
     return Config(
         name="gsm8k_rlvr",
         model=preset("0.2M"),

@@ -27,13 +27,13 @@ def config() -> Config:
         stages=(
             Stage(
                 name="sft",
-                objective=SFT(trunk=("solve", "step")),
+                objective=SFT(trunk=("solve", "action")),
                 data=Gsm8k(max_characters=320),
                 steps=300,
                 optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
                 collect=Collect(demonstrations=8),
-                validate=Validate(every=100, problems=16, evaluation=Evaluation(modes=("steps",))),
-                step_tokens=96,
+                validate=Validate(every=100, problems=16, evaluation=Evaluation(modes=("actions",))),
+                action_tokens=96,
                 solve_tokens=192,
             ),
         ),

@@ -21,14 +21,14 @@ from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.update import AdamW
 
 
 def config() -> Config:
-    probe = Evaluation(modes=("steps",))
-    common = dict(step_tokens=112, solve_tokens=192)
+    probe = Evaluation(modes=("actions",))
+    common = dict(action_tokens=112, solve_tokens=192)
     return Config(
         name="gsm8k_srl",
         model=preset("0.2M"),
@@ -36,7 +36,7 @@ def config() -> Config:
         stages=(
             Stage(
                 name="warm",
-                objective=SFT(trunk=("step",)),
+                objective=SFT(trunk=("action",)),
                 data=Gsm8k(annotations="thought", max_characters=320),
                 steps=300,
                 optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
@@ -46,14 +46,14 @@ def config() -> Config:
             ),
             Stage(
                 name="srl",
-                objective=SRL(grader=StepSimilarity(autojunk=False), group_size=8, max_branch_points=3),
+                objective=SRL(grader=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=3),
                 data=Gsm8k(annotations="drop", max_characters=320),
                 steps=60,
                 start_from="warm",
                 optimizer=AdamW(lr=3e-4),
                 collect=Collect(demonstrations=8, prompts=16, max_refills=2),
                 sampling=Sampling(max_new_tokens=112),
-                validate=Validate(every=20, problems=16, evaluation=probe, metric="steps/similarity"),
+                validate=Validate(every=20, problems=16, evaluation=probe, metric="actions/similarity"),
                 **common,
             ),
         ),

@@ -19,15 +19,15 @@ from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.update import AdamW
 
 
 def config() -> Config:
-    probe = Evaluation(modes=("steps",))
+    probe = Evaluation(modes=("actions",))
     # 384 tokens hold 93 in 100 of the experts' actions with their titles; 256 would hold two thirds.
-    common = dict(start_from=None, step_tokens=384, solve_tokens=1056)
+    common = dict(start_from=None, action_tokens=384, solve_tokens=1056)
     return Config(
         name="numina_srl",
         model=preset("0.2M"),
@@ -36,7 +36,7 @@ def config() -> Config:
         stages=(
             Stage(
                 name="warm",
-                objective=SFT(trunk=("step",)),
+                objective=SFT(trunk=("action",)),
                 data=Numina(thoughts="titles", max_characters=1200, held_out=40),
                 steps=300,
                 optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
@@ -46,13 +46,13 @@ def config() -> Config:
             ),
             Stage(
                 name="srl",
-                objective=SRL(grader=StepSimilarity(autojunk=False), group_size=8, max_branch_points=2),
+                objective=SRL(grader=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=2),
                 data=Numina(thoughts="titles", max_characters=1200, held_out=40),
                 steps=40,
                 optimizer=AdamW(lr=3e-4),
                 collect=Collect(demonstrations=4, prompts=6, max_refills=2),
                 sampling=Sampling(max_new_tokens=384),
-                validate=Validate(every=20, problems=8, evaluation=probe, metric="steps/similarity"),
+                validate=Validate(every=20, problems=8, evaluation=probe, metric="actions/similarity"),
                 **common | {"start_from": "warm"},
             ),
         ),

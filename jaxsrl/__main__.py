@@ -122,7 +122,7 @@ class Sample(OfPolicy):
     Args:
       index: which problem of the test split.
       problem: a problem of your own instead.
-      form: `step` asks for the next action, `solve` for the whole solution.
+      form: `action` asks for the next action, `solve` for the whole solution.
       after: expert actions given before.
       samples: how many completions.
       temperature: 1 is the policy as it is; near 0 it takes the most likely token.
@@ -131,7 +131,7 @@ class Sample(OfPolicy):
 
     index: int = 0
     problem: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
-    form: Literal["step", "solve"] = "step"
+    form: Literal["action", "solve"] = "action"
     after: int = 0
     samples: int = 4
     temperature: float = 1.0
@@ -217,7 +217,7 @@ class Compare:
     split: Literal["validation", "test"] = "test"
     """Whose last evaluation counts."""
     metrics: tuple[str, ...] = ()
-    """Columns, as steps/exact; default is the usual ones."""
+    """Columns, as actions/exact; default is the usual ones."""
     against: Annotated[str | None, tyro.conf.arg(metavar="STAGE")] = None
     """A stage whose values in the same run are taken off the others'."""
 

@@ -1,15 +1,18 @@
-"""Names of the version before, still taken in configs, with a warning. This file goes with the next version."""
+"""Names of the version before, still taken in configs and logs, and said. The file goes with the next version."""
 
 import dataclasses
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-FIELDS = {"samples": "group_size"}
+FIELDS = {"samples": "group_size", "step_tokens": "action_tokens"}
+VALUES = {"trunk": {"step": "action"}, "form": {"step": "action"}, "modes": {"steps": "actions"}}
+METRICS = {"steps/": "actions/", "forced_steps/": "forced_actions/"}
 
 
 def takes_old_names(made: type) -> type:
-    """A dataclass that also takes the fields of `FIELDS` by their old names, and says so."""
+    """A dataclass whose fields may also be given by the names and with the values that they had."""
     renamed, make = _renamed(made), made.__init__
 
     @functools.wraps(make)
@@ -19,7 +22,7 @@ def takes_old_names(made: type) -> type:
                 raise TypeError(f"{made.__name__} was given {old} and {renamed[old]}, one setting; leave out {old}")
             _say(f"{made.__name__}({old}=...)", f"{renamed[old]}=")
             given[renamed[old]] = given.pop(old)
-        make(self, *args, **given)
+        make(self, *args, **{name: _new_value(made, name, value) for name, value in given.items()})
 
     made.__init__ = init
     return made
@@ -31,6 +34,35 @@ def new_name(value: Any, name: str) -> str:
     if name in renamed:
         _say(name, renamed[name])
     return renamed.get(name, name)
+
+
+def new_metric(name: str) -> str:
+    """The name of a metric in a log, given that or the one it had."""
+    old = next((old for old in METRICS if name.startswith(old)), None)
+    return name if old is None else METRICS[old] + name.removeprefix(old)
+
+
+def moved(name: str, module: str, new: dict[str, Any]) -> Any:
+    """What a module's `__getattr__` returns: the object that had `name` in that module.
+
+    Raises: AttributeError where there was none.
+    """
+    if name not in new:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    _say(name, new[name].__name__)
+    return new[name]
+
+
+def _new_value(made: type, name: str, value: Any) -> Any:
+    if name == "metric" and isinstance(value, str) and value != new_metric(value):
+        _say(f"{made.__name__}(metric={value!r})", repr(new_metric(value)))
+        return new_metric(value)
+    values = VALUES.get(name, {})
+    change: Callable[[Any], Any] = lambda x: values.get(x, x) if isinstance(x, str) else x
+    changed = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+    if values and changed != value:
+        _say(f"{made.__name__}({name}={value!r})", repr(changed))
+    return changed
 
 
 def _renamed(made: type) -> dict[str, str]:

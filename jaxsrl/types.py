@@ -19,7 +19,7 @@ from jaxsrl.old_names import takes_old_names
 
 Params = Any  # the model's parameters as a pytree
 Metrics = dict[str, Any]  # name -> scalar; the name says the unit where there is one
-Form = Literal["step", "solve"]  # what the prompt asks for: the next action only, or the whole solution
+Form = Literal["action", "solve"]  # what the prompt asks for: the next action only, or the whole solution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class BranchPoint:
 
     after: int  # expert actions given before it; 0 is at the problem
     samples: int  # rollouts drawn there (G)
-    form: Form = "step"
+    form: Form = "action"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def test_the_same_command_again_does_nothing(run, capsys):
 
 def test_eval(run, capsys):
     code, out, _ = call(capsys, "eval", TINY, "--runs", run, "--policy", "srl:best", "--problems", 2)
-    assert code == 0 and "policy srl:best-" in out and "steps/exact" in out
+    assert code == 0 and "policy srl:best-" in out and "actions/exact" in out
     for wrong in ("srl-lost", "srl:lost", "srl:best-999"):
         code, _, err = call(capsys, "eval", TINY, "--runs", run, "--policy", wrong)
         assert code == 1 and f"no policy '{wrong}'" in err and "rlvr:last" in err

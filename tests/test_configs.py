@@ -27,14 +27,14 @@ def smoke(stage):
     if isinstance(getattr(objective, "grader", None), Overlong):
         objective = replace(objective, grader=replace(objective.grader, max_tokens=8, margin_tokens=4))
     validate = replace(
-        stage.validate, every=0, problems=1, evaluation=Evaluation(modes=("steps",)), metric="steps/exact"
+        stage.validate, every=0, problems=1, evaluation=Evaluation(modes=("actions",)), metric="actions/exact"
     )
     # A policy of no skill solves nothing: bands of what it solves would be empty.
     curation = stage.curation and replace(stage.curation, pass_rate=None, bucket=None)
     return replace(
         stage, objective=objective, curation=curation, steps=2, collect=Collect(demonstrations=2), validate=validate,
         test=None,
-        sampling=replace(stage.sampling, max_new_tokens=8), step_tokens=8, solve_tokens=8,
+        sampling=replace(stage.sampling, max_new_tokens=8), action_tokens=8, solve_tokens=8,
         rows=replace(stage.rows, rows=1, prompt_rows=1, slots=4) if stage.rows else None,
     )  # fmt: skip
 

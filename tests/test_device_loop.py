@@ -9,10 +9,10 @@ from jaxsrl.config.overrides import ConfigError, load
 from jaxsrl.metrics import read
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from tests.sharing import train
 
-DEVICE = StepSimilarity(autojunk=False, malformed=0.0, think="optional", where="device")
+DEVICE = ActionSimilarity(autojunk=False, malformed=0.0, think="optional", where="device")
 
 
 def run(folder, refill: bool, count: int):
@@ -25,9 +25,7 @@ def run(folder, refill: bool, count: int):
         replace(sft, steps=2, collect=Collect(demonstrations=2)),
         replace(srl, steps=2, objective=objective, collect=of_srl),
     )
-    stages = tuple(
-        replace(s, compact=False, device_steps=count, validate=replace(s.validate, every=0)) for s in stages
-    )
+    stages = tuple(replace(s, compact=False, device_steps=count, validate=replace(s.validate, every=0)) for s in stages)
     return train(replace(config, stages=stages, runs=str(folder), checkpoint_every=2))
 
 

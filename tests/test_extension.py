@@ -38,7 +38,7 @@ class Bookends(Objective):
         last = len(demonstration.actions) - 1
         return (
             BranchPoint(after=0, samples=self.group_size, form="solve"),
-            BranchPoint(after=last, samples=self.group_size, form="step"),
+            BranchPoint(after=last, samples=self.group_size, form="action"),
         )
 
     def reward(self, rollouts, demonstrations):
@@ -163,8 +163,8 @@ def config():
     stage = Stage(
         name="NAME", objective=CLASS(), steps=2, collect=Collect(demonstrations=2),
         data=ArithmeticTask(settings=Arithmetic(run=(2, 3)), train=4, validation=1, test=1),
-        sampling=Sampling(max_new_tokens=8), step_tokens=8, solve_tokens=8,
-        validate=Validate(problems=1, evaluation=Evaluation(modes=("steps",))),
+        sampling=Sampling(max_new_tokens=8), action_tokens=8, solve_tokens=8,
+        validate=Validate(problems=1, evaluation=Evaluation(modes=("actions",))),
     )
     model = ModelConfig(vocab=272, width=16, layers=1, heads=2, kv_heads=1, head_width=8, mlp_width=16)
     rows = Rows(tokens=160, rows=1, prompt_tokens=64, prompt_rows=1, slots=6, evaluate_rows=1, evaluate_slots=4)
@@ -209,7 +209,7 @@ def test_an_objective_is_three_files(write):
     lines, rollouts = run(write("bookends", "Bookends", BOOKENDS, BOOKENDS_TEST), "bookends")
     # The second step's trunk weighs twice the first's, so does its NLL, but for what was learned.
     assert lines[1]["bookends/nll"] == pytest.approx(2 * lines[0]["bookends/nll"], rel=0.15)
-    assert {(x["direct_or_chained"], x["branch"] == 0) for x in rollouts} == {("direct", True), ("chained", False)}
+    assert {(x["form"], x["branch"] == 0) for x in rollouts} == {("solve", True), ("action", False)}
     groups = {(x["step"], x["group"]) for x in rollouts}
     assert len(groups) == 8 and len(rollouts) == 24  # two points on each of two demonstrations, twice
     for step, group in groups:

@@ -90,9 +90,9 @@ def test_other_settings_are_refused(run):
 def test_a_policy_is_evaluated_and_sampled_from(run):
     made = config(run.parent)
     policy = load_policy(made, "srl")
-    assert "steps/exact" in evaluate_saved(made, policy, "test", 2)
+    assert "actions/exact" in evaluate_saved(made, policy, "test", 2)
     text = sample_text(
-        made, policy, choose(policy, 0, None, 1), form="step", after=1, samples=2, temperature=1.0, seed=0
+        made, policy, choose(policy, 0, None, 1), form="action", after=1, samples=2, temperature=1.0, seed=0
     )
     assert text.count("── ") == 2
 

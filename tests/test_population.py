@@ -24,7 +24,7 @@ from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.numbers import as_arrays, numbers_of
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.types import Rooms
@@ -35,7 +35,7 @@ BYTES, CAP, MEMBERS = ByteTokenizer(), 7, 3
 # With a tiny epsilon Adam's first step has one size however small a gradient is, and so has what rounding makes of one.
 ADAM = AdamW(lr=1e-3, epsilon=1e-4)
 MODEL = ModelConfig(vocab=BYTES.vocab_size, width=20, layers=2, heads=2, kv_heads=1, head_width=10, mlp_width=24)
-REWARD = StepSimilarity(autojunk=False, malformed=-0.5, think="optional", where="device")
+REWARD = ActionSimilarity(autojunk=False, malformed=-0.5, think="optional", where="device")
 OBJECTIVE = SRL(grader=REWARD, policy=GRPO(filter_std=0.0, clip_high=0.3), group_size=4)
 
 
@@ -59,9 +59,7 @@ def step(known):
     tokens = token_bytes(BYTES, Template())
     sample = make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.end)
     draw = make_draw(sample, REWARD, tokens, Rooms(bytes=64, code_points=64))
-    filling = lambda segments, trunk, completions, weights, group: fill(
-        segments, trunk, completions, weights, known[1]
-    )
+    filling = lambda segments, trunk, completions, weights, group: fill(segments, trunk, completions, weights, known[1])
     return make_step(
         draw, make_weigh(OBJECTIVE, BYTES.end, 4, REWARD, unfit_on_host=False), filling,
         make_gradient(make_loss(MODEL, OBJECTIVE, 1.0)), make_apply(optimizer(ADAM), learning_rate(ADAM, 4)),

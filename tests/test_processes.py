@@ -229,7 +229,7 @@ class Told(SFT):
 
 def config():
     config = load({config!r})
-    sft = replace(config.stages[0], objective=Told(trunk=("step",)))
+    sft = replace(config.stages[0], objective=Told(trunk=("action",)))
     return replace(config, stages=(sft,), layout_workers=0)
 """
 

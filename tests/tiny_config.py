@@ -14,7 +14,7 @@ from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.rewards.answer import FinalAnswer
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.types import Demonstration
 from jaxsrl.update import AdamW
@@ -57,14 +57,14 @@ class Spelling:
 
 
 def config() -> Config:
-    steps = Evaluation(modes=("steps",))
+    steps = Evaluation(modes=("actions",))
     # Five problems in draws of two: an epoch ends inside a step.
     common = dict(
-        data=Spelling(), sampling=Sampling(max_new_tokens=6), step_tokens=6,
+        data=Spelling(), sampling=Sampling(max_new_tokens=6), action_tokens=6,
         solve_tokens=6, test_problems=2, optimizer=AdamW(lr=2e-2, warmup_steps=2),
-        validate=Validate(every=2, problems=2, evaluation=steps, metric="steps/similarity"),
+        validate=Validate(every=2, problems=2, evaluation=steps, metric="actions/similarity"),
     )  # fmt: skip
-    similarity = StepSimilarity(autojunk=False, malformed=0.0, think="optional")
+    similarity = ActionSimilarity(autojunk=False, malformed=0.0, think="optional")
     spread = GRPO(filter_std=0.15)  # so much that some steps of SRL are refilled, and some stay short
     return Config(
         name="tiny",
@@ -73,7 +73,7 @@ def config() -> Config:
         checkpoint_every=2,
         stages=(
             Stage(
-                name="sft", objective=SFT(trunk=("step",)), steps=9, collect=Collect(demonstrations=2), **common,
+                name="sft", objective=SFT(trunk=("action",)), steps=9, collect=Collect(demonstrations=2), **common,
             ),
             Stage(
                 name="srl", objective=SRL(grader=similarity, policy=spread, group_size=4), steps=7,

@@ -36,7 +36,7 @@ from jaxsrl.metrics import Journal
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.processes import counting
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.tasks.arithmetic import Arithmetic
 from jaxsrl.train import train
@@ -164,12 +164,12 @@ def quiet() -> Iterator[None]:
 
 
 def _small(steps: int, folder: str) -> Config:
-    reward = StepSimilarity(autojunk=False, malformed=0.0, think="optional", where="device")
+    reward = ActionSimilarity(autojunk=False, malformed=0.0, think="optional", where="device")
     stage = Stage(
         name="srl", objective=SRL(grader=reward, group_size=2), steps=steps, collect=Collect(demonstrations=2),
         data=ArithmeticTask(settings=Arithmetic(run=(3, 3)), train=8, validation=1, test=1),
-        sampling=Sampling(max_new_tokens=4), step_tokens=4, solve_tokens=4,
-        validate=Validate(problems=1, evaluation=Evaluation(modes=("steps",))),
+        sampling=Sampling(max_new_tokens=4), action_tokens=4, solve_tokens=4,
+        validate=Validate(problems=1, evaluation=Evaluation(modes=("actions",))),
     )  # fmt: skip
     model = ModelConfig(vocab=272, width=16, layers=1, heads=2, kv_heads=1, head_width=8, mlp_width=16)
     rows = Rows(tokens=128, rows=2, prompt_tokens=96, prompt_rows=2, slots=8, evaluate_rows=1, evaluate_slots=4)

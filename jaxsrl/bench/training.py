@@ -24,7 +24,7 @@ from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.policy import Compiled, first_params, make_placement, make_policy, sampling_params
 from jaxsrl.rewards.answer import FinalAnswer
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout, place_state
 from jaxsrl.stages.functions import chosen_shapes, make_collector, make_learner
@@ -60,7 +60,7 @@ class Speed:
 
 def objectives() -> dict[str, Objective]:
     """No group is dropped, however a random model is rewarded."""
-    similarity = StepSimilarity(autojunk=False, malformed=0.0, think="optional")
+    similarity = ActionSimilarity(autojunk=False, malformed=0.0, think="optional")
     return {
         "sft": SFT(),
         "srl": SRL(grader=similarity, policy=GRPO()),

@@ -31,7 +31,7 @@ def rollout_lines(collection: Collection, graded: Graded, stage: str, step: int)
             "completion": r.text[i], "truncated": bool(r.truncated[i]), "action": g.action[i],
             "reward": float(g.reward[i]), "advantage": float(collection.advantage[job]), "kept": kept[i],
             "tokens": tokens[i],
-            "direct_or_chained": "chained" if r.form[i] == "step" else "direct", "reward_settings": settings,
+            "form": r.form[i], "reward_settings": settings,
         })  # fmt: skip
     return lines
 

@@ -10,7 +10,7 @@ from jaxsrl.runs import RunError
 # Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond the table the normal one is close enough.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 COLUMNS = (
-    "steps/exact", "steps/similarity", "steps/thinks", "steps/malformed", "forced_steps/exact",
+    "actions/exact", "actions/similarity", "actions/thinks", "actions/malformed", "forced_actions/exact",
     "chained/leading_mean", "chained/whole", "forced_chained/whole", "direct/answer", "forced_direct/answer",
 )  # fmt: skip
 

@@ -41,7 +41,7 @@ def sample_text(
     """
     if samples < 1 or not 0 < temperature < float("inf"):
         raise ValueError(f"samples must be >= 1 and temperature > 0, got samples={samples} temperature={temperature}")
-    cap = policy.stage.solve_tokens if form == "solve" else policy.stage.step_tokens
+    cap = policy.stage.solve_tokens if form == "solve" else policy.stage.action_tokens
     shape = policy.stage.rows or config.rows
     sampler = evaluation_sampler(
         policy.policy, config, policy.stage, Sampling(max_new_tokens=cap), policy.material.tokenizer,

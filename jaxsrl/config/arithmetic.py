@@ -10,33 +10,38 @@ from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.rewards.answer import FinalAnswer
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.tasks.arithmetic import LONG, SHORT, Arithmetic
 from jaxsrl.types import Objective
 from jaxsrl.update import AdamW
 
 MEDIUM = Arithmetic(run=(1, 3))  # the base solves some, not all
-STEP_TOKENS, SOLVE_TOKENS = 32, 272  # an expert's completion has 27 with its thought, a solution of 8 actions 218
+ACTION_TOKENS, SOLVE_TOKENS = 32, 272  # an expert's completion has 27 with its thought, a solution of 8 actions 218
 
 # A long problem with its actions is 79 tokens. A row holds it, and in training its 7 branch points with 8 rollouts.
 ROWS = Rows(tokens=256, rows=8, prompt_tokens=96, prompt_rows=8, slots=56, evaluate_rows=25, evaluate_slots=7)
 SOLVE_ROWS = Rows(tokens=320, rows=8, prompt_tokens=96, prompt_rows=16, slots=8, evaluate_rows=25, evaluate_slots=7)
 
-PROBE = Evaluation(modes=("steps",))
-HELD_OUT = Evaluation(modes=("steps", "chained", "direct"), forced_think=(False, True))
+PROBE = Evaluation(modes=("actions",))
+HELD_OUT = Evaluation(modes=("actions", "chained", "direct"), forced_think=(False, True))
 
 
 def _stage(name: str, problems: int = 100, **settings) -> Stage:
     return Stage(
-        name=name, test=HELD_OUT, test_problems=problems, step_tokens=STEP_TOKENS, solve_tokens=SOLVE_TOKENS, **settings
+        name=name,
+        test=HELD_OUT,
+        test_problems=problems,
+        action_tokens=ACTION_TOKENS,
+        solve_tokens=SOLVE_TOKENS,
+        **settings,
     )
 
 
 def base(steps: int = 300, problems: int = 100) -> Stage:
     """SFT on problems of one or two actions that show their thoughts, in both forms; tested on long ones."""
     return _stage(
-        "base", problems, objective=SFT(trunk=("step", "solve")), steps=steps,
+        "base", problems, objective=SFT(trunk=("action", "solve")), steps=steps,
         data=ArithmeticTask(settings=SHORT, held_out=LONG, train=8_000), collect=Collect(demonstrations=32),
         optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1),
         validate=Validate(problems=25, evaluation=PROBE),
@@ -46,7 +51,7 @@ def base(steps: int = 300, problems: int = 100) -> Stage:
 def sft(steps: int = 100, problems: int = 100, every: int = 50, *, tokens: int | None = None) -> Stage:
     """SFT on long problems, which show actions only. `tokens`, here and below, is the budget of `Stage`."""
     return _stage(
-        "sft", problems, objective=SFT(trunk=("step", "solve")), steps=steps, tokens=tokens, start_from="base",
+        "sft", problems, objective=SFT(trunk=("action", "solve")), steps=steps, tokens=tokens, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024), collect=Collect(demonstrations=16),
         optimizer=AdamW(lr=3e-4), validate=Validate(every=every, problems=25, evaluation=PROBE),
     )  # fmt: skip
@@ -62,12 +67,12 @@ def srl(
       metric: `ratio` rewards similarity, `exact` equal actions.
       shuffled: the control, in which a problem's expert actions are another's.
     """
-    grader = StepSimilarity(autojunk=False, metric=metric)
+    grader = ActionSimilarity(autojunk=False, metric=metric)
     return _stage(
         name, problems, objective=SRL(grader=grader, group_size=8), steps=steps, tokens=tokens, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled),
         collect=Collect(demonstrations=8, prompts=40, max_refills=2),
-        optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=STEP_TOKENS),
+        optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=ACTION_TOKENS),
         validate=Validate(every=every, problems=25, evaluation=PROBE),
     )  # fmt: skip
 
@@ -104,9 +109,9 @@ def arm(
         data=data or ArithmeticTask(settings=MEDIUM, train=1024), curation=curation, rows=SOLVE_ROWS,
         optimizer=AdamW(lr=lr),
         collect=Collect(demonstrations=demonstrations, prompts=prompts),
-        sampling=Sampling(max_new_tokens=max_new_tokens), step_tokens=STEP_TOKENS, solve_tokens=SOLVE_TOKENS,
+        sampling=Sampling(max_new_tokens=max_new_tokens), action_tokens=ACTION_TOKENS, solve_tokens=SOLVE_TOKENS,
         validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),
-        test=Evaluation(modes=("steps", "direct")), test_problems=problems,
+        test=Evaluation(modes=("actions", "direct")), test_problems=problems,
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def check_fits(
 
 
 def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer, measured: Measured) -> str | None:
-    if not any(p.form == "step" for d in splits.train[:1] for p in stage.objective.branch_points(d, 0)):
+    if not any(p.form == "action" for d in splits.train[:1] for p in stage.objective.branch_points(d, 0)):
         return None
     measure = lambda d: [len(completion(config.template, tokenizer, None, action)) for action in d.actions[:-1]]
     lengths = [length for actions in measured(measure, splits.train) for length in actions]
@@ -70,7 +70,7 @@ def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> 
 def _lengths(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer) -> tuple[int, int]:
     """Tokens of the longest prompt that training samples from, and of the longest path that it learns."""
     points = list(stage.objective.branch_points(demonstration, 0))
-    if any(point.form == "step" for point in points):  # another step may draw the deepest, before the last action
+    if any(point.form == "action" for point in points):  # another step may draw the deepest, before the last action
         points.append(BranchPoint(after=max(len(demonstration.actions) - 2, 0), samples=1))
     tree = build(demonstration, points, stage.objective.trunk, config.template, tokenizer)
     prompts = [len(path_tokens(tree, node)) for node in tree.branch.values()]
@@ -83,4 +83,4 @@ def _prompt(config: Config, demonstration: Demonstration, tokenizer: Tokenizer) 
     """Tokens of the longest prompt in evaluation after the expert's actions: all but the last one given."""
     point = BranchPoint(after=max(len(demonstration.actions) - 1, 0), samples=1)
     tree = build(demonstration, [point], (), config.template, tokenizer)
-    return len(path_tokens(tree, tree.branch["step", point.after]))
+    return len(path_tokens(tree, tree.branch["action", point.after]))

@@ -7,10 +7,10 @@ from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.rewards.answer import FinalAnswer
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rewards.solution import SolutionSimilarity
 
-Granularity = Literal["answer", "one_shot", "step"]
+Granularity = Literal["answer", "one_shot", "action"]
 
 
 def guided(
@@ -30,7 +30,7 @@ def guided(
             return RLVR(grader=answer, policy=replace(policy, filter_std=0.0), group_size=group_size)
         case "one_shot":
             return RLVR(grader=SolutionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
-        case "step":
-            return SRL(grader=StepSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
+        case "action":
+            return SRL(grader=ActionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
         case unknown:
             raise ValueError(f"unknown granularity {unknown!r}; there are: {', '.join(get_args(Granularity))}")

@@ -16,7 +16,7 @@ from jaxsrl.old_names import new_name
 
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
 MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every", "mesh", "sampler_mesh", "layout_workers")
-STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "step_tokens", "solve_tokens", "reference_on")
+STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "action_tokens", "solve_tokens", "reference_on")
 
 
 def load(path: str | Path) -> Config:

@@ -11,7 +11,7 @@ from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
 from jaxsrl.old_names import takes_old_names
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import Layout
 from jaxsrl.types import Demonstration, Objective, Reward
@@ -63,7 +63,7 @@ class Validate:
     every: int = 0
     problems: int = 32
     evaluation: Evaluation = field(default_factory=Evaluation)
-    metric: str = "steps/exact"
+    metric: str = "actions/exact"
 
     def __post_init__(self):
         if self.every < 0 or self.problems < 1:
@@ -96,7 +96,7 @@ class Stage:
         completion as long as its cap: nothing is asked in between.
       device_steps: optimizer steps in one program, for models that leave the host waiting; 0 takes steps one by one. On
         a CPU the bits are the same. It needs compact=False and a reward that runs on the device.
-      step_tokens, solve_tokens: caps on completions in evaluation, of one action and of a whole solution.
+      action_tokens, solve_tokens: caps on completions in evaluation, of one action and of a whole solution.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Stage:
     rows: Rows | None = None
     compact: bool = True
     device_steps: int = 0
-    step_tokens: int = 64
+    action_tokens: int = 64
     solve_tokens: int = 256
 
     def __post_init__(self):
@@ -286,7 +286,7 @@ class Config:
 def _check_tag(stage: Stage) -> None:
     """A tag that the template writes is part of every completion's text: a reward that adds it again would find two."""
     for name, settings in _settings(stage.objective, "objective"):
-        if isinstance(settings, StepSimilarity) and settings.prefilled:
+        if isinstance(settings, ActionSimilarity) and settings.prefilled:
             raise ValueError(
                 f"stages.{stage.name}.{name}.prefilled=true and template.prefill_think=true both write `<think>`, so "
                 f"every completion would be malformed: leave prefilled=false, as completions begin with the tag already"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-MARKS = ("<|end|>", "<think>", "</think>", "<|step|>", "<|solve|>", "<|turn|>")
+MARKS = ("<|end|>", "<think>", "</think>", "<|action|>", "<|solve|>", "<|turn|>")
 UNUSED = "\N{REPLACEMENT CHARACTER}".encode()
 
 

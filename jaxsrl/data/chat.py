@@ -11,7 +11,7 @@ from jaxsrl.types import Form
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
-STEP_INSTRUCTION = (
+ACTION_INSTRUCTION = (
     "You help with mathematics. You are given a problem and possibly the first steps of its solution. Think about the "
     "next step inside <think> and </think>. After that write the next step alone, nothing before it and nothing else."
 )
@@ -84,7 +84,7 @@ def head(template: Template, tokenizer: Tokenizer, form: Form, problem: str) -> 
     if template.kind == "plain":
         return ids(tokenizer, Mark(f"<|{form}|>"), problem, "\n")
     start, stop = Mark("<|im_start|>"), Mark("<|im_end|>")
-    system = STEP_INSTRUCTION if form == "step" else SOLVE_INSTRUCTION
+    system = ACTION_INSTRUCTION if form == "action" else SOLVE_INSTRUCTION
     opening = [start, "system\n", system, stop, "\n", start, "user\n", problem]
     if template.trunk_in == "user":
         # A partial solution stands under its own heading; a whole solution is still written by the assistant.

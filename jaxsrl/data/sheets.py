@@ -15,7 +15,7 @@ from jaxsrl.data.stretches import lay_runs
 from jaxsrl.data.tables import Forest
 from jaxsrl.types import BranchPoint, Demonstration, Form, Groups, Tree
 
-FORMS: tuple[Form, ...] = ("step", "solve")
+FORMS: tuple[Form, ...] = ("action", "solve")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,7 +207,7 @@ def experts(
     if shapes.code_points:
         for m, form, after, q in zip(drawn.demonstration, drawn.form, drawn.after, number, strict=True):
             actions = demonstrations[m].actions
-            if FORMS[form] != "step" or after >= len(actions):
+            if FORMS[form] != "action" or after >= len(actions):
                 continue
             text = np.frombuffer(actions[after].strip().encode("utf-32-le", "surrogatepass"), np.int32)
             length[q] = len(text)

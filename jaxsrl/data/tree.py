@@ -20,7 +20,7 @@ def build(
     """The tree of one demonstration: a root for each form in use, actions as far as they are needed.
 
     In `solve` form a trained demonstration is one chain of target nodes, thoughts in line where it shows them. In
-    `step` form the chain is context, and each action hangs off it once more as the completion that was asked for.
+    `action` form the chain is context, and each action hangs off it once more as the completion that was asked for.
 
     Raises: ValueError if a branch point lies beyond the demonstration's actions.
     """
@@ -51,9 +51,9 @@ def _add_form(nodes, branch, demonstration, form, trained, wanted, template, tok
     trained_depth = count if form == "solve" else count - 1
     depth = max([*wanted, trained_depth if trained else 0])
     for k in range(depth + 1):
-        completes = trained and form == "step" and k < count
+        completes = trained and form == "action" and k < count
         if k in wanted or completes:
-            tail = chat.tail(template, tokenizer, titles[k] if k < count else None) if form == "step" else []
+            tail = chat.tail(template, tokenizer, titles[k] if k < count else None) if form == "action" else []
             start = add(tail, at) if tail else at
             if k in wanted:
                 given = chat.prefill(template, tokenizer)
@@ -62,7 +62,7 @@ def _add_form(nodes, branch, demonstration, form, trained, wanted, template, tok
                 add(chat.completion(template, tokenizer, thoughts[k], demonstration.actions[k]), start, target=True)
         if k == depth:
             break
-        if form == "step":
+        if form == "action":
             at = add(chat.action(template, tokenizer, demonstration.actions[k]), at)
         else:
             last = trained and k == count - 1

@@ -104,7 +104,7 @@ def _prompts(sampler: Sampler, demonstrations, chains: Sequence[Chain]):
         point = BranchPoint(after=len(actions), samples=len(members))
         tree = build(own, (point,), (), sampler.template, sampler.tokenizer)
         # A problem too long for a row is an error of the settings; a chain that grew too long is the policy's.
-        if actions and len(path_tokens(tree, tree.branch["step", point.after])) > sampler.row_tokens:
+        if actions and len(path_tokens(tree, tree.branch["action", point.after])) > sampler.row_tokens:
             outgrown += members
             continue
         trees.append(tree)

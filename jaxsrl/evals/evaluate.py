@@ -6,12 +6,12 @@ from dataclasses import replace
 import jax
 
 from jaxsrl.collect.complete import Sampler
+from jaxsrl.evals.actions import probe_actions
 from jaxsrl.evals.chained import solve_in_chains
 from jaxsrl.evals.chains import Finished, FirstAction, Rules
 from jaxsrl.evals.direct import solve_directly
 from jaxsrl.evals.records import Record
 from jaxsrl.evals.settings import MODES, Evaluation, Mode
-from jaxsrl.evals.steps import probe_steps
 from jaxsrl.evals.summary import Decoding
 from jaxsrl.types import Demonstration, Metrics, Params, Reward
 
@@ -37,7 +37,7 @@ def evaluate(
     Args:
       key: an evaluation key of its own, never the one training draws with: nothing here gives it back or shares its
         noise. Greedy metrics do not use it.
-      demonstrations: `steps` uses all, `direct` and `chained` the first of each problem.
+      demonstrations: `actions` uses all, `direct` and `chained` the first of each problem.
       grader: whether the final answer is right, see `direct.CORRECT_FROM`; `finished`, `first_action`: see
         `chains.Rules`.
     Returns: metrics as README.md lists them, `MODE/NAME` and `forced_MODE/NAME`; one record per completion.
@@ -56,7 +56,7 @@ def evaluate(
         for mode in settings.modes:
             name = f"forced_{mode}" if forced else mode
             for decoding in settings.decodings:
-                # Modes must not share noise: the first prompts of `steps` and `chained` are the same.
+                # Modes must not share noise: the first prompts of `actions` and `chained` are the same.
                 own = jax.random.fold_in(key, MODES.index(mode))
                 found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, grader)
                 metrics |= {f"{name}/{part}": value for part, value in found.items()}
@@ -75,8 +75,8 @@ def _run(
     rules: Rules,
     grader: Reward,
 ) -> tuple[Metrics, list[Record]]:
-    if mode == "steps":
-        return probe_steps(sampler, params, key, demonstrations, decoding, settings)
+    if mode == "actions":
+        return probe_actions(sampler, params, key, demonstrations, decoding, settings)
     first: dict[str, Demonstration] = {}
     for demonstration in demonstrations:  # two solutions of a problem are one prompt, and one answer
         first.setdefault(demonstration.problem_id, demonstration)

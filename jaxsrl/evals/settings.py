@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from jaxsrl.evals.summary import Decoding
 from jaxsrl.old_names import takes_old_names
 
-Mode = Literal["steps", "direct", "chained"]
+Mode = Literal["actions", "direct", "chained"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
@@ -18,15 +18,15 @@ class Evaluation:
     The cap on a completion's tokens and truncation rules such as top-p belong to the compiled sampler.
 
     Args:
-      modes: `steps`, the next action after the expert's; `direct`, a whole solution in one completion; `chained`, a
+      modes: `actions`, the next action after the expert's; `direct`, a whole solution in one completion; `chained`, a
         solution action by action.
       problems: the first so many of the demonstrations given; None takes all.
       samples: completions per prompt, or chains per problem, of the sampled pass: the k of avg@k and pass@k.
       temperature: of the sampled pass; 0 leaves it out.
       forced_think: variants to run. False: the run's template as it is. True: with `<think>` written for the model,
         which shows what thinking is worth to a policy that has stopped to think.
-      think: whether an action needs a thought before it to count as well formed, in `steps` and `chained`.
-      last_action: asks for the last action too in `steps`; SRL trains on all but the last.
+      think: whether an action needs a thought before it to count as well formed, in `actions` and `chained`.
+      last_action: asks for the last action too in `actions`; SRL trains on all but the last.
       action_cap: actions after which a chain is given up; None: two more than the expert took.
       unit, autojunk: of the similarity, see `rewards.similarity`. They are fixed apart from the reward's, so that
         policies trained with different rewards stay comparable.

@@ -49,7 +49,7 @@ class PivotRL(OnBranches):
             spread = {after: _std(rewards) for after, rewards in demonstration.profile}
             pivots = [after for after, std in spread.items() if std > self.min_std]
             chosen = sorted(sorted(pivots, key=lambda k: (-spread[k], k))[: self.max_pivots])
-        return tuple(BranchPoint(after=k, samples=self.group_size, form="step") for k in chosen)
+        return tuple(BranchPoint(after=k, samples=self.group_size, form="action") for k in chosen)
 
 
 def _std(rewards) -> float:

@@ -29,7 +29,7 @@ class SFT(Objective):
     """-log p of the actions, and of the thoughts where demonstrations show them.
 
     Args:
-      trunk: `solve` trains the whole solution as one completion; `step` trains each action as the completion of the
+      trunk: `solve` trains the whole solution as one completion; `action` trains each action as the completion of the
         solution before it; both may be named.
       aggregation: over the target tokens of an optimizer step; `sequence_mean` counts demonstrations.
     """
@@ -38,7 +38,7 @@ class SFT(Objective):
     aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
 
     def __post_init__(self):
-        if not self.trunk or not set(self.trunk) <= {"solve", "step"}:
+        if not self.trunk or not set(self.trunk) <= {"solve", "action"}:
             raise ValueError(f"trunk must name solve, step or both, got {self.trunk!r}")
         if self.aggregation not in ("token_mean", "sequence_mean"):
             raise ValueError(f"aggregation must be token_mean or sequence_mean, got {self.aggregation!r}")

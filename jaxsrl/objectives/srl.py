@@ -40,4 +40,4 @@ class SRL(OnBranches):
             seed = hashlib.sha256(f"{demonstration.problem_id}:{step}".encode()).digest()[:8]
             drawn = np.random.default_rng(int.from_bytes(seed, "little")).permutation(len(after))
             after = sorted(drawn[: self.max_branch_points].tolist())
-        return tuple(BranchPoint(after=k, samples=self.group_size, form="step") for k in after)
+        return tuple(BranchPoint(after=k, samples=self.group_size, form="action") for k in after)

@@ -2,7 +2,7 @@
 
 from jaxsrl.metrics import UNITS
 
-MODES = {"steps": "next action", "chained": "solution, action by action", "direct": "solution at once"}
+MODES = {"actions": "next action", "chained": "solution, action by action", "direct": "solution at once"}
 FORCED = "forced_"
 # Name of a metric, or its last part -> what it says.
 MEANINGS = {

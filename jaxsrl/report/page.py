@@ -19,8 +19,8 @@ HOW_STAGES = (
 )
 HOW_RESULTS = (
     "Each row is a stage's last evaluation on problems it was not trained on. Bars and small figures are 95 % "
-    "intervals over problems. “steps” asks for one action after the expert's own; “chained” lets the policy solve the "
-    "problem action by action on what it wrote itself; “direct” takes one completion. A similarity is worth what it "
+    "intervals over problems. “actions” asks for one action after the expert's own; “chained” lets the policy solve "
+    "the problem action by action on what it wrote; “direct” takes one completion. A similarity is worth what it "
     "has above the baselines beside it, which take no reasoning. Bold is the highest of a column, not a test of "
     "significance."
 )

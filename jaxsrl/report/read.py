@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxsrl.old_names import new_metric
+
 HUGE = 1e150
 Line = Mapping[str, Any]
 
@@ -63,7 +65,8 @@ def read_run(folder: Path) -> Run:
         raise ReportError(f"{folder} is no run folder: it has neither config.json nor metrics.jsonl")
     complaints: list[str] = []
     config = _object(folder / "config.json", complaints)
-    metrics = _by_step([line for line in lines(folder / "metrics.jsonl", complaints) if _has_place(line)])
+    logged = [line for line in lines(folder / "metrics.jsonl", complaints) if _has_place(line)]
+    metrics = _by_step([{new_metric(name): value for name, value in line.items()} for line in logged])
     timing = [line for line in lines(folder / "timing.jsonl", complaints) if _has_place(line)]
     rollouts: dict[str, tuple[Path, ...]] = {}  # each of several processes wrote a file: STAGE.jsonl, STAGE.1.jsonl …
     for path in sorted((folder / "rollouts").glob("*.jsonl")):

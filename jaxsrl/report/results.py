@@ -11,7 +11,7 @@ from jaxsrl.report.names import AT_K, FORCED, MODES, is_share, last_part, meanin
 from jaxsrl.report.read import Run, is_number
 from jaxsrl.report.svg import shape, stage_class
 
-HEADLINES = ("steps/exact", "steps/similarity", "chained/answer", "direct/answer")
+HEADLINES = ("actions/exact", "actions/similarity", "chained/answer", "direct/answer")
 # Columns of the table within a mode, by the last part of a name; what is not here is in the list of all metrics.
 COLUMNS = ("exact", "answer", "similarity", "malformed", "thinks")
 HIGHER_IS_BETTER = ("exact", "answer", "similarity")
@@ -71,7 +71,7 @@ def _split(split: str, rows: Sequence[Row], *, drawn: bool) -> Html:
 
 
 def baselines(name: str, names: Sequence[str]) -> list[str]:
-    """Metrics that a metric is read against: `steps/similarity_X` beside `steps/similarity`."""
+    """Metrics that a metric is read against: `actions/similarity_X` beside `actions/similarity`."""
     return [n for n in names if n.startswith(name + "_") and not n.endswith(("_share", "_rate", "_mean"))]
 
 

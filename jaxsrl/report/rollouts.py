@@ -122,7 +122,7 @@ def rollouts(run: Run, complaints: list[str]) -> Html:
 
 def _group(group: Group) -> Html:
     first = group.rows[0]
-    whole = first.get("direct_or_chained") == "direct"
+    whole = first.get("form") == "solve" or first.get("direct_or_chained") == "direct"  # the name it had
     given = first.get("branch")
     place = f"after {given} expert action{'s' * (given != 1)}" if given else "at the problem"
     shown = f"{len(group.rows)} of {group.size} rollouts" if len(group.rows) < group.size else f"{group.size} rollouts"

@@ -92,4 +92,4 @@ def _asked(rollouts: Rollouts, row: int, demonstrations: Sequence[Demonstration]
     demonstration, given = demonstrations[rollouts.demonstration[row]], int(rollouts.branch[row])
     thoughts = demonstration.thoughts or ("",) * len(demonstration.actions)
     lines = [f"{t} {a}" for t, a in zip(thoughts, demonstration.actions, strict=True)]
-    return "\n".join(lines[given : given + 1] if rollouts.form[row] == "step" else lines[given:])
+    return "\n".join(lines[given : given + 1] if rollouts.form[row] == "action" else lines[given:])

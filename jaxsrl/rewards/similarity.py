@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxsrl.old_names import moved
 from jaxsrl.ops.similarity import LONGEST, ON_HOST, Backend, blocks, lcs_length, matched_length
 from jaxsrl.ops.text import code_points
 from jaxsrl.rewards.format import Think, parse
@@ -22,7 +23,7 @@ DEFAULT_WHERE: dict[str, Where] = {"cpu": "host", "gpu": "device", "tpu": "devic
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSimilarity:
+class ActionSimilarity:
     """2M / (|model| + |expert|) of the next action, in 0..1; `malformed` where there is no action to compare.
 
     Both actions are stripped of white space at their ends. The thought is never looked at. Two texts of the same
@@ -250,8 +251,8 @@ def _expert_action(rollouts: Rollouts, demonstrations: Sequence[Demonstration], 
     demonstration = demonstrations[rollouts.demonstration[row]]
     given = int(rollouts.branch[row])
     where = demonstration.source or demonstration.problem_id
-    if rollouts.form[row] != "step":
-        raise ValueError(f"rollout {row} ({where}): step similarity needs form 'step', got {rollouts.form[row]!r}")
+    if rollouts.form[row] != "action":
+        raise ValueError(f"rollout {row} ({where}): action similarity needs form 'action', got {rollouts.form[row]!r}")
     if not 0 <= given < len(demonstration.actions):
         raise ValueError(f"rollout {row} ({where}): no action after {given} of {len(demonstration.actions)}")
     return demonstration.actions[given].strip()
@@ -275,3 +276,7 @@ def _means(
         "reward/mean_expert_from_200": reward[long],
     }
     return means(columns)
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"StepSimilarity": ActionSimilarity})

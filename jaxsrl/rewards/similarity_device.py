@@ -84,7 +84,7 @@ def _check(expert, rooms: Rooms, token_bytes: TokenBytes) -> None:
     if not 0 < min(rooms.code_points, expert.shape[1]) <= widest <= MAX_ACTION:
         raise ValueError(
             f"actions of 1 to {MAX_ACTION} code points are compared, got rooms.code_points={rooms.code_points} and "
-            f"experts padded to {expert.shape[1]}; score longer ones with StepSimilarity(where='host')"
+            f"experts padded to {expert.shape[1]}; score longer ones with ActionSimilarity(where='host')"
         )
     if rooms.bytes <= len(OPEN) + len(token_bytes.given):
         raise ValueError(
@@ -139,7 +139,7 @@ def read_action(token, length, token_bytes: TokenBytes, *, think: Think, prefill
 
 
 def step_means(scores: Scores, expert_length: Int[Array, "P"], counted: Bool[Array, "P"]) -> dict[str, Mean]:
-    """The metrics of `StepSimilarity` over the counted completions, and `reward/unfit_share`; as (sum, over) arrays.
+    """The metrics of `ActionSimilarity` over the counted completions, and `reward/unfit_share`; as (sum, over) arrays.
 
     A mean of nothing is over 0; the host leaves such a one out.
     """

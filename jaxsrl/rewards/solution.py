@@ -18,7 +18,7 @@ class SolutionSimilarity:
     actions joined by `separator`, from the rollout's branch point on.
 
     Args:
-      unit, autojunk: as in `StepSimilarity`.
+      unit, autojunk: as in `ActionSimilarity`.
     """
 
     unit: Unit = "char"

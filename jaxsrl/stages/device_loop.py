@@ -74,7 +74,7 @@ def check_device_loop(stage: Stage, collector: Collector, material: Material) ->
     if collector.shapes.sheets and stage.objective.device_reward is None:
         raise ConfigError(
             f"{name}.device_steps={stage.device_steps}, but its reward needs the host; give it a reward that runs on "
-            "the device, such as StepSimilarity(where='device'), or set device_steps=0"
+            "the device, such as ActionSimilarity(where='device'), or set device_steps=0"
         )
     if needs.reference or needs.reference_to_weigh or needs.whole_groups:
         raise ConfigError(

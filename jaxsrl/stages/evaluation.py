@@ -49,10 +49,10 @@ def evaluate_policy(
     rows, (params, _) = stage.rows or config.rows, sampling_params(policy)
     metrics, records = {}, []
     for mode in settings.modes:
-        cap = stage.solve_tokens if mode == "direct" else stage.step_tokens
+        cap = stage.solve_tokens if mode == "direct" else stage.action_tokens
         sampler = evaluation_sampler(
             policy, config, stage, Sampling(max_new_tokens=cap), tokenizer, rows=rows.evaluate_rows,
-            slots=rows.evaluate_slots if mode == "steps" else 1, stop=stop,
+            slots=rows.evaluate_slots if mode == "actions" else 1, stop=stop,
         )  # fmt: skip
         found, lines = evaluate(
             sampler, params, key, problems, replace(settings, modes=(mode,)),

@@ -21,7 +21,7 @@ from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.numbers import as_arrays, numbers_of
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.processes import fetch
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.types import Completions, Demonstration, Objective, Rooms
 
 BYTES = ByteTokenizer()
@@ -40,7 +40,7 @@ SPREAD: Write = lambda refill, sample: "ax"[: sample + 1] if sample else "zzz"
 FLAT: Write = lambda refill, sample: "a"
 
 
-def srl(grader: Any = StepSimilarity(autojunk=False, think="optional", where="host"), **policy: Any) -> SRL:  # noqa: B008
+def srl(grader: Any = ActionSimilarity(autojunk=False, think="optional", where="host"), **policy: Any) -> SRL:  # noqa: B008
     return SRL(grader=grader, policy=GRPO(filter_std=0.05, **policy), group_size=2)
 
 
@@ -73,7 +73,7 @@ putting = jax.jit(put, donate_argnums=0)
 
 
 @cache
-def scoring(reward: StepSimilarity, rooms: Rooms) -> Callable[..., Any]:
+def scoring(reward: ActionSimilarity, rooms: Rooms) -> Callable[..., Any]:
     return jax.jit(partial(reward.score, rooms=rooms))
 
 

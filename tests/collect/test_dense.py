@@ -45,7 +45,7 @@ def wide(tree):
 def path_of(parts, demonstration, after):
     """The prompt's tokens, from the messages themselves."""
     template, tokenizer = parts.config.template, parts.tokenizer
-    out = list(head(template, tokenizer, "step", demonstration.problem))
+    out = list(head(template, tokenizer, "action", demonstration.problem))
     for text in demonstration.actions[:after]:
         out += action(template, tokenizer, text)
     return out + list(tail(template, tokenizer))

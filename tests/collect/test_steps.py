@@ -20,7 +20,7 @@ from jaxsrl.objectives.srl import SRL
 from jaxsrl.policy import Compiled
 from jaxsrl.processes import counting
 from jaxsrl.rewards.rooms import rooms_for
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.sharding import Layout
 from jaxsrl.train import optimizer_step
 from tests.parts import stage_parts
@@ -32,7 +32,7 @@ def config(runs, where, *, stage=1, **changes):
     """SRL from random parameters: a different number of branch points in every step, one refill where that is short."""
     chosen = TINY.stages[stage]
     if stage == 1:
-        similarity = StepSimilarity(autojunk=False, think="optional", where=where)
+        similarity = ActionSimilarity(autojunk=False, think="optional", where=where)
         objective = SRL(grader=similarity, policy=GRPO(filter_std=0.01), group_size=4)
         chosen = replace(chosen, objective=objective)
         chosen = replace(chosen, collect=replace(chosen.collect, prompts=2))

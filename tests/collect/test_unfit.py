@@ -10,7 +10,7 @@ import pytest
 from jaxsrl.collect.device import UNFIT
 from jaxsrl.collect.rollout_log import rollout_lines, told
 from jaxsrl.collect.settings import Collect
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.types import Rooms
 from tests.collect.by_hand import (
     PAIR,
@@ -27,7 +27,7 @@ from tests.collect.by_hand import (
 )
 
 pytestmark = pytest.mark.fast
-DEVICE, HOST = (srl(StepSimilarity(autojunk=False, think="optional", where=where)) for where in ("device", "host"))
+DEVICE, HOST = (srl(ActionSimilarity(autojunk=False, think="optional", where=where)) for where in ("device", "host"))
 SMALL = Rooms(bytes=16, code_points=2)  # one of two completions of SPREAD has three letters
 SETTINGS = Collect(demonstrations=4)
 

@@ -22,7 +22,9 @@ def write_run(folder, exact, tokens):
         "metrics.jsonl", [{"stage": "srl", "step": s, "kind": "train", "tokens/executed": s * tokens} for s in (1, 2)]
     )
     head = {"stage": "srl", "kind": "eval", "split": "test"}
-    journal.write("metrics.jsonl", [head | {"step": 0, "steps/exact": 0.9}, head | {"step": 2, "steps/exact": exact}])
+    journal.write(
+        "metrics.jsonl", [head | {"step": 0, "actions/exact": 0.9}, head | {"step": 2, "actions/exact": exact}]
+    )
     journal.close()
 
 
@@ -31,13 +33,13 @@ def test_the_last_evaluation_of_each_run_counts(tmp_path):
         (tmp_path / str(seed)).mkdir()
         write_run(tmp_path / str(seed), exact, 1500)
     table = compare([tmp_path / "0", tmp_path / "1"], "test")
-    assert "| stage | tokens (k) | steps/exact |" in table
+    assert "| stage | tokens (k) | actions/exact |" in table
     assert "| srl | 3 ± 0 | 0.3 ± 1.3 |" in table
     with pytest.raises(RunError, match="validation"):
         compare([tmp_path / "0"], "validation")
-    assert "| stage | tokens (k) | steps/exact |" in compare([tmp_path / "0"], "test", ["steps/exact"])
-    with pytest.raises(RunError, match="no stage has the metric 'steps/exakt'; there are: steps/exact"):
-        compare([tmp_path / "0"], "test", ["steps/exakt"])
+    assert "| stage | tokens (k) | actions/exact |" in compare([tmp_path / "0"], "test", ["actions/exact"])
+    with pytest.raises(RunError, match="no stage has the metric 'actions/exakt'; there are: actions/exact"):
+        compare([tmp_path / "0"], "test", ["actions/exakt"])
 
 
 def test_differences_are_within_a_run(tmp_path):
@@ -46,7 +48,7 @@ def test_differences_are_within_a_run(tmp_path):
         (tmp_path / str(seed)).mkdir()
         write_run(tmp_path / str(seed), start, 1500)
         journal = Journal(tmp_path / str(seed))
-        line = {"stage": "more", "kind": "eval", "split": "test", "step": 2, "steps/exact": start + 0.25}
+        line = {"stage": "more", "kind": "eval", "split": "test", "step": 2, "actions/exact": start + 0.25}
         journal.write("metrics.jsonl", [line])
         journal.close()
     folders = [tmp_path / "0", tmp_path / "1"]

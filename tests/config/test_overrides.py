@@ -21,7 +21,7 @@ TINY = Path(__file__).parents[1] / "tiny_config.py"
 class Inner:
     lr: float = 0.1
     kind: Literal["one", "two"] = "one"
-    forms: tuple[Literal["step", "solve"], ...] = ("step",)
+    forms: tuple[Literal["action", "solve"], ...] = ("action",)
 
     def __post_init__(self):
         if self.lr < 0:
@@ -58,7 +58,7 @@ def test_any_text_stays_itself(text):
     assert override(Whole(), [f"name={text}"]).name == text  # an equals sign in the value included
 
 
-@given(st.lists(st.sampled_from(["step", "solve"])))
+@given(st.lists(st.sampled_from(["action", "solve"])))
 def test_a_list_is_read_by_its_commas(forms):
     made = override(Whole(), ["parts.b.inner.forms=" + ", ".join(forms)])
     assert made.parts[1].inner.forms == tuple(forms)
@@ -96,7 +96,7 @@ def _leaves(config):
     ("parts.a.count=", "whole number"),
     ("flag=1", "true or false"),
     ("parts.a.inner.kind=three", "one, two"),
-    ("parts.a.inner.forms=step,jump", "step, solve"),
+    ("parts.a.inner.forms=action,jump", "action, solve"),
     ("parts.a.inner.lr=-1", "lr must be >= 0"),
     ("parts.a.inner=3", "one of its fields"),
     ("parts.a=3", "one of its fields"),

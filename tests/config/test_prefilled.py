@@ -10,7 +10,7 @@ from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
 from jaxsrl.data.chat import Template, prefill
 from jaxsrl.rewards.overlong import Overlong
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.types import Demonstration, Rollouts
 
 TINY = Path(__file__).parents[1] / "tiny_config.py"
@@ -45,8 +45,8 @@ def test_what_it_would_do():
     one = np.zeros(1, int)
     rollouts = Rollouts(
         token=np.zeros((1, 4), int), mask=np.ones((1, 4), bool), demonstration=one,
-        form=("step",), branch=one, sample=one, group=one, truncated=one > 0, text=(text,),
+        form=("action",), branch=one, sample=one, group=one, truncated=one > 0, text=(text,),
     )  # fmt: skip
     expert = [Demonstration(problem_id="1", problem="?", actions=("b", "c"))]
-    assert StepSimilarity(where="host")(rollouts, expert).reward.tolist() == [1.0]
-    assert StepSimilarity(where="host", prefilled=True)(rollouts, expert).reward.tolist() == [-1.0]
+    assert ActionSimilarity(where="host")(rollouts, expert).reward.tolist() == [1.0]
+    assert ActionSimilarity(where="host", prefilled=True)(rollouts, expert).reward.tolist() == [-1.0]

@@ -42,7 +42,7 @@ def random_tree(rng, nodes: int, branches: int, *, two_roots: bool = True) -> tu
         token = rng.integers(1, 10**6, size).astype(np.int32)
         made.append(Node(token=token, parent=parent, target=bool(rng.random() < 0.34)))
     at = sorted(rng.choice(nodes, min(branches, nodes), replace=False).tolist())
-    branch = {("step", k): node for k, node in enumerate(at)}
+    branch = {("action", k): node for k, node in enumerate(at)}
     points = tuple(BranchPoint(after=k, samples=int(rng.integers(1, 5))) for k in range(len(at)))
     return Tree(nodes=tuple(made), branch=branch), points
 
@@ -79,7 +79,7 @@ def case(seed: int, *, nodes: int = 14, branches: int = 4, trees: int = 5, used:
     logp = np.where(mask, -numbers(count, CAP), 0)
     token = np.where(mask, rng.integers(1, 10**6, (count, CAP)), 0).astype(np.int32)
     rollouts = Rollouts(
-        token=token, mask=mask, demonstration=jobs.demonstration, form=("step",) * count,
+        token=token, mask=mask, demonstration=jobs.demonstration, form=("action",) * count,
         branch=jobs.branch, sample=jobs.sample, group=jobs.group, truncated=np.zeros(count, bool), text=("",) * count,
     )  # fmt: skip
     return Case(
@@ -137,7 +137,7 @@ def expected(c: Case) -> tuple[Counter, dict[str, int]]:
                 _count(out, paths[i], len(node.token), c.weights.trunk, m, at, -1, None)
             at += len(node.token)
         for p in np.flatnonzero(c.kept & (c.layout.jobs.demonstration == m)).tolist():
-            node, length = tree.branch["step", int(c.layout.jobs.branch[p])], int(c.completions.length[p])
+            node, length = tree.branch["action", int(c.layout.jobs.branch[p])], int(c.completions.length[p])
             own = c.completions.token[p, :length]
             paths["job", p] = np.concatenate([path_tokens(tree, node), own])
             needed |= set(path(tree, node))
@@ -145,7 +145,7 @@ def expected(c: Case) -> tuple[Counter, dict[str, int]]:
             _count(out, paths["job", p], length, c.weights.rollouts, p, 0, p, c.completions.logp[p])
         tokens += sum(len(tree.nodes[i].token) for i in needed)
         above = {j for i in paths if not isinstance(i, tuple) for j in path(tree, i)[:-1]}
-        ends = [tree.branch["step", int(c.layout.jobs.branch[i[1]])] for i in paths if isinstance(i, tuple)]
+        ends = [tree.branch["action", int(c.layout.jobs.branch[i[1]])] for i in paths if isinstance(i, tuple)]
         above |= {j for end in ends for j in path(tree, end)}
         dense += sum(len(tokens_) for i, tokens_ in paths.items() if i not in above)
     return out, {"pack/tree_tokens": tokens, "pack/dense_tokens": dense}

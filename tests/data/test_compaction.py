@@ -108,7 +108,7 @@ def test_what_does_not_fit_says_what_to_raise():
     c = case(0, tokens=20)
     with pytest.raises(ValueError, match="a path of .* does not fit a row of 20: raise tokens to at least"):
         filled(c)
-    tree = Tree(nodes=(Node(token=np.arange(1, 9, dtype=np.int32)),), branch={("step", 0): 0})
+    tree = Tree(nodes=(Node(token=np.arange(1, 9, dtype=np.int32)),), branch={("action", 0): 0})
     point = random_tree(np.random.default_rng(0), 1, 1)[1][0]
     layout = lay_out_trees((NOBODY,), [tree], [(point.__class__(after=0, samples=4),)], shapes(tokens=24))
     length = np.where(layout.jobs.active, 6, 0)

@@ -92,7 +92,7 @@ def test_unfill_puts_every_token_back(compacted):
         tokens += np.asarray(unfill(batch.token, segments, c.completions.length, CAP))
     has_parent = c.completions.token * 0 + 1
     for p in np.flatnonzero(c.layout.jobs.active):
-        node = c.trees[c.layout.jobs.demonstration[p]].branch["step", int(c.layout.jobs.branch[p])]
+        node = c.trees[c.layout.jobs.demonstration[p]].branch["action", int(c.layout.jobs.branch[p])]
         if not any(len(c.trees[c.layout.jobs.demonstration[p]].nodes[i].token) for i in above(c, p, node)):
             has_parent[p, 0] = 0
     assert np.array_equal(tokens, c.completions.token)

@@ -44,7 +44,7 @@ def test_every_job_sees_its_prompt(seed):
         here = np.flatnonzero((prompts.enter[r] <= e) & (e < prompts.leave[r]))
         order = here[np.argsort(prompts.position[r, here])]
         tree = c.trees[jobs.demonstration[p]]
-        want = path_tokens(tree, tree.branch["step", int(jobs.branch[p])])
+        want = path_tokens(tree, tree.branch["action", int(jobs.branch[p])])
         assert np.array_equal(prompts.token[r, order], want) and prompts.slot_active[r, k]
         assert order[-1] == prompts.slot_parent[r, k]
         by_order = np.flatnonzero((np.arange(size.prompt_tokens) <= order[-1]) & (e < prompts.leave[r]))
@@ -141,7 +141,7 @@ def test_what_does_not_fit_names_the_size_to_raise():
     with pytest.raises(ValueError, match="6 demonstrations in a round of 5"):
         laid_out([demonstration()] * 6, [point] * 6, shapes())
     with pytest.raises(ValueError, match="room for 3: raise targets to at least"):
-        laid_out([demonstration()], [()], shapes(targets=3), trunk=("step",))
+        laid_out([demonstration()], [()], shapes(targets=3), trunk=("action",))
     with pytest.raises(ValueError, match="takes 2 sheets .* raise sheets to at least 2"):
         laid_out([demonstration()] * 2, [point] * 2, shapes(prompt_rows=1, slots=4), sheets=1)
     with pytest.raises(ValueError, match="shapes.slots must be >= 1"):
@@ -150,10 +150,10 @@ def test_what_does_not_fit_names_the_size_to_raise():
 
 
 def test_a_round_without_rollouts_has_no_sheets():
-    layout = laid_out([demonstration()], [()], shapes(), trunk=("step",))
+    layout = laid_out([demonstration()], [()], shapes(), trunk=("action",))
     assert layout.sheets == () and len(layout.jobs.active) == 0 and layout.groups.member.shape == (0, 4)
     assert np.asarray(layout.trunk.target).sum() == sum(
-        len(node.token) for node in build(demonstration(), (), ("step",), Template(), BYTES).nodes if node.target
+        len(node.token) for node in build(demonstration(), (), ("action",), Template(), BYTES).nodes if node.target
     )
     assert layout.trunk.token.shape == (64 * -(-layout.trunk.token.size // 64),)
 
@@ -184,7 +184,7 @@ def test_chosen_shapes_hold_what_they_were_chosen_from_and_are_json():
     assert (fixed.tokens, fixed.slots, fixed.rows, fixed.prompt_rows) == (128, 12, (4,), 2)
     parts = choose_shapes(trees, points, replace(room, prompt_parts=4, parts=4))
     assert parts.prompt_rows % 4 == 0 and all(rows % 4 == 0 for rows in (*parts.rows, parts.round_rows))
-    trained = [build(demonstration(), (), SFT(trunk=("step",)).trunk, Template(), BYTES)] * 3
+    trained = [build(demonstration(), (), SFT(trunk=("action",)).trunk, Template(), BYTES)] * 3
     alone = choose_shapes(trained, [()] * 3, Room(demonstrations=2, completion_tokens=6))
     assert (
         alone.sheets == 0 and alone.targets > 0 and len(lay_out_trees((NOBODY,), trained[:1], [()], alone).sheets) == 0

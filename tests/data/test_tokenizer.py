@@ -17,7 +17,7 @@ def test_bytes_round_trip(text):
 
 
 def test_byte_ids_are_as_agreed():
-    names = ["<|end|>", "<think>", "</think>", "<|step|>", "<|solve|>", "<|turn|>"]
+    names = ["<|end|>", "<think>", "</think>", "<|action|>", "<|solve|>", "<|turn|>"]
     assert [BYTES.special(name) for name in names] == [(256,), (257,), (258,), (259,), (260,), (261,)]
     assert BYTES.special("<|other|>") == tuple(b"<|other|>")
     assert (BYTES.vocab_size, BYTES.end, BYTES.name) == (272, 256, "bytes")

@@ -30,8 +30,8 @@ def prompt(tree, form, after):
 def test_step_form_shows_the_actions_given_and_nothing_after_them():
     points = [BranchPoint(after=k, samples=2) for k in (0, 2)]
     tree = build(demonstration(), points, (), Template(), BYTES)
-    assert prompt(tree, "step", 0) == "<|step|>x?\n"
-    assert prompt(tree, "step", 2) == "<|step|>x?\na1\na2\n"
+    assert prompt(tree, "action", 0) == "<|action|>x?\n"
+    assert prompt(tree, "action", 2) == "<|action|>x?\na1\na2\n"
     everything = "".join(BYTES.decode(node.token.tolist()) for node in tree.nodes)
     assert "a3" not in everything  # trap 54: the target is in no prompt
 
@@ -40,17 +40,17 @@ def test_trunk_in_user_turn_gets_a_tail_per_branch_point():
     template = Template(trunk_in="user", title_hint=True)
     points = [BranchPoint(after=k, samples=1) for k in (0, 1)]
     tree = build(demonstration(titles=("One", None, "Three")), points, (), template, BYTES)
-    assert prompt(tree, "step", 0) == "<|step|>x?\n(next: One)\n<|turn|>"
-    assert prompt(tree, "step", 1) == "<|step|>x?\na1\n<|turn|>"
+    assert prompt(tree, "action", 0) == "<|action|>x?\n(next: One)\n<|turn|>"
+    assert prompt(tree, "action", 1) == "<|action|>x?\na1\n<|turn|>"
 
 
 def test_prefilled_thinking_is_part_of_the_prompt():
     tree = build(demonstration(), [BranchPoint(after=1, samples=1)], (), Template(prefill_think=True), BYTES)
-    assert prompt(tree, "step", 1) == "<|step|>x?\na1\n<think>"
+    assert prompt(tree, "action", 1) == "<|action|>x?\na1\n<think>"
 
 
 def test_trained_forms():
-    tree = build(demonstration(("a1", "a2"), thoughts=("t1", "t2")), [], ("solve", "step"), Template(), BYTES)
+    tree = build(demonstration(("a1", "a2"), thoughts=("t1", "t2")), [], ("solve", "action"), Template(), BYTES)
     targets = [BYTES.decode(node.token.tolist()) for node in tree.nodes if node.target]
     assert targets == [
         "<think>t1</think>a1\n",
@@ -61,9 +61,9 @@ def test_trained_forms():
     leaf = next(
         i
         for i, node in enumerate(tree.nodes)
-        if node.target and BYTES.decode(path_tokens(tree, i)).startswith("<|step|>x?\na1")
+        if node.target and BYTES.decode(path_tokens(tree, i)).startswith("<|action|>x?\na1")
     )
-    assert BYTES.decode(path_tokens(tree, leaf).tolist()) == "<|step|>x?\na1\n<think>t2</think>a2<|end|>"
+    assert BYTES.decode(path_tokens(tree, leaf).tolist()) == "<|action|>x?\na1\n<think>t2</think>a2<|end|>"
     assert target_mask([tree]).sum() == sum(len(node.token) for node in tree.nodes if node.target)
 
 
@@ -82,7 +82,7 @@ def test_prompts_are_prefixes_of_later_prompts(actions, trunk_in, kind):
     points = [BranchPoint(after=k, samples=1) for k in range(len(actions))]
     tree = build(demonstration(actions), points, (), template, BYTES)
     tail = len(chat.tail(template, BYTES))
-    paths = [path_tokens(tree, tree.branch["step", k]) for k in range(len(actions))]
+    paths = [path_tokens(tree, tree.branch["action", k]) for k in range(len(actions))]
     paths = [path[: len(path) - tail] for path in paths]
     for shorter, longer in zip(paths, paths[1:], strict=False):
         assert np.array_equal(longer[: len(shorter)], shorter) and len(longer) > len(shorter)
@@ -176,7 +176,7 @@ def rollouts_for(branch, samples, length):
     mask = np.arange(length) < rng.integers(1, length + 1, count)[:, None]
     return Rollouts(
         token=rng.integers(0, 250, (count, length)).astype(np.int32), mask=mask,
-        demonstration=np.zeros(count, int), form=("step",) * count, branch=np.repeat(branch, samples),
+        demonstration=np.zeros(count, int), form=("action",) * count, branch=np.repeat(branch, samples),
         sample=np.tile(np.arange(samples), len(branch)), group=np.repeat(np.arange(len(branch)), samples),
         truncated=np.zeros(count, bool), text=("",) * count,
     )  # fmt: skip
@@ -227,13 +227,13 @@ def test_prompts_share_a_trunk_and_cut_trees_with_too_many_slots():
         e = sheet.slot_enter[row, k]
         seen = (sheet.enter[row] <= e) & (e < sheet.leave[row])
         at = np.argsort(sheet.position[row][seen])
-        want = path_tokens(tree, tree.branch["step", int(jobs.branch[job])])
+        want = path_tokens(tree, tree.branch["action", int(jobs.branch[job])])
         assert np.array_equal(sheet.token[row][seen][at], want)
         assert sheet.position[row, sheet.slot_parent[row, k]] == len(want) - 1
         assert sheet.slot_active[row, k]
     for sheet in layout.sheets:
         used += int((sheet.prompts.enter >= 0).sum())
-    assert used < sum(len(path_tokens(tree, tree.branch["step", k])) for k in (0, 1, 2)) * 2  # shared within a row
+    assert used < sum(len(path_tokens(tree, tree.branch["action", k])) for k in (0, 1, 2)) * 2  # shared within a row
 
 
 def test_addresses_name_the_prompt_and_not_the_place():
@@ -263,7 +263,7 @@ def test_addresses_name_the_prompt_and_not_the_place():
 def test_groups_stay_in_one_row_where_it_is_asked_for():
     """Rows of 24: a third completion would fit beside the first two, but its sibling would not."""
     nodes = (Node(token=np.arange(4, dtype=np.int32)), Node(token=np.arange(2, dtype=np.int32), parent=0))
-    tree = Tree(nodes=nodes, branch={("step", 0): 0, ("step", 1): 1})
+    tree = Tree(nodes=nodes, branch={("action", 0): 0, ("action", 1): 1})
     group, mask = np.array([3, 3, 8, 8]), np.ones((4, 6), bool)
     rollouts = replace(rollouts_for([1, 0], 2, 6), mask=mask, group=group)
     given = Weights(trunk=nothing((1, 0)), rollouts=replace(nothing((4, 6)), pg=np.ones((4, 6))))

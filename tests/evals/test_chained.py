@@ -38,9 +38,9 @@ def test_the_prompt_holds_own_actions_without_thoughts_in_step_form(run):
 
     chained(run, watched, DEMONSTRATIONS[1:2])
     assert prompts == [
-        "<|step|>sum:\n4 5 6\n",
-        "<|step|>sum:\n4 5 6\n4 + 5 = 9\n",
-        "<|step|>sum:\n4 5 6\n4 + 5 = 9\n9 + 6 = 15\n",
+        "<|action|>sum:\n4 5 6\n",
+        "<|action|>sum:\n4 5 6\n4 + 5 = 9\n",
+        "<|action|>sum:\n4 5 6\n4 + 5 = 9\n9 + 6 = 15\n",
     ]
 
 

@@ -25,9 +25,9 @@ def by_place(records):
 
 def test_every_mode_reports_under_its_name_and_bounds_hold_the_value(run):
     metrics, records = run(uncertain, **SAMPLED)
-    modes = {"steps", "direct", "chained"}
+    modes = {"actions", "direct", "chained"}
     assert {name.partition("/")[0] for name in metrics} == modes == {r["mode"] for r in records}
-    for headline in ("steps/exact", "steps/similarity", "direct/answer", "chained/answer", "direct/avg@4"):
+    for headline in ("actions/exact", "actions/similarity", "direct/answer", "chained/answer", "direct/avg@4"):
         assert metrics[f"{headline}_low"] <= metrics[headline] <= metrics[f"{headline}_high"]
     assert 0 < metrics["direct/avg@4"] < metrics["direct/pass@2"] < metrics["direct/pass@4"] <= 1
     for name in metrics:
@@ -79,9 +79,9 @@ def test_steps_and_chains_do_not_share_noise(run):
     _, records = run(coin, samples=16, temperature=1.0)
     first = {
         mode: [r["action"] for r in records if r["mode"] == mode and r["branch"] == 0 and r["decoding"] == "sampled"]
-        for mode in ("steps", "chained")
+        for mode in ("actions", "chained")
     }
-    assert len(first["steps"]) == len(first["chained"]) == 80 and first["steps"] != first["chained"]
+    assert len(first["actions"]) == len(first["chained"]) == 80 and first["actions"] != first["chained"]
 
 
 def test_forced_thinking_writes_the_mark_and_has_its_own_names(run):
@@ -90,9 +90,16 @@ def test_forced_thinking_writes_the_mark_and_has_its_own_names(run):
         return perfect(prompt, *noise) if prompt.endswith("<think>") else "answer: 0"
 
     metrics, records = run(reluctant, forced_think=(False, True))
-    for name in ("steps/thinks", "steps/exact", "direct/answer", "chained/answer"):
+    for name in ("actions/thinks", "actions/exact", "direct/answer", "chained/answer"):
         assert metrics[name] == 0
-    for name in ("steps/exact", "steps/thinks", "direct/answer", "direct/thinks", "chained/answer", "chained/whole"):
+    for name in (
+        "actions/exact",
+        "actions/thinks",
+        "direct/answer",
+        "direct/thinks",
+        "chained/answer",
+        "chained/whole",
+    ):
         assert metrics[f"forced_{name}"] == 1
     forced = [r for r in records if r["mode"].startswith("forced_")]
     assert all(r["completion"].startswith("<think>") for r in forced) and len(forced) > 5
@@ -123,14 +130,16 @@ def test_long_problems_weigh_by_their_actions_and_stay_together(run):
         d = next(d for d in (*long, *short) if d.problem.splitlines()[1] == lines[1])
         return d.actions[len(lines) - 2] if d in long else "no"
 
-    metrics, _ = run(only_long, [*long, *short], modes=("steps",))
-    assert metrics["steps/exact"] == pytest.approx(20 / 24)
-    assert metrics["steps/exact_high"] - metrics["steps/exact_low"] > 0.3  # 24 independent trials would claim about 0.3
+    metrics, _ = run(only_long, [*long, *short], modes=("actions",))
+    assert metrics["actions/exact"] == pytest.approx(20 / 24)
+    assert (
+        metrics["actions/exact_high"] - metrics["actions/exact_low"] > 0.3
+    )  # 24 independent trials would claim about 0.3
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("modes", ()), ("modes", ("steps", "steps")), ("modes", ("step",)), ("problems", 0), ("samples", 0),
+    [("modes", ()), ("modes", ("actions", "actions")), ("modes", ("step",)), ("problems", 0), ("samples", 0),
      ("samples", 4), ("temperature", -1.0), ("temperature", float("inf")), ("forced_think", ()),
      ("think", "always"), ("action_cap", 0), ("unit", "token")],
 )  # fmt: skip

@@ -26,7 +26,7 @@ from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srft import SRFT
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.types import Collected, Groups, Needs, Objective
 from tests.objectives.ragged import collected, numbers, rollouts_of
 
@@ -254,7 +254,7 @@ def test_what_is_static_and_what_is_a_number():
 
 @pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if "grader" in vars(objective)])
 def test_a_grader_is_static(name):
-    plain, stern = (replace(OBJECTIVES[name], grader=StepSimilarity(malformed=m)) for m in (-1.0, -0.5))
+    plain, stern = (replace(OBJECTIVES[name], grader=ActionSimilarity(malformed=m)) for m in (-1.0, -0.5))
     assert numbers_of(plain) == numbers_of(OBJECTIVES[name]) and "malformed" not in str(numbers_of(plain))
     assert static_of(plain) != static_of(stern)
 

@@ -255,7 +255,7 @@ def test_reverse_curriculum_moves_earlier():
 
 @pytest.mark.parametrize("make, name", [
     (lambda: CHORD(grader=None, token_weight="p"), "token_weight"), (lambda: CHORD(grader=None, trunk=()), "trunk"),
-    (lambda: LUFFY(grader=None, gamma=0.0), "gamma"), (lambda: LUFFY(grader=None, trunk=("step",)), "trunk"),
+    (lambda: LUFFY(grader=None, gamma=0.0), "gamma"), (lambda: LUFFY(grader=None, trunk=("action",)), "trunk"),
     (lambda: LUFFY(grader=None, policy=GRPO(reward_kl_coef=0.1)), "reward_kl_coef"),
     (lambda: LUFFY(grader=None, policy=GRPO(whiten=True), in_baseline=False), "whiten"),
     (lambda: LUFFY(grader=None, policy=GRPO(std="batch"), in_baseline=False), "std"),

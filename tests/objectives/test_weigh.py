@@ -168,7 +168,7 @@ def demonstration(actions=4):
 def test_branch_points():
     srl = SRL(grader=None)
     assert [p.after for p in srl.branch_points(demonstration(4), 0)] == [0, 1, 2]  # N-1, the last is no target
-    assert {(p.form, p.samples) for p in srl.branch_points(demonstration(4), 0)} == {("step", 8)}
+    assert {(p.form, p.samples) for p in srl.branch_points(demonstration(4), 0)} == {("action", 8)}
     assert srl.branch_points(demonstration(1), 0) == ()
     few = SRL(grader=None, max_branch_points=2)
     drawn = [tuple(p.after for p in few.branch_points(demonstration(9), step)) for step in range(20)]

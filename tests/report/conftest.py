@@ -60,19 +60,19 @@ def train_line(stage, step, steps, noise):
 
 
 def eval_line(stage, step, split, level, noise):
-    line = {"stage": stage, "step": step, "kind": "eval", "split": split, "steps/count": 380, "direct/count": 100}
-    shares = {"steps/exact": 0.1 + 0.6 * level, "chained/answer": 0.02 + 0.6 * level,
+    line = {"stage": stage, "step": step, "kind": "eval", "split": split, "actions/count": 380, "direct/count": 100}
+    shares = {"actions/exact": 0.1 + 0.6 * level, "chained/answer": 0.02 + 0.6 * level,
               "direct/answer": 0.05 + 0.5 * level,
-              "forced_steps/exact": 0.12 + 0.6 * level, "forced_chained/answer": 0.03 + 0.6 * level}  # fmt: skip
+              "forced_actions/exact": 0.12 + 0.6 * level, "forced_chained/answer": 0.03 + 0.6 * level}  # fmt: skip
     for name, value in shares.items():
         value = min(1.0, max(0.0, value + noise.gauss(0, 0.015)))
         half = 1.96 * math.sqrt(value * (1 - value) / 100) + 0.01
         line |= {name: value, f"{name}_low": max(0.0, value - half), f"{name}_high": min(1.0, value + half)}
     similar = 0.45 + 0.4 * level
-    line |= {"steps/similarity": similar,
-             "steps/similarity_low": similar - 0.03, "steps/similarity_high": similar + 0.03,
-             "steps/similarity_other_problem": 0.31, "steps/similarity_previous": 0.42}  # fmt: skip
-    for mode in ("steps", "direct", "chained", "forced_steps", "forced_chained"):
+    line |= {"actions/similarity": similar,
+             "actions/similarity_low": similar - 0.03, "actions/similarity_high": similar + 0.03,
+             "actions/similarity_other_problem": 0.31, "actions/similarity_previous": 0.42}  # fmt: skip
+    for mode in ("actions", "direct", "chained", "forced_actions", "forced_chained"):
         thinks = 1.0 if "forced" in mode else 0.2 + 0.7 * level
         line |= {
             f"{mode}/malformed": 0.3 * (1 - level),
@@ -97,7 +97,7 @@ def rollout_rows(stage, step, groups, expert=EXPERT):
                 "sample": sample, "expert_action": expert, "completion": text, "truncated": action is None,
                 "action": action,
                 "reward": reward, "advantage": (reward - 0.4) if kept else 0.0, "kept": kept, "tokens": len(text),
-                "direct_or_chained": "chained", "reward_settings": {"unit": "char", "autojunk": False},
+                "form": "action", "reward_settings": {"unit": "char", "autojunk": False},
             })  # fmt: skip
     return rows
 

@@ -12,7 +12,7 @@ def run_of(tmp_path, rows, **config):
     )
     (tmp_path / "environment.json").write_text("{}")
     lines = [{"stage": "s", "step": i + 1, "kind": "train", "loss": 0.1} | row for i, row in enumerate(rows)]
-    lines.append({"stage": "s", "step": len(rows), "kind": "eval", "split": "validation", "steps/exact": 0.5})
+    lines.append({"stage": "s", "step": len(rows), "kind": "eval", "split": "validation", "actions/exact": 0.5})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return read_run(tmp_path)
 

@@ -28,5 +28,5 @@ def test_a_constant_reward_still_has_its_panel(tmp_path):
 
 
 def test_validation_curves_need_two_evaluations(make_run):
-    assert "<b>steps/exact</b>" in evaluation_curves(read_run(make_run(steps=4, every=4)))
+    assert "<b>actions/exact</b>" in evaluation_curves(read_run(make_run(steps=4, every=4)))
     assert evaluation_curves(read_run(make_run(stages=("sft",), steps=4, every=9))) is None

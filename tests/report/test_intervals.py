@@ -5,7 +5,7 @@ from jaxsrl.report.intervals import Estimate, interval_chart
 
 def test_rows_show_value_interval_and_baselines():
     rows = [Estimate(name="sft", index=0, value=0.3, low=0.2, high=0.4), Estimate(name="srl", index=1, value=0.6)]
-    svg = ElementTree.fromstring(interval_chart("steps/exact", rows, [("other problem", 0.1)]))
+    svg = ElementTree.fromstring(interval_chart("actions/exact", rows, [("other problem", 0.1)]))
     classes = [e.get("class") for e in svg.iter("path")]
     assert classes.count("whisker") == 1 and classes.count("baseline") == 1
     assert [t.text for t in svg.iter("text") if t.get("class") == "figure"] == ["30.0 %", "60.0 %"]
@@ -13,7 +13,7 @@ def test_rows_show_value_interval_and_baselines():
 
 
 def test_more_is_further_right_and_zero_is_on_the_axis():
-    svg = ElementTree.fromstring(interval_chart("steps/similarity", [
+    svg = ElementTree.fromstring(interval_chart("actions/similarity", [
         Estimate(name=str(i), index=0, value=v) for i, v in enumerate((0.0, 0.4, 0.9))]))  # fmt: skip
     dots = [float(c.get("cx")) for c in svg.iter("circle") if c.get("r") == "4.4"]
     assert dots == sorted(dots) and dots[0] > 20

@@ -22,7 +22,7 @@ def test_points_lie_where_the_axes_say():
 
 def test_names_at_line_ends_do_not_lie_on_each_other():
     lines = [series(name=f"stage{i}", index=i, values=(0.0, 0.5 + 1e-4 * i)) for i in range(5)]
-    svg = ElementTree.fromstring(line_chart("steps/exact", lines))
+    svg = ElementTree.fromstring(line_chart("actions/exact", lines))
     places = sorted(float(t.get("y")) for t in svg.iter("text") if "name" in t.get("class", ""))
     assert len(places) == 5 and all(b - a >= 11.9 for a, b in zip(places, places[1:], strict=False))
     assert places[-1] <= 170
@@ -41,7 +41,7 @@ def test_values_beyond_the_axis_are_counted():
 
 
 def test_a_band_is_drawn_where_bounds_are():
-    svg = line_chart("steps/exact", [series(low=(0.0, 0.8), high=(0.1, 1.0))])
+    svg = line_chart("actions/exact", [series(low=(0.0, 0.8), high=(0.1, 1.0))])
     assert svg.count('class="band"') == 1 and len(re.findall("L", re.search(r'd="([^"]*)Z"', svg)[1])) == 3
 
 
@@ -50,5 +50,5 @@ def test_one_point_is_a_chart():
 
 
 def test_the_description_says_it_in_words():
-    said = describe("steps/exact", [series(values=(0.1, 0.5), steps=(0, 20))])
-    assert said == "steps/exact over optimizer steps: srl from 10.0 % at step 0 to 50.0 % at step 20"
+    said = describe("actions/exact", [series(values=(0.1, 0.5), steps=(0, 20))])
+    assert said == "actions/exact over optimizer steps: srl from 10.0 % at step 0 to 50.0 % at step 20"

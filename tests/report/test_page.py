@@ -68,7 +68,7 @@ def test_hostile_text_stays_text(make_run):
     row = {"stage": "srl", "step": 1, "problem": hostile, "branch": 0, "group": 0, "sample": 0,
            "expert_action": hostile, "completion": hostile, "action": hostile, "reward": 0.5,
            "advantage": 0.1, "kept": True, "tokens": 3,
-           "truncated": False, "direct_or_chained": "chained", "reward_settings": {"autojunk": True}}  # fmt: skip
+           "truncated": False, "form": "action", "reward_settings": {"autojunk": True}}  # fmt: skip
     (folder / "rollouts/srl.jsonl").write_text(json.dumps(row) + "\n")
     config = {"name": hostile, "tokenizer": hostile, "stages": [{"name": hostile, "objective": {"type": hostile}}]}
     (folder / "config.json").write_text(json.dumps(config))
@@ -108,7 +108,7 @@ def test_nulls_and_nan_leave_gaps(make_run):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"stage":"srl","step":7,"kind":"train","loss":null,"reward/mean":NaN,"lr":1e999,"x":Infinity}\n')
         file.write(
-            '{"stage":"srl","step":7,"kind":"eval","split":"validation","steps/exact":null,"direct/answer":NaN}\n'
+            '{"stage":"srl","step":7,"kind":"eval","split":"validation","actions/exact":null,"direct/answer":NaN}\n'
         )
         file.write('{"stage":"srl","step":8,"kind":"tra')
     page = read(write_report(folder))
@@ -124,8 +124,10 @@ values = st.recursive(
     max_leaves=6,
 )
 keys = st.sampled_from([
-    "stage", "step", "kind", "split", "name", "stages", "loss", "lr", "reward/mean", "steps/exact", "steps/exact_low",
-    "steps/similarity", "steps/similarity_x", "update/skipped", "seconds", "tokens_per_second", "completion", "action",
+    "stage", "step", "kind", "split", "name", "stages", "loss", "lr", "reward/mean", "actions/exact",
+    "actions/exact_low",
+    "actions/similarity", "actions/similarity_x", "update/skipped", "seconds", "tokens_per_second", "completion",
+    "action",
     "expert_action", "reward", "advantage", "group", "branch", "tokens", "reward_settings", "model", "devices",
 ])  # fmt: skip
 place = {"stage": st.sampled_from(["a", "b"]), "step": st.integers(0, 3)}

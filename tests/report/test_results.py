@@ -20,14 +20,14 @@ def test_the_table_has_modes_baselines_forced_variants_and_intervals(make_run):
         assert part in page
     lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
     last = [x for x in lines if x.get("split") == "test"][-1]
-    exact, low, high = (100 * last["steps/exact" + end] for end in ("", "_low", "_high"))
+    exact, low, high = (100 * last["actions/exact" + end] for end in ("", "_low", "_high"))
     assert f"{exact:.1f}" in page and f"<small>{low:.1f}–{high:.1f}</small>" in page
     assert page.index("test split") < page.index("validation split")
 
 
 def test_the_highest_of_a_column_is_bold_and_a_tie_is_not(tmp_path):
     line = {"step": 1, "kind": "eval", "split": "test", "direct/answer": 0.5}
-    rows = [line | {"stage": "a", "steps/exact": 0.2}, line | {"stage": "b", "steps/exact": 0.4}]
+    rows = [line | {"stage": "a", "actions/exact": 0.2}, line | {"stage": "b", "actions/exact": 0.4}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = results(read_run(tmp_path))
     assert page.count("<strong") == 1 and ">40.0</strong>" in page
@@ -45,13 +45,13 @@ def test_sampled_shares_stand_beside_the_greedy_one(tmp_path):
 def test_missing_and_null_metrics_are_dashes(tmp_path):
     line = {"step": 1, "kind": "eval", "split": "test"}
     rows = [
-        line | {"stage": "a", "steps/exact": None, "chained/answer": 0.25},
-        line | {"stage": "b", "steps/exact": 0.4},
+        line | {"stage": "a", "actions/exact": None, "chained/answer": 0.25},
+        line | {"stage": "b", "actions/exact": 0.4},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert results(read_run(tmp_path)).count("–</td>") >= 2
 
 
 def test_intervals_below_zero_are_not_read_as_dashes():
-    assert interval(0.1, 0.2, "steps/exact") == "10.0–20.0"
+    assert interval(0.1, 0.2, "actions/exact") == "10.0–20.0"
     assert interval(-0.1, 0.2, "reward/mean") == "−0.100 to 0.200"

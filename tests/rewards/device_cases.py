@@ -7,7 +7,7 @@ from jaxsrl.data.chat import Template
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.ops.text import padded_code_points
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.types import Completions, Demonstration, Rollouts, Rooms
 
 BYTES = load_tokenizer()
@@ -29,7 +29,7 @@ def rollouts(tokenizer, completions, table=TABLE, cap=CAP):
     none = np.zeros(p, np.int32)
     return Rollouts(
         token=token, mask=mask, demonstration=np.arange(p),
-        form=("step",) * p, branch=none, sample=none, group=none, truncated=~np.array(ended),
+        form=("action",) * p, branch=none, sample=none, group=none, truncated=~np.array(ended),
         text=tuple(table.given.decode() + t for t in text),
     )  # fmt: skip
 
@@ -86,8 +86,8 @@ COMPLETIONS, ACTIONS = zip(*PAIRS, strict=True)
 
 def both(found, actions, table=TABLE, rooms=ROOMS, count=JOBS, groups=GROUPS, **settings):
     """The host's grades, compared in every number with what is made of the device's scores."""
-    host = StepSimilarity(**settings)(found, experts(actions))
-    reward = StepSimilarity(where="device", **settings)
+    host = ActionSimilarity(**settings)(found, experts(actions))
+    reward = ActionSimilarity(where="device", **settings)
     scores = scored(reward, found, actions, table, rooms, count=count, groups=groups)
     device = reward.grades(those(scores, len(found)), found, experts(actions))
     assert device.reward.dtype == np.float64 and device.reward.tolist() == host.reward.tolist()

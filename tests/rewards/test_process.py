@@ -61,7 +61,7 @@ def test_equivalent_actions_are_right_however_written():
     action = EXPERT.actions[2]
     label, digits = action.split("=")
     texts = [action, f" {label} = {digits} ", f"{label}={digits[:-1]}", f"{label}={digits}=", digits, ""]
-    rollouts = written(*(f"<think>t</think>{t}" for t in texts), action, branch=2, form="step")
+    rollouts = written(*(f"<think>t</think>{t}" for t in texts), action, branch=2, form="action")
     got = StepEquivalence(same=same_action, malformed=-1.0)(rollouts, [EXPERT])
     assert got.reward.tolist() == [1, 1, 0, 0, 0, -1, -1]
     assert got.metrics["reward/equivalent_share"] == pytest.approx(2 / 7)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxsrl.rewards import similarity
-from jaxsrl.rewards.similarity import StepSimilarity, score_pairs
+from jaxsrl.rewards.similarity import ActionSimilarity, score_pairs
 from jaxsrl.types import Demonstration, Rollouts
 
 LONG = ("the quick brown fox jumps over the lazy dog. " * 5)[:210]
@@ -15,7 +15,7 @@ DEMONSTRATIONS = (
 )
 
 
-def rollouts(*rows, form="step"):
+def rollouts(*rows, form="action"):
     """Each row is (text, demonstration, branch) or (text, demonstration, branch, truncated)."""
     p = len(rows)
     return Rollouts(
@@ -48,7 +48,7 @@ ROWS = [
 
 
 def test_rewards_are_difflib_of_model_and_expert_to_the_last_bit():
-    grades = StepSimilarity()(rollouts(*ROWS), DEMONSTRATIONS)
+    grades = ActionSimilarity()(rollouts(*ROWS), DEMONSTRATIONS)
     want = []
     for row in ROWS:
         action = row[0].removeprefix("<think>hm</think>").strip()
@@ -63,7 +63,7 @@ def test_rewards_are_difflib_of_model_and_expert_to_the_last_bit():
 
 
 def test_settings_say_what_was_compared_and_metrics_average_it():
-    grades = StepSimilarity(malformed=-0.5)(rollouts(*ROWS), DEMONSTRATIONS)
+    grades = ActionSimilarity(malformed=-0.5)(rollouts(*ROWS), DEMONSTRATIONS)
     want = {"unit": "char", "autojunk": True, "metric": "ratio", "order": "model, expert", "malformed": -0.5}
     assert want.items() <= grades.settings.items()
     reward, formed = grades.reward, np.array([a is not None for a in grades.action])
@@ -75,12 +75,12 @@ def test_settings_say_what_was_compared_and_metrics_average_it():
         "reward/mean_expert_under_200": np.delete(reward, 6).mean(),
         "reward/mean_expert_from_200": reward[6],
     }
-    short = StepSimilarity()(rollouts(ROWS[3]), DEMONSTRATIONS).metrics
+    short = ActionSimilarity()(rollouts(ROWS[3]), DEMONSTRATIONS).metrics
     assert "reward/mean_expert_from_200" not in short and "reward/similarity" not in short
 
 
 def test_together_one_by_one_in_threads_and_shuffled_are_the_same():
-    reward = StepSimilarity()
+    reward = ActionSimilarity()
     together = reward(rollouts(*ROWS), DEMONSTRATIONS).reward
 
     def single(row):
@@ -95,23 +95,23 @@ def test_together_one_by_one_in_threads_and_shuffled_are_the_same():
 
 def test_the_order_of_arguments_is_model_then_expert():
     expert = Demonstration(problem_id="p", problem="?", actions=("diet",))
-    assert StepSimilarity()(rollouts((thought("tide"), 0, 0)), [expert]).reward[0] == 0.25  # the other way: 0.5
+    assert ActionSimilarity()(rollouts((thought("tide"), 0, 0)), [expert]).reward[0] == 0.25  # the other way: 0.5
 
 
 def test_exact_and_optional_and_prefilled():
-    exact = StepSimilarity(metric="exact")(rollouts(*ROWS), DEMONSTRATIONS)
+    exact = ActionSimilarity(metric="exact")(rollouts(*ROWS), DEMONSTRATIONS)
     assert exact.reward.tolist() == [1, 1, 0, -1, -1, -1, 0, 0]
-    optional = StepSimilarity(think="optional")(rollouts(*ROWS), DEMONSTRATIONS)
+    optional = ActionSimilarity(think="optional")(rollouts(*ROWS), DEMONSTRATIONS)
     assert optional.reward[3] == 1.0 and optional.reward[4] == optional.reward[5] == -1.0
     cut = [(row[0].removeprefix("<think>"), *row[1:]) for row in ROWS]
-    prefilled = StepSimilarity(prefilled=True)(rollouts(*cut), DEMONSTRATIONS)
-    assert prefilled.reward.tolist() == StepSimilarity()(rollouts(*ROWS), DEMONSTRATIONS).reward.tolist()
+    prefilled = ActionSimilarity(prefilled=True)(rollouts(*cut), DEMONSTRATIONS)
+    assert prefilled.reward.tolist() == ActionSimilarity()(rollouts(*ROWS), DEMONSTRATIONS).reward.tolist()
 
 
 def test_a_malformed_one_stretches_its_group_the_other_way_than_a_low_one():
     """Why the share of malformed rewards is logged: mean and spread of {-1, .9, .9, .9} are those of the -1."""
     rows = [("no thought", 0, 0)] + [(thought("x = 1 + 2"), 0, 0)] * 3
-    grades = StepSimilarity()(rollouts(*rows), DEMONSTRATIONS)
+    grades = ActionSimilarity()(rollouts(*rows), DEMONSTRATIONS)
     advantage = (grades.reward - grades.reward.mean()) / grades.reward.std()
     np.testing.assert_allclose(advantage, [-(3**0.5), *[3**-0.5] * 3])
     assert grades.reward[1:].std() == 0
@@ -135,7 +135,7 @@ def test_score_pairs_is_difflibs_ratio(unit, autojunk):
 
 def test_no_pairs_are_no_scores():
     assert score_pairs([]).shape == (0,)
-    assert StepSimilarity()(rollouts(), DEMONSTRATIONS).metrics == {}
+    assert ActionSimilarity()(rollouts(), DEMONSTRATIONS).metrics == {}
 
 
 def test_padding_keeps_to_few_shapes(monkeypatch):
@@ -173,8 +173,8 @@ def test_compiled_backend_agrees():
 def test_wrong_settings_and_rollouts_raise():
     for wrong in ({"unit": "token"}, {"metric": "f1"}, {"think": "never"}, {"malformed": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            StepSimilarity(**wrong)
-    with pytest.raises(ValueError, match="f:1.*'step'"):
-        StepSimilarity()(rollouts(ROWS[0], form="solve"), DEMONSTRATIONS)
+            ActionSimilarity(**wrong)
+    with pytest.raises(ValueError, match="f:1.*'action'"):
+        ActionSimilarity()(rollouts(ROWS[0], form="solve"), DEMONSTRATIONS)
     with pytest.raises(ValueError, match="f:1.*after 3 of 3"):
-        StepSimilarity()(rollouts((thought("a"), 0, 3)), DEMONSTRATIONS)
+        ActionSimilarity()(rollouts((thought("a"), 0, 3)), DEMONSTRATIONS)

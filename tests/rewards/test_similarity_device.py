@@ -10,7 +10,7 @@ import pytest
 from jaxsrl.data.chat import Template
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.rewards.format import parse
-from jaxsrl.rewards.similarity import StepSimilarity, host_ratio
+from jaxsrl.rewards.similarity import ActionSimilarity, host_ratio
 from jaxsrl.types import DeviceReward, Mean, Rooms
 from tests.rewards.device_cases import (
     ACTIONS,
@@ -36,7 +36,7 @@ from tests.rewards.device_cases import (
 )
 def test_host_and_device_give_the_same_grades(settings):
     grades, scores = both(rollouts(BYTES, COMPLETIONS), ACTIONS, **settings)
-    assert scores.fits.all() and isinstance(StepSimilarity(), DeviceReward)
+    assert scores.fits.all() and isinstance(ActionSimilarity(), DeviceReward)
     if not settings:
         assert grades.reward[[0, 2, 3, 4, 8, 9]].tolist() == [1, -1, -1, -1, 0.25, 1]
         assert grades.action[7] == "∑ \N{REPLACEMENT CHARACTER}"
@@ -45,7 +45,7 @@ def test_host_and_device_give_the_same_grades(settings):
 def test_the_integers_give_difflibs_ratio_to_the_last_bit():
     """Not the float32 reward, which a log must not show."""
     found = rollouts(BYTES, COMPLETIONS)
-    scores = those(scored(StepSimilarity(), found, ACTIONS), len(found))
+    scores = those(scored(ActionSimilarity(), found, ACTIONS), len(found))
     rows = np.flatnonzero(scores.formed)
     pairs = [(parse(found.text[i]).action, ACTIONS[i].strip()) for i in rows]
     want = [SequenceMatcher(None, a, b).ratio() for a, b in pairs]
@@ -56,10 +56,10 @@ def test_the_integers_give_difflibs_ratio_to_the_last_bit():
 
 def test_in_float64_the_reward_itself_is_difflibs():
     found = rollouts(BYTES, COMPLETIONS)
-    want = StepSimilarity(malformed=-0.3)(found, experts(ACTIONS)).reward
+    want = ActionSimilarity(malformed=-0.3)(found, experts(ACTIONS)).reward
     with jax.enable_x64(True):
-        scores = scored(StepSimilarity(malformed=-0.3), found, ACTIONS)
-        means = StepSimilarity().means(scores, jobs(found, ACTIONS)[2][jobs(found, ACTIONS)[3]], np.ones(JOBS, bool))
+        scores = scored(ActionSimilarity(malformed=-0.3), found, ACTIONS)
+        means = ActionSimilarity().means(scores, jobs(found, ACTIONS)[2][jobs(found, ACTIONS)[3]], np.ones(JOBS, bool))
     assert scores.reward.dtype == np.float64 and scores.reward[: len(found)].tolist() == want.tolist()
     assert scores.matched.dtype == scores.total.dtype == np.int32
     assert means["reward/mean"].total.dtype == np.float64
@@ -74,7 +74,7 @@ def test_what_the_template_gave_is_part_of_the_text():
 
 
 def test_metrics_of_the_device_are_the_hosts_and_empty_jobs_count_nowhere():
-    reward, found = StepSimilarity(), rollouts(BYTES, COMPLETIONS)
+    reward, found = ActionSimilarity(), rollouts(BYTES, COMPLETIONS)
     want = reward(found, experts(ACTIONS)).means | {"reward/unfit_share": Mean(0, len(found))}
     _, _, size, group = jobs(found, ACTIONS)
     scores = scored(reward, found, ACTIONS)
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_malformed_and_counted_until_the_host_scores_it():
     long = "y" * 65
     completions = [thought("x"), thought(long), thought("x" * 120), thought("y" * 64), [*BYTES.encode("z" * 120), 256]]
     found, actions = rollouts(BYTES, completions), ["x", "y", "x" * 9, long, long]
-    reward, count = StepSimilarity(autojunk=False, where="device"), len(found)
+    reward, count = ActionSimilarity(autojunk=False, where="device"), len(found)
     grades, scores = both(found, actions, rooms=SMALL, autojunk=False)
     # A long action, a long completion, a long expert. What is malformed needs no expert.
     assert np.flatnonzero(~scores.fits).tolist() == [1, 2, 3] and grades.metrics["reward/unfit_share"] == 3 / 5
@@ -129,7 +129,7 @@ def test_only_what_needs_room_does_not_fit():
     unknown = [BYTES.vocab_size, *thought("x")]
     found.token[4, : len(unknown)], found.mask[4, : len(unknown)] = unknown, True
     for bytes_, want in ((64, [False, False, True, True, False]), (128, [True, False, True, True, False])):
-        run = scored(StepSimilarity(autojunk=False), found, ["y"] * 5, rooms=Rooms(bytes=bytes_, code_points=64))
+        run = scored(ActionSimilarity(autojunk=False), found, ["y"] * 5, rooms=Rooms(bytes=bytes_, code_points=64))
         assert run.fits[:5].tolist() == want
         assert run.reward[:5].tolist() == [0 if want[0] else -1, -1, 0, -1, -1]
 
@@ -137,11 +137,11 @@ def test_only_what_needs_room_does_not_fit():
 def test_wrong_settings_and_rollouts_raise():
     for wrong in ({"where": "gpu"}, {"where": "device", "unit": "word"}, {"where": "device", "backend": "host"}):
         with pytest.raises(ValueError, match="where"):
-            StepSimilarity(**wrong)
+            ActionSimilarity(**wrong)
     found = rollouts(BYTES, [thought("x")])
     with pytest.raises(ValueError, match="unit='word'"):
-        scored(StepSimilarity(unit="word"), found, ["x"])
-    reward = StepSimilarity(where="device", autojunk=False)
+        scored(ActionSimilarity(unit="word"), found, ["x"])
+    reward = ActionSimilarity(where="device", autojunk=False)
     scores = those(scored(reward, found, ["x"]), 1)
     with pytest.raises(ValueError, match=r"rollout 0: `text`"):
         reward.grades(scores, replace(found, text=("x",)), experts("x"))
@@ -155,7 +155,7 @@ def test_rooms_above_the_limit_or_below_what_is_given_raise():
     ):  # fmt: skip
         completions, _, length, group = jobs(found, ["x"])
         with pytest.raises(ValueError, match=say):
-            StepSimilarity().score(
+            ActionSimilarity().score(
                 completions, np.zeros((GROUPS, width), np.int32), length, group, table,
                 Rooms(bytes=size, code_points=points),
             )  # fmt: skip
@@ -168,7 +168,7 @@ def test_rooms_above_the_limit_or_below_what_is_given_raise():
 )  # fmt: skip
 def test_the_platform_chooses_where(monkeypatch, platform, settings, want):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    assert StepSimilarity(**settings).on_device() is want
+    assert ActionSimilarity(**settings).on_device() is want
 
 
 def test_rollouts_of_one_group_share_their_experts_row():

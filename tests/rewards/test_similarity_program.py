@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rewards.similarity_device import _in_blocks, read_action, step_rewards
 from tests.rewards.device_cases import ACTIONS, BYTES, COMPLETIONS, JOBS, ROOMS, TABLE, jobs, rollouts, scored, thought
 
@@ -20,7 +20,7 @@ def leaves_the_device(text):
 @pytest.mark.parametrize("autojunk", [False, True])
 def test_inside_a_larger_program_nothing_leaves_the_device(autojunk):
     """A population of runs, its scores weighed in the same `jit`; and the check sees a callback where there is one."""
-    reward = StepSimilarity(backend="xla", autojunk=autojunk)
+    reward = ActionSimilarity(backend="xla", autojunk=autojunk)
     completions, expert, size, group = jobs(rollouts(BYTES, COMPLETIONS), ACTIONS)
 
     def step(completions, expert, size, group, table, peek=False):
@@ -42,7 +42,7 @@ def test_inside_a_larger_program_nothing_leaves_the_device(autojunk):
 
 def test_a_population_is_its_members():
     """With the expert's actions shared or apart. Its members have other completions; one has none."""
-    reward = StepSimilarity(autojunk=False)
+    reward = ActionSimilarity(autojunk=False)
     table = jax.tree.map(jnp.asarray, TABLE)
     some = [jobs(rollouts(BYTES, [*COMPLETIONS[i:], *COMPLETIONS[:i]]), ACTIONS) for i in (0, 3)]
     completions, expert, size, group = some[0]
@@ -60,7 +60,7 @@ def test_a_population_is_its_members():
 
 
 def test_it_compiles_once_for_a_shape():
-    reward = StepSimilarity(where="device", autojunk=False)
+    reward = ActionSimilarity(where="device", autojunk=False)
     scored(reward, rollouts(BYTES, [thought("x = 1")] * 3), ["x"] * 3)
     before = step_rewards._cache_size()
     for action in ("y", "x + y = 12", ""):

@@ -10,7 +10,7 @@ from jaxsrl.config.guidance import guided
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.rewards.answer import FinalAnswer
-from jaxsrl.rewards.similarity import StepSimilarity
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rewards.solution import SolutionSimilarity
 from jaxsrl.types import Demonstration, Rollouts
 
@@ -41,10 +41,10 @@ def test_the_whole_solution_is_compared():
 def test_one_switch_for_the_granularity():
     """Same samples, same policy but for the filter; branch points and reward follow the name."""
     answer = FinalAnswer(extract="last_action")
-    made = {name: guided(name, answer=answer, group_size=4) for name in ("answer", "one_shot", "step")}
+    made = {name: guided(name, answer=answer, group_size=4) for name in ("answer", "one_shot", "action")}
     points = {name: [(p.after, p.form) for p in o.branch_points(EXPERT, 0)] for name, o in made.items()}
-    assert points == {"answer": [(0, "solve")], "one_shot": [(0, "solve")], "step": [(0, "step"), (1, "step")]}
-    assert isinstance(made["answer"].grader, FinalAnswer) and isinstance(made["step"].grader, StepSimilarity)
+    assert points == {"answer": [(0, "solve")], "one_shot": [(0, "solve")], "action": [(0, "action"), (1, "action")]}
+    assert isinstance(made["answer"].grader, FinalAnswer) and isinstance(made["action"].grader, ActionSimilarity)
     assert isinstance(made["one_shot"].grader, SolutionSimilarity)
     assert {type(o) for o in made.values()} == {RLVR, SRL}
     policies = {replace(o.policy, filter_std=None) for o in made.values()}

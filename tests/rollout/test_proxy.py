@@ -71,7 +71,7 @@ def test_log_probs_are_those_of_the_mixed_logits(params):
     alpha, temperature = 0.5, 0.8
     trees, rollouts, drawn = draw(proxy(alpha=alpha), (params["M"], params["plus"], params["minus"]), temperature)
     given = [
-        path_tokens(trees[m], trees[m].branch["step", int(k)])
+        path_tokens(trees[m], trees[m].branch["action", int(k)])
         for m, k in zip(rollouts.demonstration, rollouts.branch, strict=True)
     ]
     token, position = np.zeros((len(rollouts), 32), int), np.tile(np.arange(32), (len(rollouts), 1))

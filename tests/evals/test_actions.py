@@ -19,9 +19,9 @@ def ratio(a, b):
 
 
 def steps(run, policy, demonstrations=DEMONSTRATIONS, **settings):
-    metrics, records = run(policy, demonstrations, modes=("steps",), **settings)
-    assert all(name.startswith("steps/") for name in metrics)
-    return {name.removeprefix("steps/"): value for name, value in metrics.items()}, records
+    metrics, records = run(policy, demonstrations, modes=("actions",), **settings)
+    assert all(name.startswith("actions/") for name in metrics)
+    return {name.removeprefix("actions/"): value for name, value in metrics.items()}, records
 
 
 def test_the_expert_scores_1_on_the_n_minus_1_targets(run):

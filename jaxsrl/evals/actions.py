@@ -16,7 +16,7 @@ from jaxsrl.rewards.similarity import score_pairs
 from jaxsrl.types import BranchPoint, Demonstration, Metrics, Params, Rollouts
 
 
-def probe_steps(
+def probe_actions(
     sampler: Sampler,
     params: Params,
     key: jax.Array,
