@@ -55,22 +55,22 @@ def digits(text: str) -> list[str]:
 
 
 def watched(**settings) -> Watched:
-    return Watched(grader=FinalAnswer(**settings), count=count_actions, answers=digits, short_tokens=12)
+    return Watched(reward=FinalAnswer(**settings), count=count_actions, answers=digits, short_tokens=12)
 
 
 def config() -> Config:
     answer = watched(verify=arithmetic_answer)
-    outcome = RLVR(grader=answer, policy=GRPO(filter_std=0.0))
+    outcome = RLVR(reward=answer, policy=GRPO(filter_std=0.0))
     chosen = lambda profile="before", **band: dict(data=DATA, curation=Curation(profile=profile, **band))
     backward = WithBackward(task=ArithmeticTask(settings=MEDIUM, train=256))
     stages = (
         base(),
-        profile("before", RLVR(grader=answer, policy=GRPO()), data=DATA),
+        profile("before", RLVR(reward=answer, policy=GRPO()), data=DATA),
         *(arm(name, outcome, **chosen(bucket=name)) for name in ("hard", "medium", "easy")),
         arm("band", outcome, **chosen(pass_rate=(1 / 8, 6 / 8))),
-        arm("hard_std_free", RLVR(grader=answer, policy=GRPO(std="none", filter_std=0.0)), **chosen(bucket="hard")),
-        arm("backward", RLVR(grader=watched(extract="last_line"), policy=GRPO(filter_std=0.0)), data=backward),
-        profile("again", RLVR(grader=answer, policy=GRPO()), data=DATA, start_from="band"),
+        arm("hard_std_free", RLVR(reward=answer, policy=GRPO(std="none", filter_std=0.0)), **chosen(bucket="hard")),
+        arm("backward", RLVR(reward=watched(extract="last_line"), policy=GRPO(filter_std=0.0)), data=backward),
+        profile("again", RLVR(reward=answer, policy=GRPO()), data=DATA, start_from="band"),
         arm("band_again", outcome, start_from="band", **chosen("again", pass_rate=(1 / 8, 6 / 8))),
     )
     return Config(name="arithmetic_difficulty", model=preset("0.2M"), rows=ROWS, stages=stages)

@@ -72,14 +72,14 @@ def mixed() -> dict:
     """What also trains on the demonstration, or lets it lead."""
     script = dict(std="none", aggregation="fixed_length", length=CAP)
     return {
-        "chord_mu": CHORD(grader=ANSWER, mu=Mu(decay=60)),
-        "chord_phi": chord_phi(grader=ANSWER),
-        "rl_with_sft": RLWithSFT(grader=ANSWER),
-        "luffy": LUFFY(grader=ANSWER, policy=GRPO(clip_low=1.0, clip_high=1e9, **script)),
-        "srft": SRFT(grader=SIGNED),
-        "r3": ReverseCurriculum(grader=ANSWER, steps=60),
+        "chord_mu": CHORD(reward=ANSWER, mu=Mu(decay=60)),
+        "chord_phi": chord_phi(reward=ANSWER),
+        "rl_with_sft": RLWithSFT(reward=ANSWER),
+        "luffy": LUFFY(reward=ANSWER, policy=GRPO(clip_low=1.0, clip_high=1e9, **script)),
+        "srft": SRFT(reward=SIGNED),
+        "r3": ReverseCurriculum(reward=ANSWER, steps=60),
         "one_shot": guided("one_shot", answer=ANSWER),
-        "openrft": RLVR(grader=OutcomeAndProcess(outcome=ANSWER, process=right_steps), policy=GRPO(filter_std=0.0)),
+        "openrft": RLVR(reward=OutcomeAndProcess(outcome=ANSWER, process=right_steps), policy=GRPO(filter_std=0.0)),
     }
 
 
@@ -88,20 +88,20 @@ def config() -> Config:
     taught, sampled = budget | dict(demonstrations=64), budget | dict(updates=2)
     stepwise = sampled | dict(max_new_tokens=ACTION_TOKENS)
     task = ArithmeticTask(settings=MEDIUM, train=1024)
-    dapo = RLVR(grader=Overlong(grader=SIGNED, max_tokens=CAP, margin_tokens=16), policy=presets.dapo())
+    dapo = RLVR(reward=Overlong(reward=SIGNED, max_tokens=CAP, margin_tokens=16), policy=presets.dapo())
     same = StepEquivalence(same=same_action)
     stages = (
         base(),
         arm("sft", SFT(), **taught),
         arm("dft", DFT(), **taught),
         arm("critique", SFT(), data=Critiques(task=task), **taught),
-        *(arm(name, RLVR(grader=ANSWER, policy=policy), **sampled) for name, policy in family().items()),
+        *(arm(name, RLVR(reward=ANSWER, policy=policy), **sampled) for name, policy in family().items()),
         arm("dapo", dapo, prompts=12, **sampled),
         *(arm(name, objective, **sampled) for name, objective in mixed().items()),
-        arm("dpo", DPO(grader=ANSWER), **sampled),
-        arm("kto", KTO(grader=ANSWER), **sampled),
+        arm("dpo", DPO(reward=ANSWER), **sampled),
+        arm("kto", KTO(reward=ANSWER), **sampled),
         arm("srl", guided("action", answer=ANSWER), **stepwise),
-        profile("profile", SRL(grader=same, policy=GRPO()), problems=1024, max_new_tokens=ACTION_TOKENS),
-        arm("pivot", PivotRL(grader=same), curation=Curation(profile="profile"), **stepwise),
+        profile("profile", SRL(reward=same, policy=GRPO()), problems=1024, max_new_tokens=ACTION_TOKENS),
+        arm("pivot", PivotRL(reward=same), curation=Curation(profile="profile"), **stepwise),
     )
     return Config(name="objectives", model=preset("0.2M"), rows=ROWS, stages=stages)

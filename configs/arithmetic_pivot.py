@@ -31,8 +31,8 @@ def config() -> Config:
     common = dict(data=data, max_new_tokens=ACTION_TOKENS)
     stages = (
         base(),
-        profile("profile", SRL(grader=same, policy=GRPO()), **common),
-        arm("pivot", PivotRL(grader=same), curation=Curation(profile="profile"), **common),
-        arm("every", SRL(grader=same, policy=GRPO(filter_std=0.0)), **common),
+        profile("profile", SRL(reward=same, policy=GRPO()), **common),
+        arm("pivot", PivotRL(reward=same), curation=Curation(profile="profile"), **common),
+        arm("every", SRL(reward=same, policy=GRPO(filter_std=0.0)), **common),
     )
     return Config(name="arithmetic_pivot", model=preset("0.2M"), rows=ROWS, stages=stages)

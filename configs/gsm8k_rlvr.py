@@ -41,7 +41,7 @@ def config() -> Config:
             ),
             Stage(
                 name="rlvr",
-                objective=RLVR(grader=FinalAnswer(extract="hash"), group_size=8),
+                objective=RLVR(reward=FinalAnswer(extract="hash"), group_size=8),
                 data=Gsm8k(max_characters=240),
                 steps=30,
                 start_from="warm",

@@ -46,7 +46,7 @@ def config() -> Config:
             ),
             Stage(
                 name="srl",
-                objective=SRL(grader=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=3),
+                objective=SRL(reward=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=3),
                 data=Gsm8k(annotations="drop", max_characters=320),
                 steps=60,
                 start_from="warm",

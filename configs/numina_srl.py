@@ -46,7 +46,7 @@ def config() -> Config:
             ),
             Stage(
                 name="srl",
-                objective=SRL(grader=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=2),
+                objective=SRL(reward=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=2),
                 data=Numina(thoughts="titles", max_characters=1200, held_out=40),
                 steps=40,
                 optimizer=AdamW(lr=3e-4),

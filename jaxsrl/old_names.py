@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-FIELDS = {"samples": "group_size", "step_tokens": "action_tokens"}
+FIELDS = {"samples": "group_size", "grader": "reward", "step_tokens": "action_tokens"}
 VALUES = {"trunk": {"step": "action"}, "form": {"step": "action"}, "modes": {"steps": "actions"}}
 METRICS = {"steps/": "actions/", "forced_steps/": "forced_actions/"}
 

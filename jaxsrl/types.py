@@ -122,7 +122,7 @@ class Prompts:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenBytes:
-    """What token ids spell, for graders that read them on the device. Token t is spelled[start[t] : start[t + 1]]."""
+    """What token ids spell, for rewards that read them on the device. Token t is spelled[start[t] : start[t + 1]]."""
 
     spelled: UInt8[Array, "S"]
     start: Int[Array, "V+1"]
@@ -267,13 +267,13 @@ def means(columns: Mapping[str, Shaped[np.ndarray, "N"]]) -> dict[str, Mean]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grades:
-    """What a grader says of P rollouts."""
+class Rewards:
+    """What a reward says of P rollouts."""
 
     reward: Float[np.ndarray, "P"]
     action: tuple[str | None, ...]  # the action found in the completion; None if malformed
     expert: tuple[str | None, ...]  # what it was compared with
-    settings: Mapping[str, Any]  # of the grader, for the log
+    settings: Mapping[str, Any]  # of the reward, for the log
     means: Mapping[str, Mean] = field(default_factory=dict)
 
     @property
@@ -303,7 +303,7 @@ class TrainState:
     key: Key[Array, ""]  # run key; fold `step` in, never replace it
 
 
-Reward = Callable[[Rollouts, Sequence[Demonstration]], Grades]  # on the host, from texts
+Reward = Callable[[Rollouts, Sequence[Demonstration]], Rewards]  # on the host, from texts
 
 
 @runtime_checkable
@@ -322,12 +322,12 @@ class DeviceReward(Protocol):
         ...
 
     def means(self, scores: Scores, expert_length: Int[Array, "P"], counted: Bool[Array, "P"]) -> dict[str, Mean]:
-        """Metrics of the counted rollouts as (sum, over), jnp; the same names and numbers as the host's `Grades`."""
+        """Metrics of the counted rollouts as (sum, over), jnp; the same names and numbers as the host's `Rewards`."""
         ...
 
-    def grades(
+    def rewards(
         self, scores: Scores, rollouts: Rollouts, demonstrations: Sequence[Demonstration], *, unfit_on_host: bool
-    ) -> Grades:
+    ) -> Rewards:
         """What the log shows of rollouts whose scores are these, on the host."""
         ...
 
@@ -369,8 +369,8 @@ class Objective:
         """Where, and how many, at the step with `step` optimizer steps before it."""
         raise NotImplementedError(f"{type(self).__name__} must say where completions branch off")
 
-    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        """Host texts to rewards. Called with whole groups: all of a round, or those that a process grades."""
+    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
+        """Host texts to rewards. Called with whole groups: all of a round, or those that a process rewards."""
         raise RuntimeError(f"{type(self).__name__} has no rollouts to reward")
 
     def weigh(self, collected: Collected, reward: Float[Array, "P"], numbers: Numbers) -> Weights:

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from jaxsrl.types import Grades
+from jaxsrl.types import Rewards
 
 
 def coin(rollouts, demonstrations):
     """One that half of everything gets, so that every group is learned from however bad the policy is."""
     nothing = (None,) * len(rollouts)
     reward = (np.where(rollouts.mask, rollouts.token, 0).sum(axis=1) % 2).astype(float)
-    return Grades(reward=reward, action=nothing, expert=nothing, settings={})
+    return Rewards(reward=reward, action=nothing, expert=nothing, settings={})

@@ -120,7 +120,7 @@ def _policy_bits(folder, name):
 
 
 def test_a_step_with_nothing_kept_counts_and_moves_nothing(tmp_path):
-    """A grader whose rewards are all equal: every group is dropped, the step is taken, parameters stay."""
+    """A reward whose rewards are all equal: every group is dropped, the step is taken, parameters stay."""
     config = tiny(tmp_path, steps=2)
     flat = GRPO(filter_std=10.0)
     folder = train(

@@ -24,8 +24,8 @@ def smoke(stage):
     names = {f.name for f in fields(objective)}
     few = {"group_size": 2, "max_branch_points": 2}
     objective = replace(objective, **{name: value for name, value in few.items() if name in names})
-    if isinstance(getattr(objective, "grader", None), Overlong):
-        objective = replace(objective, grader=replace(objective.grader, max_tokens=8, margin_tokens=4))
+    if isinstance(getattr(objective, "reward", None), Overlong):
+        objective = replace(objective, reward=replace(objective.reward, max_tokens=8, margin_tokens=4))
     validate = replace(
         stage.validate, every=0, problems=1, evaluation=Evaluation(modes=("actions",)), metric="actions/exact"
     )

@@ -19,7 +19,7 @@ def run(folder, refill: bool, count: int):
     """SFT and SRL, two steps each, in programs of `count` steps; 0 is the host's loop."""
     config = load("tests/tiny_config.py")
     sft, srl, _ = config.stages
-    objective = SRL(grader=DEVICE, policy=GRPO(filter_std=0.0), group_size=4)
+    objective = SRL(reward=DEVICE, policy=GRPO(filter_std=0.0), group_size=4)
     of_srl = Collect(demonstrations=2, prompts=3, refill_rounds=1) if refill else Collect(demonstrations=2)
     stages = (
         replace(sft, steps=2, collect=Collect(demonstrations=2)),

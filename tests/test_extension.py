@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsrl.objectives.advantage import group_advantage, in_groups, of_rollouts
-from jaxsrl.types import BranchPoint, Grades, Objective, TokenWeights, Weights, means
+from jaxsrl.types import BranchPoint, Rewards, Objective, TokenWeights, Weights, means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Bookends(Objective):
         reward = np.array([sum(map(str.isdigit, text)) + len(text) / 100 for text in rollouts.text], float)
         expert = tuple(demonstrations[m].actions[k] for m, k in zip(rollouts.demonstration, rollouts.branch))
         shown = means({"reward/mean": reward})
-        return Grades(reward=reward, action=rollouts.text, expert=expert, settings={}, means=shown)
+        return Rewards(reward=reward, action=rollouts.text, expert=expert, settings={}, means=shown)
 
     def weigh(self, collected, reward, numbers):
         mask, groups, target = collected.mask, collected.groups, collected.target
@@ -84,7 +84,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsrl.objectives.advantage import in_groups, of_rollouts
-from jaxsrl.types import BranchPoint, Grades, Needs, Objective, TokenWeights, Weights
+from jaxsrl.types import BranchPoint, Rewards, Needs, Objective, TokenWeights, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Odds(Objective):
 
     def reward(self, rollouts, demonstrations):
         nothing = (None,) * len(rollouts)
-        return Grades(reward=np.where(rollouts.mask, rollouts.token, 0).sum(1) / 100, action=nothing, expert=nothing,
+        return Rewards(reward=np.where(rollouts.mask, rollouts.token, 0).sum(1) / 100, action=nothing, expert=nothing,
                       settings={})
 
     def weigh(self, collected, reward, numbers):

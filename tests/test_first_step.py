@@ -57,9 +57,9 @@ def sft(tmp_path_factory):
 @pytest.fixture(scope="module")
 def srl(tmp_path_factory):
     stage = TINY.stages[1]
-    grader = replace(stage.objective.grader, malformed=-1.0)
+    reward = replace(stage.objective.reward, malformed=-1.0)
     stage = replace(
-        stage, objective=replace(stage.objective, grader=grader, policy=GRPO()),
+        stage, objective=replace(stage.objective, reward=reward, policy=GRPO()),
         sampling=replace(stage.sampling, max_new_tokens=12, temperature=0.7),
     )  # fmt: skip
     return first_step(stage, tmp_path_factory.mktemp("srl"))

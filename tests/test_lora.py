@@ -44,11 +44,11 @@ SHORT = ("stages.sft.steps=2", "stages.srl.steps=2", "stages.rlvr.steps=2")
 def config(runs, *assignments):
     """The tiny run with adapters, and a stage of CHORD and of DPO after it."""
     made = override(load(TINY), (*SET, *SHORT, *assignments))
-    sft, srl, rlvr = (replace(x, objective=x.objective if x.name == "sft" else replace(x.objective, grader=coin))
+    sft, srl, rlvr = (replace(x, objective=x.objective if x.name == "sft" else replace(x.objective, reward=coin))
                       for x in made.stages)  # fmt: skip
     chord, dpo = (
         replace(rlvr, name=name, objective=objective, updates_per_rollout=1, start_from="rlvr", test=None)
-        for name, objective in (("chord", CHORD(grader=coin, group_size=4)), ("dpo", DPO(grader=coin, group_size=4)))
+        for name, objective in (("chord", CHORD(reward=coin, group_size=4)), ("dpo", DPO(reward=coin, group_size=4)))
     )
     return replace(made, stages=(sft, srl, rlvr, chord, dpo), runs=str(runs))
 

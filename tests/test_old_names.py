@@ -13,11 +13,11 @@ from tests.tiny_config import config
 
 def test_an_old_setting_is_taken_and_said():
     with pytest.warns(FutureWarning, match=r"SRL\(samples=...\) is now group_size="):
-        assert SRL(grader=None, samples=4).group_size == 4
+        assert SRL(reward=None, samples=4).group_size == 4
     with pytest.raises(TypeError, match="leave out samples"):
-        RLVR(grader=None, samples=4, group_size=4)
+        RLVR(reward=None, samples=4, group_size=4)
     with pytest.raises(TypeError, match="unexpected keyword argument 'sample'"):
-        SRL(grader=None, sample=4)
+        SRL(reward=None, sample=4)
 
 
 def test_an_old_key_is_taken_and_said():

@@ -36,7 +36,7 @@ BYTES, CAP, MEMBERS = ByteTokenizer(), 7, 3
 ADAM = AdamW(lr=1e-3, epsilon=1e-4)
 MODEL = ModelConfig(vocab=BYTES.vocab_size, width=20, layers=2, heads=2, kv_heads=1, head_width=10, mlp_width=24)
 REWARD = ActionSimilarity(autojunk=False, malformed=-0.5, think="optional", where="device")
-OBJECTIVE = SRL(grader=REWARD, policy=GRPO(filter_std=0.0, clip_high=0.3), group_size=4)
+OBJECTIVE = SRL(reward=REWARD, policy=GRPO(filter_std=0.0, clip_high=0.3), group_size=4)
 
 
 @pytest.fixture(scope="module")

@@ -177,7 +177,7 @@ def test_compiled_collectives_carry_numbers(where, tmp_path):
     """Token ids, log-probs and what rewards come to: neither bytes nor code points, of which text would be made."""
     config = load(CONFIG)
     srl = next(stage for stage in config.stages if stage.name == "srl")
-    objective = replace(srl.objective, grader=replace(srl.objective.grader, where=where))
+    objective = replace(srl.objective, reward=replace(srl.objective.reward, where=where))
     stage = replace(srl, start_from=None, objective=objective)
     config = replace(config, runs=str(tmp_path), stages=(stage,))
     prepared, size = prepare(config, Compiled()), config.mesh.size

@@ -27,7 +27,7 @@ def rates(folder, stage):
 
 def test_a_band_of_the_start_policy(tmp_path):
     rlvr = TINY.stages[2]
-    rlvr = replace(rlvr, objective=replace(rlvr.objective, grader=coin))
+    rlvr = replace(rlvr, objective=replace(rlvr.objective, reward=coin))
     common = dict(updates_per_rollout=1, test=None, validate=replace(rlvr.validate, every=0))
     profile = replace(
         rlvr, name="profile", start_from=None, steps=5, optimizer=replace(rlvr.optimizer, lr=0.0),
@@ -52,6 +52,6 @@ def test_a_band_of_the_start_policy(tmp_path):
 def test_a_profile_that_is_missing_is_named():
     _, srl, _ = TINY.stages
     with pytest.raises(ValueError, match="needs curation=Curation"):
-        replace(srl, objective=PivotRL(grader=srl.objective.grader))
+        replace(srl, objective=PivotRL(reward=srl.objective.reward))
     with pytest.raises(ValueError, match="curation.profile='later' must be an earlier stage"):
         replace(TINY, stages=(replace(TINY.stages[0], curation=Curation(profile="later")),))

@@ -25,7 +25,7 @@ def config(runs, name, policy, *assignments):
     """RLVR alone, two optimizer steps on the same rollouts, twice."""
     made = override(load(TINY), [f"name={name}", "stages.rlvr.steps=4", "model.width=20"])
     stage = made.stages[2]
-    stage = replace(stage, objective=replace(stage.objective, grader=coin, policy=policy), start_from=None, test=None)
+    stage = replace(stage, objective=replace(stage.objective, reward=coin, policy=policy), start_from=None, test=None)
     return override(replace(made, stages=(stage,), runs=str(runs)), assignments)
 
 

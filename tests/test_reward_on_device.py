@@ -19,8 +19,8 @@ def run(folder, where):
     """SFT and three steps of SRL from it, so that rewards differ: what was logged, and the parameters it ends with."""
     config = load(TINY)
     sft, srl = config.stages[:2]
-    grader = replace(srl.objective.grader, where=where)
-    srl = replace(srl, steps=3, objective=replace(srl.objective, grader=grader))
+    reward = replace(srl.objective.reward, where=where)
+    srl = replace(srl, steps=3, objective=replace(srl.objective, reward=reward))
     folder = train(replace(config, stages=(sft, srl), runs=str(folder), checkpoint_every=100))
     rollouts = read(folder / "rollouts" / "srl.jsonl")
     return [x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"], rollouts, _policy(folder, config)

@@ -51,7 +51,7 @@ class Spelling:
     def load(self, data_dir: str | None) -> Splits:
         some = lambda first, count: tuple(spelled(index) for index in range(first, first + count))
         return Splits(
-            train=some(0, self.train), validation=some(20, 2), test=some(30, 2), grader=FinalAnswer(verify=even),
+            train=some(0, self.train), validation=some(20, 2), test=some(30, 2), reward=FinalAnswer(verify=even),
             finished=_finished, first_action=_whole,
         )  # fmt: skip
 
@@ -76,11 +76,11 @@ def config() -> Config:
                 name="sft", objective=SFT(trunk=("action",)), steps=9, collect=Collect(demonstrations=2), **common,
             ),
             Stage(
-                name="srl", objective=SRL(grader=similarity, policy=spread, group_size=4), steps=7,
+                name="srl", objective=SRL(reward=similarity, policy=spread, group_size=4), steps=7,
                 start_from="sft", collect=Collect(demonstrations=2, prompts=4, max_refills=1), **common,
             ),
             Stage(
-                name="rlvr", objective=RLVR(grader=FinalAnswer(verify=even), group_size=4), steps=6,
+                name="rlvr", objective=RLVR(reward=FinalAnswer(verify=even), group_size=4), steps=6,
                 start_from="srl:best", collect=Collect(demonstrations=2), updates_per_rollout=2, test=steps, **common,
             ),
         ),

@@ -40,7 +40,7 @@ from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.tasks.arithmetic import Arithmetic
 from jaxsrl.train import train
-from jaxsrl.types import Demonstration, Grades
+from jaxsrl.types import Demonstration, Rewards
 
 ACTIONS, CHARACTERS = 10, 480  # about 150 tokens of Qwen3's an action
 ROW_TOKENS, ROWS = 8192, 64
@@ -74,7 +74,7 @@ def measure(
     tokenizer: Tokenizer, demonstrations: int, group_size: int, completion_tokens: int
 ) -> tuple[dict[str, float], str]:
     """Processor seconds of each part, and what was measured in words."""
-    rng, objective = random.Random(0), SRL(grader=None, group_size=group_size)
+    rng, objective = random.Random(0), SRL(reward=None, group_size=group_size)
     items = [_demonstration(rng, i) for i in range(demonstrations)]
     points = [objective.branch_points(d, 0) for d in items]
     some = range(min(32, demonstrations))
@@ -98,13 +98,15 @@ def measure(
     rollouts = clock("texts", lambda: read(reader, layout, jobs, token, length))
     actions = tuple(text.partition(THINK_CLOSE)[2] for text in rollouts.text)
     expert = tuple(items[m].actions[k] for m, k in zip(rollouts.demonstration, rollouts.branch, strict=True))
-    grades = Grades(reward=np.full(len(jobs), 0.25), action=actions, expert=expert, settings={"order": "model, expert"})
+    rewards = Rewards(
+        reward=np.full(len(jobs), 0.25), action=actions, expert=expert, settings={"order": "model, expert"}
+    )
     flags = np.where(active, CARRIES | KEPT, 0).astype(np.uint8)
     collection = Collection(
         layout=layout, position=0, whole=None, completions=None, scores=None, weighed=None, length=length, flags=flags,
         trunk_used=used, advantage=np.zeros(len(flags), np.float32), rounds=1, short=False,
     )  # fmt: skip
-    graded = Graded(job=jobs, rollouts=rollouts, grades=grades)
+    graded = Graded(job=jobs, rollouts=rollouts, rewards=rewards)
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder))
         clock("lines", lambda: journal.write("rollouts.jsonl", rollout_lines(collection, graded, "srl", 1)))
@@ -166,7 +168,7 @@ def quiet() -> Iterator[None]:
 def _small(steps: int, folder: str) -> Config:
     reward = ActionSimilarity(autojunk=False, malformed=0.0, think="optional", where="device")
     stage = Stage(
-        name="srl", objective=SRL(grader=reward, group_size=2), steps=steps, collect=Collect(demonstrations=2),
+        name="srl", objective=SRL(reward=reward, group_size=2), steps=steps, collect=Collect(demonstrations=2),
         data=ArithmeticTask(settings=Arithmetic(run=(3, 3)), train=8, validation=1, test=1),
         sampling=Sampling(max_new_tokens=4), action_tokens=4, solve_tokens=4,
         validate=Validate(problems=1, evaluation=Evaluation(modes=("actions",))),

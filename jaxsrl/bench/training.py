@@ -63,8 +63,8 @@ def objectives() -> dict[str, Objective]:
     similarity = ActionSimilarity(autojunk=False, malformed=0.0, think="optional")
     return {
         "sft": SFT(),
-        "srl": SRL(grader=similarity, policy=GRPO()),
-        "rlvr": RLVR(grader=FinalAnswer(verify=lambda text, _: sum(text.encode()) % 2 == 0), policy=GRPO()),
+        "srl": SRL(reward=similarity, policy=GRPO()),
+        "rlvr": RLVR(reward=FinalAnswer(verify=lambda text, _: sum(text.encode()) % 2 == 0), policy=GRPO()),
     }
 
 

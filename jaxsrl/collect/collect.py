@@ -72,7 +72,7 @@ class Collection:
     rounds: int
     short: bool
     advantage: Float[np.ndarray, "P"]  # of a completion's first token, for the log
-    graded: tuple[Graded, ...] = field(default=(), repr=False)  # what the host rewarded: jobs, texts, grades
+    graded: tuple[Graded, ...] = field(default=(), repr=False)  # what the host rewarded: jobs, texts, rewards
 
     @property
     def carries(self) -> Bool[np.ndarray, "P"]:

@@ -12,7 +12,7 @@ from jaxsrl.data.sheets import FORMS
 from jaxsrl.data.token_bytes import decode_all
 from jaxsrl.processes import fetch, from_all
 from jaxsrl.rewards.checked import checked
-from jaxsrl.types import Completions, Grades, Mean, Reward, Rollouts, Scores, TokenBytes
+from jaxsrl.types import Completions, Mean, Reward, Rewards, Rollouts, Scores, TokenBytes
 
 NAMES = 64  # room for the names of metrics that processes add up
 
@@ -29,7 +29,7 @@ class Reader:
     """
 
     reward: Reward
-    described: Callable[..., Grades] | None
+    described: Callable[..., Rewards] | None
     token_bytes: TokenBytes
     own: Bool[np.ndarray, "P"]
     from_all: Callable[[np.ndarray], np.ndarray] = from_all
@@ -45,7 +45,7 @@ class Graded:
 
     job: Int[np.ndarray, "N"]  # of each rollout, within the step
     rollouts: Rollouts
-    grades: Grades
+    rewards: Rewards
 
 
 def own_jobs(reader: Reader, layout: Layout, sheets: Sequence[int]) -> Int[np.ndarray, "N"]:
@@ -79,10 +79,10 @@ def grade(
     token, length = fetch((completions.token, completions.length))
     rollouts = read(reader, layout, job, token, length)
     if unfit:
-        grades = reader.described(_unfit(len(job)), rollouts, layout.demonstrations)
+        rewards = reader.described(_unfit(len(job)), rollouts, layout.demonstrations)
     else:
-        grades = reader.reward(rollouts, layout.demonstrations)
-    return Graded(job=job, rollouts=rollouts, grades=checked(grades, rollouts, layout.demonstrations))
+        rewards = reader.reward(rollouts, layout.demonstrations)
+    return Graded(job=job, rollouts=rollouts, rewards=checked(rewards, rollouts, layout.demonstrations))
 
 
 def _unfit(count: int) -> Scores:
@@ -95,7 +95,7 @@ def rewards_of(reader: Reader, graded: Sequence[Graded], jobs: int) -> Float[np.
     """Rewards by job, those of other processes included; 0 where there is none. Whether or not one graded anything."""
     out = np.zeros(jobs)
     for part in graded:
-        out[part.job] = part.grades.reward
+        out[part.job] = part.rewards.reward
     return np.sum(reader.from_all(out), axis=0)
 
 
@@ -104,7 +104,7 @@ def means_of(reader: Reader, graded: Sequence[Graded]) -> dict[str, Mean]:
     name: a reward names the same means for any rollouts, none included."""
     own: dict[str, np.ndarray] = {}
     for part in graded:
-        for name, mean in part.grades.means.items():
+        for name, mean in part.rewards.means.items():
             own[name] = own.get(name, np.zeros(2)) + np.array(mean, np.float64)
     if len(own) > NAMES:
         raise ValueError(f"a reward has {len(own)} means, and processes add up {NAMES} at most: name fewer")

@@ -20,7 +20,7 @@ WAITING = 4  # steps whose lines may be waiting; a slow disk then holds the loop
 
 def rollout_lines(collection: Collection, graded: Graded, stage: str, step: int) -> list[dict[str, Any]]:
     """One record per rollout."""
-    r, g, lines = graded.rollouts, graded.grades, []
+    r, g, lines = graded.rollouts, graded.rewards, []
     tokens, kept = r.mask.sum(axis=1).tolist(), ((collection.flags[graded.job] & KEPT) != 0).tolist()
     settings = dict(g.settings)
     for i, job in enumerate(graded.job.tolist()):
@@ -136,4 +136,4 @@ def told(reader: Reader, collection: Collection, token: np.ndarray, scores: Scor
     job = own_jobs(reader, layout, range(len(layout.sheets)))
     rollouts = read(reader, layout, job, token, collection.length)
     scores = Scores(**{name: value[job] for name, value in vars(scores).items()})
-    return Graded(job=job, rollouts=rollouts, grades=reader.described(scores, rollouts, layout.demonstrations))
+    return Graded(job=job, rollouts=rollouts, rewards=reader.described(scores, rollouts, layout.demonstrations))

@@ -67,9 +67,9 @@ def srl(
       metric: `ratio` rewards similarity, `exact` equal actions.
       shuffled: the control, in which a problem's expert actions are another's.
     """
-    grader = ActionSimilarity(autojunk=False, metric=metric)
+    reward = ActionSimilarity(autojunk=False, metric=metric)
     return _stage(
-        name, problems, objective=SRL(grader=grader, group_size=8), steps=steps, tokens=tokens, start_from="base",
+        name, problems, objective=SRL(reward=reward, group_size=8), steps=steps, tokens=tokens, start_from="base",
         data=ArithmeticTask(settings=LONG, train=1024, shuffle_experts=shuffled),
         collect=Collect(demonstrations=8, prompts=40, max_refills=2),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=ACTION_TOKENS),
@@ -85,7 +85,7 @@ def rlvr(
     longest = 27 * settings.run[1] + 1 + 4
     return _stage(
         name, problems, steps=steps, tokens=tokens, start_from=start_from,
-        objective=RLVR(grader=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), group_size=8),
+        objective=RLVR(reward=FinalAnswer(verify=arithmetic_answer), policy=GRPO(filter_std=0.0), group_size=8),
         data=ArithmeticTask(settings=settings, held_out=held_out, train=1024), collect=Collect(demonstrations=16),
         optimizer=AdamW(lr=3e-4), sampling=Sampling(max_new_tokens=min(longest, SOLVE_TOKENS)), rows=SOLVE_ROWS,
         validate=Validate(every=every, problems=25, evaluation=Evaluation(modes=("direct",)), metric="direct/answer"),

@@ -43,7 +43,7 @@ def _shorter(demonstrations: tuple[Demonstration, ...], max_characters: int | No
     return tuple(d for d in demonstrations if len(d.problem) + sum(map(len, d.actions)) <= max_characters)
 
 
-def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, grader, mark: str) -> Splits:
+def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, reward, mark: str) -> Splits:
     """Train, validation and test by problem; counts say what was left out and why."""
     kept = _shorter(loaded.demonstrations, settings.max_characters)
     train, away = split_by_problem(kept, held_out=settings.held_out, seed=settings.split_seed)
@@ -56,7 +56,7 @@ def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, g
         train = tuple(d for d in train if d.problem_id not in seen)
     counts = dict(loaded.counts) | {"too_long": len(loaded.demonstrations) - len(kept)}
     return Splits(
-        train=train, validation=validation, test=tested, grader=grader, finished=_finished_by(mark),
+        train=train, validation=validation, test=tested, reward=reward, finished=_finished_by(mark),
         first_action=partial(first_action, splitter=splitter), counts=counts,
         quarantine=tuple(str(bad) for part in (loaded, test) if part for bad in part.quarantine),
     )  # fmt: skip
@@ -180,7 +180,7 @@ class ArithmeticTask:
             train=tuple(train),
             validation=tuple(generate(away, self.validation, "validation")),
             test=tuple(generate(away, self.test, "test")),
-            grader=FinalAnswer(verify=arithmetic_answer),
+            reward=FinalAnswer(verify=arithmetic_answer),
             finished=_reached_stop,
             first_action=_first_line,
         )

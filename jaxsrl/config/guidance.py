@@ -20,17 +20,17 @@ def guided(
     """The objective of one granularity; all else equal, as the ablation of arXiv:2510.25992 has it.
 
     Args:
-      answer: grader of `answer`, which drops groups that are all right or all wrong.
+      answer: the reward of `answer`, which drops groups that are all right or all wrong.
       filter_std: of the two similarities.
     """
     policy = policy or GRPO()
     similar = replace(policy, filter_std=filter_std)
     match granularity:
         case "answer":
-            return RLVR(grader=answer, policy=replace(policy, filter_std=0.0), group_size=group_size)
+            return RLVR(reward=answer, policy=replace(policy, filter_std=0.0), group_size=group_size)
         case "one_shot":
-            return RLVR(grader=SolutionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
+            return RLVR(reward=SolutionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
         case "action":
-            return SRL(grader=ActionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
+            return SRL(reward=ActionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
         case unknown:
             raise ValueError(f"unknown granularity {unknown!r}; there are: {', '.join(get_args(Granularity))}")

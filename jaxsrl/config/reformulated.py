@@ -48,7 +48,7 @@ class WithBackward:
             items += [_keyed(demonstration)] if self.forward else []
             items += backward(demonstration)
         away = {name: tuple(map(_keyed, getattr(splits, name))) for name in ("validation", "test")}
-        return replace(splits, train=tuple(items), grader=FinalAnswer(extract="last_line"), **away)
+        return replace(splits, train=tuple(items), reward=FinalAnswer(extract="last_line"), **away)
 
 
 def _keyed(demonstration: Demonstration) -> Demonstration:

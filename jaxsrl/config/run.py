@@ -27,7 +27,7 @@ class Splits:
     """Demonstrations of a stage, split by problem, and how its problems are judged.
 
     Args:
-      grader: whether the final answer is right; used by evaluation in both modes.
+      reward: whether the final answer is right; used by evaluation in both modes.
       finished: whether an action ends a chained solution.
       first_action: the first action of a text that may run on into several.
       quarantine: printable reasons of rows set aside.
@@ -36,7 +36,7 @@ class Splits:
     train: tuple[Demonstration, ...]
     validation: tuple[Demonstration, ...]
     test: tuple[Demonstration, ...]
-    grader: Reward
+    reward: Reward
     finished: Callable[[str, Demonstration], bool]
     first_action: Callable[[str], str]
     quarantine: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Token ids as bytes: the table of a tokenizer, read on the device by graders and here to show many texts at once."""
+"""Token ids as bytes: the table of a tokenizer, read on the device by rewards and here to show many texts at once."""
 
 from collections.abc import Iterator, Sequence
 

@@ -10,7 +10,7 @@ from jaxsrl.evals.chains import Chain, Link, Rules, link_chains
 from jaxsrl.evals.direct import answer_columns, answers_at_k, is_correct
 from jaxsrl.evals.records import Record, record
 from jaxsrl.evals.summary import Column, Decoding, completion_columns, summarise
-from jaxsrl.types import Demonstration, Grades, Metrics, Params, Reward, Rollouts
+from jaxsrl.types import Demonstration, Metrics, Params, Reward, Rewards, Rollouts
 
 
 def solve_in_chains(
@@ -20,29 +20,29 @@ def solve_in_chains(
     demonstrations: Sequence[Demonstration],
     decoding: Decoding,
     rules: Rules,
-    grader: Reward,
+    reward: Reward,
 ) -> tuple[Metrics, list[Record]]:
-    """Lets each problem be solved in `decoding.samples` chains and grades what they wrote, actions joined.
+    """Lets each problem be solved in `decoding.samples` chains and rewards what they wrote, actions joined.
 
     Args:
       demonstrations: one per problem.
-      grader: is shown a chain that did not finish as a completion that was cut off.
+      reward: is shown a chain that did not finish as a completion that was cut off.
     """
     chains, links, rollouts = link_chains(sampler, params, key, demonstrations, decoding, rules)
-    grades = grader(_joined(chains, sampler.template.separator), demonstrations)
+    rewards = reward(_joined(chains, sampler.template.separator), demonstrations)
     problem = [demonstrations[chain.demonstration].problem_id for chain in chains]
     metrics: Metrics = {} if decoding.temperature else {"count": len(chains), "problems": len(demonstrations)}
-    of_chains = _chain_columns(chains, links, rollouts, demonstrations, grades)
+    of_chains = _chain_columns(chains, links, rollouts, demonstrations, rewards)
     metrics |= summarise(problem, decoding.label(of_chains, "answer"))
     of_links = _link_columns(links, rollouts)
     metrics |= summarise([problem[link.chain] for link in links], decoding.label(of_links, "answer"))
     if decoding.temperature:
-        metrics |= summarise(problem[:: decoding.samples], answers_at_k(grades, decoding.samples))
-    return metrics, _records(chains, links, rollouts, demonstrations, grades)
+        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples))
+    return metrics, _records(chains, links, rollouts, demonstrations, rewards)
 
 
 def _joined(chains: Sequence[Chain], separator: str) -> Rollouts:
-    """Chains as whole solutions for the grader, which reads their text."""
+    """Chains as whole solutions for the reward, which reads their text."""
     count = len(chains)
     index = np.array([chain.demonstration for chain in chains], int)
     return Rollouts(
@@ -59,7 +59,7 @@ def _joined(chains: Sequence[Chain], separator: str) -> Rollouts:
 
 
 def _chain_columns(
-    chains: Sequence[Chain], links: Sequence[Link], rollouts: Rollouts, demonstrations, grades: Grades
+    chains: Sequence[Chain], links: Sequence[Link], rollouts: Rollouts, demonstrations, rewards: Rewards
 ) -> dict[str, Column]:
     """One row per chain."""
     expert = [[a.strip() for a in demonstrations[chain.demonstration].actions] for chain in chains]
@@ -67,7 +67,7 @@ def _chain_columns(
     whole = [list(chain.actions) == e for chain, e in zip(chains, expert, strict=True)]
     written = completion_columns(rollouts)
     owner = np.array([link.chain for link in links], int)
-    answer = answer_columns(grades)
+    answer = answer_columns(rewards)
     return {
         "answer": answer["answer"],
         "no_answer": answer["malformed"],
@@ -105,9 +105,9 @@ def _link_columns(links: Sequence[Link], rollouts: Rollouts) -> dict[str, Column
     }
 
 
-def _records(chains, links, rollouts: Rollouts, demonstrations, grades: Grades) -> list[Record]:
+def _records(chains, links, rollouts: Rollouts, demonstrations, rewards: Rewards) -> list[Record]:
     """One per completion, chain by chain; what is known of the whole chain stands in its last one."""
-    correct = is_correct(grades)
+    correct = is_correct(rewards)
     last = {link.chain: row for row, link in enumerate(links)}
     records = []
     for row in sorted(range(len(links)), key=lambda r: (links[r].chain, links[r].after)):

@@ -9,9 +9,9 @@ from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.data.tree import build
 from jaxsrl.evals.records import Record, record
 from jaxsrl.evals.summary import Column, Decoding, at_k, completion_columns, summarise
-from jaxsrl.types import BranchPoint, Demonstration, Grades, Metrics, Params, Reward
+from jaxsrl.types import BranchPoint, Demonstration, Metrics, Params, Reward, Rewards
 
-CORRECT_FROM = 0.5  # reward from which an answer counts as right, so that a grader may reward form a little
+CORRECT_FROM = 0.5  # reward from which an answer counts as right, so that a reward may pay form a little
 
 
 def solve_directly(
@@ -20,9 +20,9 @@ def solve_directly(
     key: jax.Array,
     demonstrations: Sequence[Demonstration],
     decoding: Decoding,
-    grader: Reward,
+    reward: Reward,
 ) -> tuple[Metrics, list[Record]]:
-    """Samples solve-form completions of each problem and grades their final answers.
+    """Samples solve-form completions of each problem and rewards their final answers.
 
     Args:
       demonstrations: one per problem; only problem and answer are used.
@@ -30,38 +30,38 @@ def solve_directly(
     points = [(BranchPoint(after=0, samples=decoding.samples, form="solve"),)] * len(demonstrations)
     trees = [build(d, p, (), sampler.template, sampler.tokenizer) for d, p in zip(demonstrations, points, strict=True)]
     rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
-    grades = grader(rollouts, demonstrations)
-    correct = is_correct(grades)
+    rewards = reward(rollouts, demonstrations)
+    correct = is_correct(rewards)
     problem = [demonstrations[m].problem_id for m in rollouts.demonstration]
-    columns = answer_columns(grades) | completion_columns(rollouts)
+    columns = answer_columns(rewards) | completion_columns(rollouts)
     metrics: Metrics = {} if decoding.temperature else {"count": len(rollouts), "problems": len(demonstrations)}
     metrics |= summarise(problem, decoding.label(columns, "answer"))
     if decoding.temperature:
-        metrics |= summarise(problem[:: decoding.samples], answers_at_k(grades, decoding.samples))
+        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples))
     records = [
         record(
-            rollouts, row, problem=problem[row], branch=0, sample=rollouts.sample[row], action=grades.action[row],
-            expert_action=grades.expert[row], correct=bool(correct[row]),
+            rollouts, row, problem=problem[row], branch=0, sample=rollouts.sample[row], action=rewards.action[row],
+            expert_action=rewards.expert[row], correct=bool(correct[row]),
         )
         for row in range(len(rollouts))
     ]  # fmt: skip
     return metrics, records
 
 
-def is_correct(grades: Grades) -> np.ndarray:
-    return np.asarray(grades.reward) >= CORRECT_FROM
+def is_correct(rewards: Rewards) -> np.ndarray:
+    return np.asarray(rewards.reward) >= CORRECT_FROM
 
 
-def answer_columns(grades: Grades) -> dict[str, Column]:
+def answer_columns(rewards: Rewards) -> dict[str, Column]:
     """Whether the answer is right, and whether there is none."""
-    missing = np.array([action is None for action in grades.action], float)
+    missing = np.array([action is None for action in rewards.action], float)
     return {
-        "answer": Column(value=is_correct(grades).astype(float), share=True),
+        "answer": Column(value=is_correct(rewards).astype(float), share=True),
         "malformed": Column(value=missing, share=True),
     }
 
 
-def answers_at_k(grades: Grades, samples: int) -> dict[str, Column]:
-    """pass@k, pass^k and the majority's answer of grades that come ordered by problem and sample."""
-    votes = [grades.action[first : first + samples] for first in range(0, len(grades.action), samples)]
-    return at_k(is_correct(grades).reshape(-1, samples), votes)
+def answers_at_k(rewards: Rewards, samples: int) -> dict[str, Column]:
+    """pass@k, pass^k and the majority's answer of rewards that come ordered by problem and sample."""
+    votes = [rewards.action[first : first + samples] for first in range(0, len(rewards.action), samples)]
+    return at_k(is_correct(rewards).reshape(-1, samples), votes)

@@ -25,7 +25,7 @@ def evaluate(
     demonstrations: Sequence[Demonstration],
     settings: Evaluation,
     *,
-    grader: Reward,
+    reward: Reward,
     finished: Finished,
     first_action: FirstAction,
 ) -> tuple[Metrics, list[Record]]:
@@ -38,7 +38,7 @@ def evaluate(
       key: an evaluation key of its own, never the one training draws with: nothing here gives it back or shares its
         noise. Greedy metrics do not use it.
       demonstrations: `actions` uses all, `direct` and `chained` the first of each problem.
-      grader: whether the final answer is right, see `direct.CORRECT_FROM`; `finished`, `first_action`: see
+      reward: whether the final answer is right, see `direct.CORRECT_FROM`; `finished`, `first_action`: see
         `chains.Rules`.
     Returns: metrics as README.md lists them, `MODE/NAME` and `forced_MODE/NAME`; one record per completion.
     Raises: ValueError without demonstrations, or if a prompt does not fit a row of the sampler.
@@ -58,7 +58,7 @@ def evaluate(
             for decoding in settings.decodings:
                 # Modes must not share noise: the first prompts of `actions` and `chained` are the same.
                 own = jax.random.fold_in(key, MODES.index(mode))
-                found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, grader)
+                found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, reward)
                 metrics |= {f"{name}/{part}": value for part, value in found.items()}
                 records += [{"mode": name, "decoding": decoding.name} | row for row in rows]
     return metrics, records
@@ -73,7 +73,7 @@ def _run(
     decoding: Decoding,
     settings: Evaluation,
     rules: Rules,
-    grader: Reward,
+    reward: Reward,
 ) -> tuple[Metrics, list[Record]]:
     if mode == "actions":
         return probe_actions(sampler, params, key, demonstrations, decoding, settings)
@@ -82,5 +82,5 @@ def _run(
         first.setdefault(demonstration.problem_id, demonstration)
     problems = list(first.values())
     if mode == "direct":
-        return solve_directly(sampler, params, key, problems, decoding, grader)
-    return solve_in_chains(sampler, params, key, problems, decoding, rules, grader)
+        return solve_directly(sampler, params, key, problems, decoding, reward)
+    return solve_in_chains(sampler, params, key, problems, decoding, rules, reward)

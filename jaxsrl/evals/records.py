@@ -23,7 +23,7 @@ def record(
 
     Args:
       branch: actions in the prompt.
-      action: found in the completion; None if malformed. In `direct`, the final answer as the grader found it.
+      action: found in the completion; None if malformed. In `direct`, the final answer as the reward found it.
       expert_action: what it is compared with, None where the expert has no such action.
       correct: None where it is not this completion that decides.
       similarity: None where there is nothing to compare.

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsrl.types import Numbers
 
-STATIC = "grader"  # a reward has settings of its own, which are static
+STATIC = "reward"  # a reward has settings of its own, which are static
 
 
 def numbers_of(settings: Any) -> Numbers:

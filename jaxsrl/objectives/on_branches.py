@@ -1,6 +1,5 @@
-"""What objectives that sample share: a grader, a policy loss, and nothing of their own on the demonstration."""
+"""What objectives that sample share: a reward, a policy loss, and nothing of their own on the demonstration."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jaxtyping import Array, Float
@@ -13,28 +12,26 @@ from jaxsrl.types import (
     Demonstration,
     DeviceReward,
     Form,
-    Grades,
     Metrics,
     Needs,
     Numbers,
     Objective,
     Reward,
-    Rollouts,
     Weights,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled(Objective):
-    """Rollouts graded by `grader`; they branch off at the problem if nothing else is said.
+    """Rollouts that `reward` rewards; they branch off at the problem if nothing else is said.
 
     Args:
-      grader: given by the config.
+      reward: given by the config.
       group_size: rollouts per branch point.
       trunk: forms in which the demonstration itself is trained on.
     """
 
-    grader: Reward
+    reward: Reward = field()  # required: without a field, the protocol's method would be the default
     group_size: int = 8
     trunk: tuple[Form, ...] = ()
 
@@ -46,13 +43,10 @@ class Sampled(Objective):
         """The problem, from which a whole solution is written."""
         return (BranchPoint(after=0, samples=self.group_size, form="solve"),)
 
-    def reward(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        return self.grader(rollouts, demonstrations)
-
     @property
     def device_reward(self) -> DeviceReward | None:
-        on_device = isinstance(self.grader, DeviceReward) and self.grader.on_device()
-        return self.grader if on_device else None
+        on_device = isinstance(self.reward, DeviceReward) and self.reward.on_device()
+        return self.reward if on_device else None
 
     def _no_trunk(self) -> None:
         if self.trunk:

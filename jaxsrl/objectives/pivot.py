@@ -19,7 +19,7 @@ class PivotRL(OnBranches):
     there is nothing to learn.
 
     Args:
-      grader: whether the action does what the expert's does.
+      reward: whether the action does what the expert's does.
       max_pivots: of one demonstration, those of largest variance; ties go to the earlier one.
       min_std: population deviation that a pivot must exceed.
     Source: the idea of PivotRL; thresholds are our choice.

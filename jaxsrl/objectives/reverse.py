@@ -16,7 +16,7 @@ class ReverseCurriculum(OnBranches):
     """The solution is finished from the expert's action k: late at first, the problem itself in the end.
 
     Args:
-      grader: of the final answer; it is given what the model wrote, not the expert's actions before it.
+      reward: of the final answer; it is given what the model wrote, not the expert's actions before it.
       steps: optimizer steps in which k falls from N-1 to 0, an equal share of them for each of the N; in the paper
         stages, of which it names no length.
       mixed: draws k evenly from all those up to N-1 instead, by problem and step: all stages at once.

@@ -13,7 +13,7 @@ class RLVR(OnBranches):
     """GRPO at the problem alone, on completions in `solve` form.
 
     Args:
-      grader: judges a completion's final answer. One that compares it with the whole of the expert's solution makes
+      reward: judges a completion's final answer. One that compares it with the whole of the expert's solution makes
         this the one-shot similarity of arXiv:2510.25992.
       policy: advantage, filter, surrogate; a filter of 0 drops groups that are all right or all wrong.
     Source: arXiv:2402.03300; the filter arXiv:2503.14476, and the baseline of arXiv:2510.25992.

@@ -17,7 +17,7 @@ class SRL(OnBranches):
     """GRPO at the branch points x, a_1 … a_{N-2}: N-1 targets, never the last action.
 
     Args:
-      grader: compares an action with the expert's.
+      reward: compares an action with the expert's.
       policy: advantage, filter, surrogate. The filter's threshold is not in the paper; 0.05 is our choice for the
         similarity of characters.
       max_branch_points: of one demonstration in one optimizer step; which ones is drawn from its name and the step.

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from jaxsrl.rewards.format import without_thoughts
-from jaxsrl.types import Demonstration, Grades, Rollouts, means
+from jaxsrl.types import Demonstration, Rewards, Rollouts, means
 
 Extract = Literal["boxed", "hash", "last_number", "last_line", "last_action"]
 Verifier = Callable[[str, Demonstration], bool]
@@ -51,7 +51,7 @@ class FinalAnswer:
         if not 0 <= self.numeric_tolerance < 1:
             raise ValueError(f"numeric_tolerance must be in [0, 1), got {self.numeric_tolerance}")
 
-    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
         """Raises: ValueError if a demonstration has no answer and there is no `verify`."""
         found = tuple(self._found(rollouts, row) for row in range(len(rollouts)))
         asked = [demonstrations[i] for i in rollouts.demonstration]
@@ -59,7 +59,7 @@ class FinalAnswer:
         formed = np.array([f is not None for f in found], bool)
         reward = np.where(right, self.correct, np.where(formed, self.wrong, self.malformed)).astype(np.float64)
         shares = {"reward/mean": reward, "reward/correct_share": right, "reward/malformed_share": ~formed}
-        return Grades(
+        return Rewards(
             reward=reward,
             action=found,
             expert=tuple(d.answer for d in asked),

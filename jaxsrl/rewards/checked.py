@@ -4,24 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxsrl.types import Demonstration, Grades, Rollouts
+from jaxsrl.types import Demonstration, Rewards, Rollouts
 
 
-def checked(grades: Grades, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-    """The grades, if there is one finite reward a rollout. A NaN would spread to the whole group, and be trained on.
+def checked(rewards: Rewards, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
+    """The rewards, if there is one finite reward a rollout. A NaN would spread to the whole group, and be trained on.
 
     Raises: ValueError that names the first rollout whose reward is not finite, or if there are not P of everything.
     """
     count = len(rollouts)
-    sizes = {"reward": np.shape(grades.reward), "action": (len(grades.action),), "expert": (len(grades.expert),)}
+    sizes = {"reward": np.shape(rewards.reward), "action": (len(rewards.action),), "expert": (len(rewards.expert),)}
     if wrong := {name: shape for name, shape in sizes.items() if shape != (count,)}:
         raise ValueError(f"a reward must say {count} of everything for {count} rollouts, got shapes {wrong}")
-    for row in np.flatnonzero(~np.isfinite(grades.reward)):
+    for row in np.flatnonzero(~np.isfinite(rewards.reward)):
         demonstration = demonstrations[rollouts.demonstration[row]]
         where = demonstration.source or demonstration.problem_id
         given, sample = int(rollouts.branch[row]), int(rollouts.sample[row])
         raise ValueError(
             f"rollout {row} ({where}, after {given} actions, sample {sample}): a reward must be finite, "
-            f"got {grades.reward[row]} for {rollouts.text[row][:80]!r}"
+            f"got {rewards.reward[row]} for {rollouts.text[row][:80]!r}"
         )
-    return grades
+    return rewards

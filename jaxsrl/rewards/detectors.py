@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxsrl.old_names import takes_old_names
-from jaxsrl.types import Demonstration, Grades, Mean, Reward, Rollouts, means
+from jaxsrl.types import Demonstration, Mean, Reward, Rewards, Rollouts, means
 
 BOXED = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces within braces once, as in \frac{1}{2}
 ANSWER = re.compile(BOXED + r"|(?:final )?answer is(?!:?\s*\\boxed):?\s*((?:[^\s.,;:]|[.,](?=\d))+)", re.IGNORECASE)
@@ -44,7 +44,7 @@ MASTERED = 7 / 8  # share of a problem's rollouts that the start policy has righ
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """Another grader with the detectors as metrics beside its own; no reward changes.
+    """Another reward with the detectors as metrics beside its own; no reward changes.
 
     Args:
       count: how much a text computes; `computation_ratio` is its sum over that of what the expert wrote there.
@@ -56,24 +56,24 @@ class Watched:
       rollouts that the profiled policy had, less today's, where it had at least 7/8.
     """
 
-    grader: Reward
+    reward: Reward
     count: Callable[[str], int] = count_equations
     answers: Callable[[str], list[str]] = stated_answers
     short_tokens: int = 32
     right_from: float = 1.0
 
-    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        grades = self.grader(rollouts, demonstrations)
+    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
+        rewards = self.reward(rollouts, demonstrations)
         if not len(rollouts):
-            return grades
+            return rewards
         lengths = rollouts.mask.sum(axis=1)
         short = [n < self.short_tokens and bool(self.answers(t)) for n, t in zip(lengths, rollouts.text, strict=True)]
         profiled = [
             dict(demonstrations[d].profile or ()).get(int(after), ())
             for d, after in zip(rollouts.demonstration, rollouts.branch, strict=True)
         ]
-        before = np.array([np.mean(np.asarray(rewards) >= self.right_from) if rewards else 0.0 for rewards in profiled])
-        lost = before - (grades.reward >= self.right_from)
+        before = np.array([np.mean(np.asarray(r) >= self.right_from) if r else 0.0 for r in profiled])
+        lost = before - (rewards.reward >= self.right_from)
         repeats = [repeats_answer(text, answers=self.answers) for text in rollouts.text]
         found = means({
             "detect/answer_repetition_share": np.array(repeats),
@@ -84,7 +84,7 @@ class Watched:
         expected = sum(self.count(_asked(rollouts, p, demonstrations)) for p in range(len(rollouts)))
         if expected:
             found["detect/computation_ratio"] = Mean(sum(map(self.count, rollouts.text)), expected)
-        return replace(grades, means={**grades.means, **found})
+        return replace(rewards, means={**rewards.means, **found})
 
 
 def _asked(rollouts: Rollouts, row: int, demonstrations: Sequence[Demonstration]) -> str:

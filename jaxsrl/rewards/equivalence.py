@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxsrl.rewards.format import Think, parse
-from jaxsrl.types import Demonstration, Grades, Rollouts, means
+from jaxsrl.types import Demonstration, Rewards, Rollouts, means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class StepEquivalence:
     malformed: float = 0.0
     think: Think = "required"
 
-    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
         expert = tuple(
             demonstrations[m].actions[int(k)].strip()
             for m, k in zip(rollouts.demonstration, rollouts.branch, strict=True)
@@ -40,7 +40,7 @@ class StepEquivalence:
         reward = np.where(formed, right.astype(np.float64), self.malformed)
         shown = {"reward/mean": reward, "reward/equivalent_share": right, "reward/malformed_share": ~formed}
         name = getattr(self.same, "__qualname__", type(self.same).__qualname__)
-        return Grades(
+        return Rewards(
             reward=reward, action=action, expert=expert,
             settings={"same": name, "malformed": self.malformed, "think": self.think},
             means=means(shown),

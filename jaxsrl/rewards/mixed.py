@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.rewards.format import without_thoughts
-from jaxsrl.types import Demonstration, Grades, Reward, Rollouts, means
+from jaxsrl.types import Demonstration, Reward, Rewards, Rollouts, means
 
 Process = Callable[[str, Demonstration], Sequence[float]]  # text without thoughts -> a reward per step
 
@@ -19,7 +19,7 @@ class OutcomeAndProcess:
     """alpha * outcome + (1 - alpha) * f(process rewards); no step at all is a process reward of 0.
 
     Args:
-      outcome: another grader.
+      outcome: another reward.
       process: rewards the steps of a solution; given by the config, here from a task's verifier instead of a trained
         model.
       alpha: 0.7 in the paper; its released reward class also has 0.5.
@@ -38,18 +38,18 @@ class OutcomeAndProcess:
         if self.reduce not in ("mean", "min"):
             raise ValueError(f"reduce must be mean or min, got {self.reduce!r}")
 
-    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
-        grades = self.outcome(rollouts, demonstrations)
+    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
+        rewards = self.outcome(rollouts, demonstrations)
         steps = [
             self.process(without_thoughts(text), demonstrations[m])
             for text, m in zip(rollouts.text, rollouts.demonstration, strict=True)
         ]
         f = np.mean if self.reduce == "mean" else np.min
         process = np.array([float(f(s)) if len(s) else 0.0 for s in steps], np.float64)
-        reward = self.alpha * grades.reward + (1 - self.alpha) * process
+        reward = self.alpha * rewards.reward + (1 - self.alpha) * process
         shown = {"alpha": self.alpha, "reduce": self.reduce}
-        columns = {"reward/mean": reward, "reward/outcome_mean": grades.reward, "reward/process_mean": process}
+        columns = {"reward/mean": reward, "reward/outcome_mean": rewards.reward, "reward/process_mean": process}
         return replace(
-            grades, reward=reward, settings={**grades.settings, "process": shown},
-            means={**grades.means, **means(columns)},
+            rewards, reward=reward, settings={**rewards.settings, "process": shown},
+            means={**rewards.means, **means(columns)},
         )  # fmt: skip

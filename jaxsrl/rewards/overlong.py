@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsrl.old_names import takes_old_names
-from jaxsrl.types import Demonstration, Grades, Reward, Rollouts, means
+from jaxsrl.types import Demonstration, Reward, Rewards, Rollouts, means
 
 
 def overlong_penalty(tokens: Int[np.ndarray, "P"], *, max_tokens: int, margin_tokens: int) -> Float[np.ndarray, "P"]:
@@ -18,7 +18,7 @@ def overlong_penalty(tokens: Int[np.ndarray, "P"], *, max_tokens: int, margin_to
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Overlong:
-    """Another grader's reward plus `overlong_penalty` of the completion's own tokens, its end token included.
+    """Another reward's reward plus `overlong_penalty` of the completion's own tokens, its end token included.
 
     Args:
       max_tokens, margin_tokens: in tokens; of a run whose cap is `max_tokens`.
@@ -28,7 +28,7 @@ class Overlong:
     Source: arXiv:2503.14476, with 20 480 and 4 096.
     """
 
-    grader: Reward
+    reward: Reward
     max_tokens: int = 20_480
     margin_tokens: int = 4_096
     spare_equal: bool = True
@@ -40,23 +40,23 @@ class Overlong:
                 f"max_tokens={self.max_tokens}"
             )
 
-    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
         cap, free = rollouts.mask.shape[1], self.max_tokens - self.margin_tokens
         if cap <= free:
             raise ValueError(
                 f"Overlong penalises from {free} tokens on (max_tokens={self.max_tokens}, "
                 f"margin_tokens={self.margin_tokens}), but sampling.max_new_tokens={cap} ends completions before"
             )
-        grades = self.grader(rollouts, demonstrations)
+        rewards = self.reward(rollouts, demonstrations)
         penalty = overlong_penalty(
             rollouts.mask.sum(axis=1), max_tokens=self.max_tokens, margin_tokens=self.margin_tokens
         )
         if self.spare_equal:
-            penalty = np.where(_differ(grades.reward, rollouts.group), penalty, 0.0)
+            penalty = np.where(_differ(rewards.reward, rollouts.group), penalty, 0.0)
         shown = {name: getattr(self, name) for name in ("max_tokens", "margin_tokens", "spare_equal")}
         return replace(
-            grades, reward=grades.reward + penalty, settings={**grades.settings, "overlong": shown},
-            means={**grades.means, **means({"reward/overlong_mean": penalty})},
+            rewards, reward=rewards.reward + penalty, settings={**rewards.settings, "overlong": shown},
+            means={**rewards.means, **means({"reward/overlong_mean": penalty})},
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from jaxsrl.ops.similarity import LONGEST, ON_HOST, Backend, blocks, lcs_length,
 from jaxsrl.ops.text import code_points
 from jaxsrl.rewards.format import Think, parse
 from jaxsrl.rewards.similarity_device import AUTOJUNK_FROM, step_means, step_rewards
-from jaxsrl.types import Completions, Demonstration, Grades, Mean, Rollouts, Rooms, Scores, TokenBytes, means
+from jaxsrl.types import Completions, Demonstration, Mean, Rewards, Rollouts, Rooms, Scores, TokenBytes, means
 
 Unit = Literal["char", "word"]  # Unicode code points, or runs between white space
 Metric = Literal["ratio", "indel", "exact"]
@@ -68,14 +68,14 @@ class ActionSimilarity:
                 f"{self._host_settings()}; leave where=None"
             )
 
-    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
         """From texts, on the host.
 
         Raises: ValueError for a rollout that writes a whole solution, or with no expert action to compare with.
         """
         expert = tuple(_expert_action(rollouts, demonstrations, row) for row in range(len(rollouts)))
         action = tuple(self._action(rollouts, row) for row in range(len(rollouts)))
-        return self._grades(action, expert, self._rewards(action, expert), "host")
+        return self._described(action, expert, self._rewards(action, expert), "host")
 
     def on_device(self) -> bool:
         """Whether `where`, or what None stands for on the default backend, is the device."""
@@ -102,14 +102,14 @@ class ActionSimilarity:
     def means(self, scores: Scores, expert_length: Int[Array, "P"], counted: Bool[Array, "P"]) -> dict[str, Mean]:
         """Metrics of the counted rollouts, see `step_means`.
 
-        Where the host scores what does not fit, count what fits alone: the means of the host's `Grades` add to these,
+        Where the host scores what does not fit, count what fits alone: the means of the host's `Rewards` add to these,
         and (n, n) of `reward/unfit_share` for its n rollouts.
         """
         return step_means(scores, expert_length, counted)
 
-    def grades(
+    def rewards(
         self, scores: Scores, rollouts: Rollouts, demonstrations: Sequence[Demonstration], *, unfit_on_host: bool = True
-    ) -> Grades:
+    ) -> Rewards:
         """What the log shows of these rollouts' scores, on the host: `__call__`'s to the last bit, in float64.
 
         Args:
@@ -127,7 +127,7 @@ class ActionSimilarity:
             reward[unfit] = self._rewards(*([column[i] for i in unfit] for column in (action, expert)))
         else:
             action = tuple(a if fit else None for a, fit in zip(action, fits, strict=True))
-        found = self._grades(action, expert, reward, "device")
+        found = self._described(action, expert, reward, "device")
         return replace(found, means={**found.means, **means({"reward/unfit_share": ~fits})})
 
     def _needs_host(self) -> bool:
@@ -136,10 +136,10 @@ class ActionSimilarity:
     def _host_settings(self) -> str:
         return f"unit={self.unit!r} metric={self.metric!r} backend={self.backend!r}"
 
-    def _grades(self, action, expert, reward, where: Where) -> Grades:
+    def _described(self, action, expert, reward, where: Where) -> Rewards:
         exact = np.array([a == e for a, e in zip(action, expert, strict=True)], bool)
         length = np.array([_count(e, self.unit) for e in expert], np.int64)
-        return Grades(
+        return Rewards(
             reward=reward,
             action=action,
             expert=expert,

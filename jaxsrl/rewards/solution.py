@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsrl.rewards.format import without_thoughts
 from jaxsrl.rewards.similarity import Unit, score_pairs
-from jaxsrl.types import Demonstration, Grades, Rollouts, means
+from jaxsrl.types import Demonstration, Rewards, Rollouts, means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class SolutionSimilarity:
     separator: str = "\n"
     malformed: float = -1.0
 
-    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Grades:
+    def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
         expert = tuple(
             self.separator.join(demonstrations[m].actions[int(k) :]).strip()
             for m, k in zip(rollouts.demonstration, rollouts.branch, strict=True)
@@ -44,7 +44,7 @@ class SolutionSimilarity:
             "reward/mean": reward, "reward/similarity": reward[formed], "reward/malformed_share": ~formed,
             "reward/exact_share": exact,
         }  # fmt: skip
-        return Grades(
+        return Rewards(
             reward=reward, action=found, expert=expert, settings=asdict(self) | {"order": "model, expert"},
             means=means(shown),
         )  # fmt: skip

@@ -56,7 +56,7 @@ def evaluate_policy(
         )  # fmt: skip
         found, lines = evaluate(
             sampler, params, key, problems, replace(settings, modes=(mode,)),
-            grader=splits.grader, finished=splits.finished, first_action=splits.first_action,
+            reward=splits.reward, finished=splits.finished, first_action=splits.first_action,
         )  # fmt: skip
         metrics |= found
         records += lines

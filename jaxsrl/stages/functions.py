@@ -77,7 +77,7 @@ def make_collector(
     settings = stage.collect
     wanted = settings.prompts
     on_host = not stage.device_steps  # what does not fit the device's rooms
-    described = None if reward is None else partial(reward.grades, unfit_on_host=on_host)
+    described = None if reward is None else partial(reward.rewards, unfit_on_host=on_host)
     scored = None
     if objective.needs.reference_to_weigh:
         scored = lambda layout, whole, completions: log_probs(learner, reference(), layout, whole, completions)

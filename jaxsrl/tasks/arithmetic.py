@@ -169,7 +169,7 @@ def right_steps(text: str, demonstration: Demonstration) -> tuple[float, ...]:
 def corrupt(
     demonstration: Demonstration, seed: int, kind: Literal["digit", "slip", "drop"] = "digit"
 ) -> tuple[str, ...]:
-    """The expert's actions with one mistake, for tests of graders.
+    """The expert's actions with one mistake, for tests of rewards.
 
     Args:
       kind: `digit` writes one digit of one action wrong; `slip` goes on from that wrong digit without another

@@ -40,8 +40,8 @@ SPREAD: Write = lambda refill, sample: "ax"[: sample + 1] if sample else "zzz"
 FLAT: Write = lambda refill, sample: "a"
 
 
-def srl(grader: Any = ActionSimilarity(autojunk=False, think="optional", where="host"), **policy: Any) -> SRL:  # noqa: B008
-    return SRL(grader=grader, policy=GRPO(filter_std=0.05, **policy), group_size=2)
+def srl(reward: Any = ActionSimilarity(autojunk=False, think="optional", where="host"), **policy: Any) -> SRL:  # noqa: B008
+    return SRL(reward=reward, policy=GRPO(filter_std=0.05, **policy), group_size=2)
 
 
 def shapes_for(demonstrations: int) -> Shapes:
@@ -117,7 +117,7 @@ def make_collector(
         asked.weighed += 1
         return weighing(objective, settings.prompts)(*args)
 
-    described = None if reward is None else partial(reward.grades, unfit_on_host=True)
+    described = None if reward is None else partial(reward.rewards, unfit_on_host=True)
     reading = {"own": np.ones(shapes.jobs, bool)} | reading
     return Collector(
         objective=objective, settings=settings, shapes=shapes, numbers=as_arrays(numbers_of(objective)),

@@ -29,7 +29,7 @@ HEAT = 0.7
 def config(runs):
     """Three demonstrations with two branch points each, a refill, and fewer groups wanted than there are."""
     stage = TINY.stages[1]
-    objective = SRL(grader=coin, policy=GRPO(filter_std=0.01), group_size=3)
+    objective = SRL(reward=coin, policy=GRPO(filter_std=0.01), group_size=3)
     stage = replace(
         stage, objective=objective, start_from=None, test=None, steps=2,
         collect=replace(stage.collect, demonstrations=3, prompts=7, max_refills=2),

@@ -21,7 +21,7 @@ from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.types import Grades, Needs
+from jaxsrl.types import Needs, Rewards
 from tests.collect.by_hand import (
     BYTES,
     CAP,
@@ -161,10 +161,10 @@ def test_a_reward_that_is_not_finite_names_the_rollout():
     def broken(rollouts, demonstrations):
         reward = np.where((rollouts.demonstration == 1) & (rollouts.sample == 1), np.nan, 0.5)
         nothing = (None,) * len(reward)
-        return Grades(reward=reward, action=nothing, expert=nothing, settings={})
+        return Rewards(reward=reward, action=nothing, expert=nothing, settings={})
 
     with pytest.raises(ValueError, match=r"q.*0.*1") as caught:
-        gather(SPREAD, Collect(demonstrations=2), PAIR, srl(grader=broken))
+        gather(SPREAD, Collect(demonstrations=2), PAIR, srl(reward=broken))
     assert "nan" in str(caught.value)
 
 

@@ -33,7 +33,7 @@ def config(runs, where, *, stage=1, **changes):
     chosen = TINY.stages[stage]
     if stage == 1:
         similarity = ActionSimilarity(autojunk=False, think="optional", where=where)
-        objective = SRL(grader=similarity, policy=GRPO(filter_std=0.01), group_size=4)
+        objective = SRL(reward=similarity, policy=GRPO(filter_std=0.01), group_size=4)
         chosen = replace(chosen, objective=objective)
         chosen = replace(chosen, collect=replace(chosen.collect, prompts=2))
     chosen = replace(chosen, start_from=None, test=None, steps=20, **changes)
@@ -123,9 +123,9 @@ def shapes(tree):
 def test_nothing_is_compiled_after_the_first_use_of_a_shape(tmp_path, where):
     """Twelve steps with other branch points, other lengths and other refills each."""
     made = config(tmp_path, where)
-    grader = made.stages[0].objective.grader
+    reward = made.stages[0].objective.reward
     stage = replace(
-        made.stages[0], objective=SRL(grader=grader, policy=GRPO(filter_std=0.01), group_size=4, max_branch_points=1),
+        made.stages[0], objective=SRL(reward=reward, policy=GRPO(filter_std=0.01), group_size=4, max_branch_points=1),
         collect=replace(made.stages[0].collect, prompts=1),
     )  # fmt: skip
     with stage_parts(replace(made, stages=(stage,)), compiled=Compiled()) as (parts, state, progress):
@@ -169,8 +169,8 @@ def test_programs_are_traced_once(tmp_path):
         objective, end = parts.stage.objective, parts.tokenizer.end
         rooms = rooms_for(parts.splits.train, encode=parts.tokenizer.encode, max_new_tokens=6, given=b"")
         sample, table = parts.policy.sampler(parts.stage.sampling), parts.log.reader.token_bytes
-        drawing = make_draw(sample, objective.grader, table, rooms)
-        weighing = make_weigh(objective, end, None, objective.grader)
+        drawing = make_draw(sample, objective.reward, table, rooms)
+        weighing = make_weigh(objective, end, None, objective.reward)
         collector = replace(
             parts.collector, draw=jax.jit(chex.assert_max_traces(drawing, n=1)),
             weigh=jax.jit(chex.assert_max_traces(weighing, n=1)),

@@ -64,7 +64,7 @@ def test_surplus_leaves_the_weight_on_the_demonstrations_as_it_is():
             made = super().weigh(collected, reward, numbers)
             return replace(made, trunk=replace(made.trunk, nll=collected.target * 0.25))
 
-    objective = Both(**{name: getattr(srl(), name) for name in ("grader", "policy", "group_size")})
+    objective = Both(**{name: getattr(srl(), name) for name in ("reward", "policy", "group_size")})
     object.__setattr__(objective, "trunk", ("step",))
     found, _ = gather(SPREAD, Collect(demonstrations=3, prompts=1), PAIR, objective)
     target = found.whole.trunk.target

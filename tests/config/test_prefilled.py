@@ -14,7 +14,7 @@ from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.types import Demonstration, Rollouts
 
 TINY = Path(__file__).parents[1] / "tiny_config.py"
-BOTH = "stages.srl.objective.grader.prefilled=true", "template.prefill_think=true"
+BOTH = "stages.srl.objective.reward.prefilled=true", "template.prefill_think=true"
 
 
 @pytest.mark.parametrize("order", [BOTH, BOTH[::-1]])
@@ -33,9 +33,9 @@ def test_each_alone_is_allowed(one):
 def test_a_reward_within_another_is_found():
     config = replace(load(TINY), template=Template(prefill_think=True))
     stage = config.stages[1]
-    grader = Overlong(grader=replace(stage.objective.grader, prefilled=True), max_tokens=6, margin_tokens=2)
-    stage = replace(stage, objective=replace(stage.objective, grader=grader))
-    with pytest.raises(ValueError, match=r"stages\.srl\.objective\.grader\.grader\.prefilled=true"):
+    reward = Overlong(reward=replace(stage.objective.reward, prefilled=True), max_tokens=6, margin_tokens=2)
+    stage = replace(stage, objective=replace(stage.objective, reward=reward))
+    with pytest.raises(ValueError, match=r"stages\.srl\.objective\.reward\.reward\.prefilled=true"):
         replace(config, stages=(config.stages[0], stage))
 
 

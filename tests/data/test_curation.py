@@ -73,7 +73,7 @@ def test_pivots_are_where_rewards_differ():
     table = {0: [1, 1, 1, 1], 1: [0, 1, 0, 1], 2: [0, 0, 0, 0], 3: [1, 0, 0, 0], 4: [1, 1, 0, 0]}
     rows = [{"problem": "0", "branch": k, "reward": r} for k, some in table.items() for r in some]
     (known,) = profiled((six,), rows)
-    after = lambda d, **settings: [p.after for p in PivotRL(grader=None, **settings).branch_points(d, 0)]
+    after = lambda d, **settings: [p.after for p in PivotRL(reward=None, **settings).branch_points(d, 0)]
     assert after(known) == [1, 4] and after(known, max_pivots=9) == [1, 3, 4] and after(known, max_pivots=1) == [1]
     assert after(known, max_pivots=9, min_std=float(np.std([1, 0, 0, 0]))) == [1, 4]
     flat = profiled((six,), [{"problem": "0", "branch": k, "reward": 1.0} for k in range(5)])

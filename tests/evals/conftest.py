@@ -107,7 +107,7 @@ def run():
     def run(policy, demonstrations=DEMONSTRATIONS, *, template=None, rows=ROWS, calls=None, seed=0, **settings):
         return evaluate(
             evaluation_sampler(policy, template, rows, calls), None, jax.random.key(seed), demonstrations,
-            Evaluation(**settings), grader=FinalAnswer(extract="last_number"), finished=finished,
+            Evaluation(**settings), reward=FinalAnswer(extract="last_number"), finished=finished,
             first_action=first_line,
         )  # fmt: skip
 

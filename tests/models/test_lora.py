@@ -36,10 +36,10 @@ from jaxsrl.update import (
 MODEL = ModelConfig(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_width=6, mlp_width=32)
 SOME = LoRA(rank=3, alpha=5.0)
 R, T = 4, 12
-grader = lambda rollouts, demonstrations: None
+reward = lambda rollouts, demonstrations: None
 OBJECTIVES = {
-    "sft": SFT(), "srl": SRL(grader=grader), "rlvr": RLVR(grader=grader), "chord": CHORD(grader=grader),
-    "dpo": DPO(grader=grader),
+    "sft": SFT(), "srl": SRL(reward=reward), "rlvr": RLVR(reward=reward), "chord": CHORD(reward=reward),
+    "dpo": DPO(reward=reward),
 }  # fmt: skip
 
 

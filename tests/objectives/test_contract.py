@@ -41,12 +41,12 @@ POLICIES = {
     "by group": GRPO(aggregation="group_mean"), "kl": GRPO(kl_coef=0.1, kl="k2", filter_std=0.1),
 }  # fmt: skip
 OBJECTIVES: dict[str, Objective] = {
-    "sft": SFT(), "dft": DFT(), "srl": SRL(grader=None), "rlvr": RLVR(grader=None), "pivot": PivotRL(grader=None),
-    "r3": ReverseCurriculum(grader=None), "chord": CHORD(grader=None), "phi": chord_phi(grader=None),
-    "sft term": RLWithSFT(grader=None), "luffy": LUFFY(grader=None), "srft": SRFT(grader=None),
-    "luffy apart": LUFFY(grader=None, in_baseline=False, policy=GRPO(filter_std=0.1, mask_truncated=True)),
-    "luffy white": LUFFY(grader=None, policy=GRPO(whiten=True)), "dpo": DPO(grader=None), "kto": KTO(grader=None),
-} | {name: RLVR(grader=None, policy=policy) for name, policy in POLICIES.items()}  # fmt: skip
+    "sft": SFT(), "dft": DFT(), "srl": SRL(reward=None), "rlvr": RLVR(reward=None), "pivot": PivotRL(reward=None),
+    "r3": ReverseCurriculum(reward=None), "chord": CHORD(reward=None), "phi": chord_phi(reward=None),
+    "sft term": RLWithSFT(reward=None), "luffy": LUFFY(reward=None), "srft": SRFT(reward=None),
+    "luffy apart": LUFFY(reward=None, in_baseline=False, policy=GRPO(filter_std=0.1, mask_truncated=True)),
+    "luffy white": LUFFY(reward=None, policy=GRPO(whiten=True)), "dpo": DPO(reward=None), "kto": KTO(reward=None),
+} | {name: RLVR(reward=None, policy=policy) for name, policy in POLICIES.items()}  # fmt: skip
 ALL = pytest.mark.parametrize("name", OBJECTIVES)
 
 
@@ -126,7 +126,7 @@ def test_a_number_that_is_read_from_the_settings_would_show(material):
             weights = super().weigh(collected, reward, numbers)
             return replace(weights, trunk=replace(weights.trunk, nll=self.sft_coef * weights.trunk.pg + self.sft_coef))
 
-    deaf = Deaf(grader=None)
+    deaf = Deaf(reward=None)
     other = with_numbers(deaf, lambda x: 0.9 * x)
     got = deaf.weigh(material, jnp.asarray(REWARD), numbers(other))
     assert not np.allclose(got.trunk.nll, weighed(other, material).trunk.nll)
@@ -241,30 +241,30 @@ def test_objectives_are_values(name):
 
 
 def test_what_is_static_and_what_is_a_number():
-    narrow, wide = (SRL(grader=None, policy=GRPO(clip_high=c)) for c in (0.2, 1))
+    narrow, wide = (SRL(reward=None, policy=GRPO(clip_high=c)) for c in (0.2, 1))
     assert static_of(narrow) == static_of(wide) and narrow != wide
     assert numbers_of(wide)["policy"]["clip_high"] == 1.0 and isinstance(numbers_of(wide)["policy"]["clip_high"], float)
     assert numbers_of(GRPO(dual_clip=3))["dual_clip"] == 3.0 and "dual_clip" not in numbers_of(GRPO())
     assert static_of(GRPO(dual_clip=3)) != static_of(GRPO())
     assert static_of(narrow) != static_of(replace(narrow, group_size=4))
-    on, off = (RLVR(grader=None, policy=GRPO(kl_coef=c)) for c in (0.1, 0.0))
-    assert static_of(on) != static_of(off) and static_of(on) == static_of(RLVR(grader=None, policy=GRPO(kl_coef=0.2)))
-    assert static_of(RLVR(grader=None, policy=GSPO())) != static_of(RLVR(grader=None, policy=GMPO()))
+    on, off = (RLVR(reward=None, policy=GRPO(kl_coef=c)) for c in (0.1, 0.0))
+    assert static_of(on) != static_of(off) and static_of(on) == static_of(RLVR(reward=None, policy=GRPO(kl_coef=0.2)))
+    assert static_of(RLVR(reward=None, policy=GSPO())) != static_of(RLVR(reward=None, policy=GMPO()))
 
 
-@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if "grader" in vars(objective)])
+@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if "reward" in vars(objective)])
 def test_a_grader_is_static(name):
-    plain, stern = (replace(OBJECTIVES[name], grader=ActionSimilarity(malformed=m)) for m in (-1.0, -0.5))
+    plain, stern = (replace(OBJECTIVES[name], reward=ActionSimilarity(malformed=m)) for m in (-1.0, -0.5))
     assert numbers_of(plain) == numbers_of(OBJECTIVES[name]) and "malformed" not in str(numbers_of(plain))
     assert static_of(plain) != static_of(stern)
 
 
 def test_needs_are_declared():
-    kl, in_reward = (RLVR(grader=None, policy=GRPO(**{name: 0.1})) for name in ("kl_coef", "reward_kl_coef"))
+    kl, in_reward = (RLVR(reward=None, policy=GRPO(**{name: 0.1})) for name in ("kl_coef", "reward_kl_coef"))
     want = {
-        SFT(): Needs(), SRL(grader=None): Needs(), kl: Needs(reference=True), in_reward: Needs(reference_to_weigh=True),
-        DPO(grader=None): Needs(reference=True, whole_groups=True), PivotRL(grader=None): Needs(profile=True),
-        KTO(grader=None): Needs(reference=True, reference_to_weigh=True), LUFFY(grader=None): Needs(entropy=True),
-        LUFFY(grader=None, entropy_coef=0.0): Needs(), SRFT(grader=None): Needs(),
+        SFT(): Needs(), SRL(reward=None): Needs(), kl: Needs(reference=True), in_reward: Needs(reference_to_weigh=True),
+        DPO(reward=None): Needs(reference=True, whole_groups=True), PivotRL(reward=None): Needs(profile=True),
+        KTO(reward=None): Needs(reference=True, reference_to_weigh=True), LUFFY(reward=None): Needs(entropy=True),
+        LUFFY(reward=None, entropy_coef=0.0): Needs(), SRFT(reward=None): Needs(),
     }  # fmt: skip
     assert {objective: objective.needs for objective in want} == want

@@ -93,7 +93,7 @@ def test_phi_and_luffy_goldens(make_batch, x64):
 @pytest.mark.parametrize("weight", ["one", "phi"])
 def test_chord_is_grpo_at_one_end_and_sft_at_the_other(weight, case, x64):
     """Trap 36, and separate denominators: the part that is there is not diluted by the one that is not."""
-    at = lambda mu: CHORD(grader=None, mu=Mu(decay=0, peak=mu, valley=mu), token_weight=weight)
+    at = lambda mu: CHORD(reward=None, mu=Mu(decay=0, peak=mu, valley=mu), token_weight=weight)
     pure, none = case(GRPO()), case(at(0.0))
     assert none["loss"] == pytest.approx(pure["loss"], rel=1e-10)
     assert np.array_equal(none["grad"], pure["grad"]) and none["grad"].any()
@@ -109,7 +109,7 @@ def test_chord_is_grpo_at_one_end_and_sft_at_the_other(weight, case, x64):
 
 
 def test_chord_follows_its_schedule_and_counts_expert_tokens(case, x64):
-    objective = CHORD(grader=None)
+    objective = CHORD(reward=None)
     for step in (0, 100, 300):
         assert case(objective, step=step)["trunk"].nll.sum() == pytest.approx(at(Mu(), step))
     got = case(objective)
@@ -117,14 +117,14 @@ def test_chord_follows_its_schedule_and_counts_expert_tokens(case, x64):
     want = np.histogram(p, bins=np.linspace(0, 1, 11))[0]
     assert [int(got["metrics"][f"expert/p_{10 * i:02d}"]) for i in range(10)] == want.tolist()
     assert int(got["metrics"]["sft/target_tokens"]) == TARGET.sum() == want.sum()
-    published = chord_phi(grader=None)
+    published = chord_phi(reward=None)
     assert at(published.mu, 0) == at(published.mu, 10**6) == pytest.approx(0.1) and published.token_weight == "phi"
     assert case(published)["metrics"]["sft/nll"] == pytest.approx(-0.1 * got["trunk_logp"][TARGET].mean())
 
 
 def test_an_expert_token_has_no_ratio(case, x64):
     """Trap 36: what stands in behavior_logp on the trunk reaches no loss."""
-    for objective in (CHORD(grader=None), RLWithSFT(grader=None), LUFFY(grader=None), SRFT(grader=None)):
+    for objective in (CHORD(reward=None), RLWithSFT(reward=None), LUFFY(reward=None), SRFT(reward=None)):
         got = case(objective)
         broken = jax.tree.map(lambda x: x, got["batch"])
         behavior = np.where(got["batch"].rollout < 0, -7.0, got["batch"].behavior_logp)
@@ -138,7 +138,7 @@ def test_dft_and_rl_with_sft(case, x64):
     assert got["loss"] == pytest.approx(-(np.exp(logp) * logp).mean(), rel=1e-10)
     slopes, order = on_trunk(got, TARGET)
     assert np.allclose(slopes, (-np.exp(logp) / TARGET.sum())[order], rtol=1e-10)
-    both, rl, sft = case(RLWithSFT(grader=None, sft_coef=0.3)), case(GRPO()), case(SFT())
+    both, rl, sft = case(RLWithSFT(reward=None, sft_coef=0.3)), case(GRPO()), case(SFT())
     assert both["loss"] == pytest.approx(rl["loss"] + 0.3 * sft["loss"], rel=1e-10)
     assert np.allclose(both["grad"], rl["grad"] + 0.3 * sft["grad"], rtol=1e-10, atol=1e-15)
 
@@ -174,7 +174,7 @@ def slow_luffy(got, objective, *, in_baseline, reward=REWARD, expert=1.0):
 @pytest.mark.parametrize("in_baseline", [True, False])
 @pytest.mark.parametrize("policy", [None, GRPO(ddof=1), GRPO(std="none", clip_high=0.05)])
 def test_luffy(policy, in_baseline, case, x64):
-    settings = dict(grader=None, in_baseline=in_baseline) | ({"policy": policy} if policy else {})
+    settings = dict(reward=None, in_baseline=in_baseline) | ({"policy": policy} if policy else {})
     objective = LUFFY(**settings)
     got = case(objective)
     own, theirs, loss = slow_luffy(got, objective, in_baseline=in_baseline)
@@ -191,8 +191,8 @@ def test_luffy(policy, in_baseline, case, x64):
 def test_whitening_counts_the_experts_tokens(case, x64):
     """Mean 0 and deviation 1 over the tokens of rollouts and experts together, of groups that are kept."""
     reward = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 1.0])  # group 2 is all right, and so is its expert
-    once = case(LUFFY(grader=None, policy=GRPO(filter_std=0.0)), reward=reward)
-    got = case(LUFFY(grader=None, policy=GRPO(filter_std=0.0, whiten=True)), reward=reward)
+    once = case(LUFFY(reward=None, policy=GRPO(filter_std=0.0)), reward=reward)
+    got = case(LUFFY(reward=None, policy=GRPO(filter_std=0.0, whiten=True)), reward=reward)
     own, theirs = once["branches"].pg != 0, once["trunk"].pg != 0
     tokens = np.concatenate([once["branches"].advantage[own], once["trunk"].advantage[theirs]])
     white = np.concatenate([got["branches"].advantage[own], got["trunk"].advantage[theirs]])
@@ -203,7 +203,7 @@ def test_whitening_counts_the_experts_tokens(case, x64):
 
 def test_an_entropy_that_is_not_weighed_may_be_anything(case, x64):
     """The bonus is -0.001 sum pg_weight * H over the rollouts' tokens: so is its gradient."""
-    objective = LUFFY(grader=None)
+    objective = LUFFY(reward=None)
     got = case(objective)
     batch, own = got["batch"], (got["batch"].rollout >= 0) & (got["batch"].pg_weight != 0)
     loss = lambda entropy: token_loss(objective, jnp.asarray(got["flat"]), replace(batch, extra={"entropy": entropy}))[
@@ -218,18 +218,18 @@ def test_an_entropy_that_is_not_weighed_may_be_anything(case, x64):
 def test_the_expert_rescues_a_group_that_is_all_wrong(case, x64):
     """Included, one right of four has the golden-like sqrt(3); excluded, its advantage is its reward above them."""
     wrong = np.zeros(6)
-    inside = case(LUFFY(grader=None, policy=GRPO(filter_std=0.0)), reward=wrong)
+    inside = case(LUFFY(reward=None, policy=GRPO(filter_std=0.0)), reward=wrong)
     assert np.allclose(inside["trunk"].advantage[0, 0], np.sqrt(3), atol=1e-4)
     assert inside["branches"].pg.any() and case(GRPO(filter_std=0.0), reward=wrong)["branches"].pg.any() == 0
-    apart = case(LUFFY(grader=None, in_baseline=False, policy=GRPO()), reward=wrong)
+    apart = case(LUFFY(reward=None, in_baseline=False, policy=GRPO()), reward=wrong)
     assert apart["trunk"].advantage[0, 0] == 1.0 and not apart["branches"].advantage.any()
-    right = case(LUFFY(grader=None), reward=np.ones(6))
+    right = case(LUFFY(reward=None), reward=np.ones(6))
     assert not right["trunk"].advantage.any() and not right["grad"].any()  # nothing left to learn
 
 
 def test_srft(case, x64):
     signs = np.where(REWARD > 0, 1.0, -1.0)
-    objective = SRFT(grader=None)
+    objective = SRFT(reward=None)
     got = case(objective, reward=signs)
     _, _, rl = slow_luffy(got, objective, in_baseline=True, reward=signs)
     lengths = np.array(LENGTHS)
@@ -243,24 +243,24 @@ def test_srft(case, x64):
 
 def test_reverse_curriculum_moves_earlier():
     ten = Demonstration(problem_id="p", problem="x", actions=tuple("abcdefghij"))
-    objective = ReverseCurriculum(grader=None, steps=90, group_size=4)
+    objective = ReverseCurriculum(reward=None, steps=90, group_size=4)
     at = lambda step, o=objective, d=ten: o.branch_points(d, step)[0].after
     assert [at(s) for s in (0, 10, 45, 89, 90, 500)] == [9, 8, 4, 0, 0, 0]
     assert [at(s) for s in range(90)] == sorted((at(s) for s in range(90)), reverse=True)
     assert objective.branch_points(ten, 0)[0].form == "solve"
     assert at(0, d=Demonstration(problem_id="q", problem="x", actions=("a",))) == 0
-    mixed = ReverseCurriculum(grader=None, mixed=True)
+    mixed = ReverseCurriculum(reward=None, mixed=True)
     assert {at(s, mixed) for s in range(200)} == set(range(10)) and at(3, mixed) == at(3, mixed)
 
 
 @pytest.mark.parametrize("make, name", [
-    (lambda: CHORD(grader=None, token_weight="p"), "token_weight"), (lambda: CHORD(grader=None, trunk=()), "trunk"),
-    (lambda: LUFFY(grader=None, gamma=0.0), "gamma"), (lambda: LUFFY(grader=None, trunk=("action",)), "trunk"),
-    (lambda: LUFFY(grader=None, policy=GRPO(reward_kl_coef=0.1)), "reward_kl_coef"),
-    (lambda: LUFFY(grader=None, policy=GRPO(whiten=True), in_baseline=False), "whiten"),
-    (lambda: LUFFY(grader=None, policy=GRPO(std="batch"), in_baseline=False), "std"),
-    (lambda: RLWithSFT(grader=None, sft_coef=-1.0), "sft_coef"),
-    (lambda: ReverseCurriculum(grader=None, steps=0), "steps"),
+    (lambda: CHORD(reward=None, token_weight="p"), "token_weight"), (lambda: CHORD(reward=None, trunk=()), "trunk"),
+    (lambda: LUFFY(reward=None, gamma=0.0), "gamma"), (lambda: LUFFY(reward=None, trunk=("action",)), "trunk"),
+    (lambda: LUFFY(reward=None, policy=GRPO(reward_kl_coef=0.1)), "reward_kl_coef"),
+    (lambda: LUFFY(reward=None, policy=GRPO(whiten=True), in_baseline=False), "whiten"),
+    (lambda: LUFFY(reward=None, policy=GRPO(std="batch"), in_baseline=False), "std"),
+    (lambda: RLWithSFT(reward=None, sft_coef=-1.0), "sft_coef"),
+    (lambda: ReverseCurriculum(reward=None, steps=0), "steps"),
 ])  # fmt: skip
 def test_bad_settings_name_themselves(make, name):
     with pytest.raises(ValueError, match=name):

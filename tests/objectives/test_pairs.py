@@ -44,7 +44,7 @@ def total(x, p):
 def test_dpo(make_rollouts, lay_out, x64):
     """Pairs (2, 0) and (1, 4); each pair counts the same, however long."""
     rollouts, logp, ref = setup(make_rollouts)
-    loss, grad, metrics, weights = evaluate(DPO(grader=None), rollouts, logp, ref, lay_out)
+    loss, grad, metrics, weights = evaluate(DPO(reward=None), rollouts, logp, ref, lay_out)
     margins = [0.1 * (total(logp - ref, w) - total(logp - ref, r)) for w, r in ((2, 0), (1, 4))]
     assert loss == pytest.approx(np.mean([np.log1p(np.exp(-m)) for m in margins]), rel=1e-10)
     want = np.zeros(rollouts.mask.shape)
@@ -53,13 +53,13 @@ def test_dpo(make_rollouts, lay_out, x64):
     assert np.allclose(grad, want * rollouts.mask, rtol=1e-10, atol=1e-15)
     assert float(metrics["dpo/right_order"]) == pytest.approx(np.mean(np.array(margins) > 0))
     assert not weights.pg[[3, 5, 6, 7]].any() and weights.pg.sum() == pytest.approx(1)
-    start = evaluate(DPO(grader=None), rollouts, ref, ref, lay_out)
+    start = evaluate(DPO(reward=None), rollouts, ref, ref, lay_out)
     assert start[0] == pytest.approx(np.log(2)) and start[1].any()  # at the reference: log 2, and a gradient
 
 
 def test_kto(make_rollouts, lay_out, x64):
     rollouts, logp, ref = setup(make_rollouts)
-    objective = KTO(grader=None, desirable=1.5, undesirable=0.5)
+    objective = KTO(reward=None, desirable=1.5, undesirable=0.5)
     kl = np.mean([total(rollouts.behavior_logp - ref, p) for p in range(8)])
     for sign in (1, -1):  # z0 is clamped at 0
         now = rollouts if sign * kl > 0 else replace(rollouts, behavior_logp=2 * ref - rollouts.behavior_logp)
@@ -81,7 +81,7 @@ def test_kto(make_rollouts, lay_out, x64):
 def test_what_kto_sends_with_its_rollouts(make_rollouts, x64):
     """Label and z0 are numbers of a completion; its weight is that of its side over the number of completions."""
     rollouts, _, ref = setup(make_rollouts)
-    found = weighed(KTO(grader=None, desirable=1.5, undesirable=0.5), rollouts, REWARD, NONE)
+    found = weighed(KTO(reward=None, desirable=1.5, undesirable=0.5), rollouts, REWARD, NONE)
     z0 = max(np.mean([total(rollouts.behavior_logp - ref, p) for p in range(8)]), 0.0)
     right = REWARD >= 1
     np.testing.assert_array_equal(found.extra["label"], np.where(right, 1.0, -1.0))
@@ -92,7 +92,7 @@ def test_what_kto_sends_with_its_rollouts(make_rollouts, x64):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_reward_at_the_bound_is_desirable(dtype, make_rollouts, x64):
     """Rounded down or not, and float32 beside a bound in float64; a bare comparison would call both wrong."""
-    objective, below = KTO(grader=None, right_from=0.7), np.nextafter(dtype(0.7), dtype(0))
+    objective, below = KTO(reward=None, right_from=0.7), np.nextafter(dtype(0.7), dtype(0))
     reward = jnp.asarray([0.699, *[dtype(0.7), below] * 3, 1.0], dtype)
     found = objective.weigh(collected(setup(make_rollouts)[0], NONE), reward, numbers(objective))
     assert found.extra["label"].tolist() == [-1.0] + [1.0] * 7 and below < 0.7 and float(np.float32(0.7)) < 0.7

@@ -8,7 +8,7 @@ import pytest
 from jaxsrl.objectives import presets
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.rewards.overlong import Overlong, overlong_penalty
-from jaxsrl.types import Grades
+from jaxsrl.types import Rewards
 from tests.objectives.ragged import weigh
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -118,23 +118,23 @@ def test_overlong_goldens(make_rollouts):
     lengths = np.array([16_384, 18_432, 20_480, 21_000, 10])
     penalty = overlong_penalty(lengths, max_tokens=20_480, margin_tokens=4_096)
     assert np.allclose(penalty, [0, -0.5, -1, -1, 0])
-    graded = Grades(reward=np.array([1.0, -1.0]), action=("a", "b"), expert=("a", "a"), settings={})
-    grader = Overlong(grader=lambda rollouts, demonstrations: graded, max_tokens=8, margin_tokens=4)
-    got = grader(make_rollouts([0, 0], [6, 3], width=50), [])
+    graded = Rewards(reward=np.array([1.0, -1.0]), action=("a", "b"), expert=("a", "a"), settings={})
+    reward = Overlong(reward=lambda rollouts, demonstrations: graded, max_tokens=8, margin_tokens=4)
+    got = reward(make_rollouts([0, 0], [6, 3], width=50), [])
     assert np.allclose(got.reward, [0.5, -1.0]) and got.metrics["reward/overlong_mean"] == pytest.approx(-0.25)
     with pytest.raises(ValueError, match="margin_tokens"):
-        Overlong(grader=None, max_tokens=3, margin_tokens=4)
+        Overlong(reward=None, max_tokens=3, margin_tokens=4)
     with pytest.raises(ValueError, match="from 16384 tokens on .*max_new_tokens=50 ends"):
-        Overlong(grader=grader.grader)(make_rollouts([0, 0], [6, 3], width=50), [])
+        Overlong(reward=reward.reward)(make_rollouts([0, 0], [6, 3], width=50), [])
 
 
 def test_dapo_drops_groups_by_correctness_not_by_length(make_rollouts):
     """All right, of different lengths: spared the penalty, so dropped; the negative control keeps it in the loss."""
     rollouts = make_rollouts([0, 0, 1, 1], [7, 3, 7, 3], width=8)
-    graded = Grades(reward=np.array([1.0, 1, 1, -1]), action=("a",) * 4, expert=("a",) * 4, settings={})
+    graded = Rewards(reward=np.array([1.0, 1, 1, -1]), action=("a",) * 4, expert=("a",) * 4, settings={})
     carried = {}
     for spare in (True, False):
-        grader = Overlong(grader=lambda r, d: graded, max_tokens=8, margin_tokens=4, spare_equal=spare)
-        reward = grader(rollouts, []).reward
+        reward = Overlong(reward=lambda r, d: graded, max_tokens=8, margin_tokens=4, spare_equal=spare)
+        reward = reward(rollouts, []).reward
         carried[spare] = weighed(presets.dapo(), rollouts, reward).pg.any(axis=1).tolist()
     assert carried == {True: [False, False, True, True], False: [True] * 4}

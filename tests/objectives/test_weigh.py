@@ -166,15 +166,15 @@ def demonstration(actions=4):
 
 
 def test_branch_points():
-    srl = SRL(grader=None)
+    srl = SRL(reward=None)
     assert [p.after for p in srl.branch_points(demonstration(4), 0)] == [0, 1, 2]  # N-1, the last is no target
     assert {(p.form, p.samples) for p in srl.branch_points(demonstration(4), 0)} == {("action", 8)}
     assert srl.branch_points(demonstration(1), 0) == ()
-    few = SRL(grader=None, max_branch_points=2)
+    few = SRL(reward=None, max_branch_points=2)
     drawn = [tuple(p.after for p in few.branch_points(demonstration(9), step)) for step in range(20)]
     assert all(len(d) == 2 and d == tuple(sorted(d)) for d in drawn) and len(set(drawn)) > 5
     assert few.branch_points(demonstration(9), 3) == few.branch_points(demonstration(9), 3)
-    (at_problem,) = RLVR(grader=None, group_size=4).branch_points(demonstration(), 0)
+    (at_problem,) = RLVR(reward=None, group_size=4).branch_points(demonstration(), 0)
     assert (at_problem.after, at_problem.form, at_problem.samples) == (0, "solve", 4)
     assert SFT().branch_points(demonstration(), 0) == ()
 
@@ -192,7 +192,7 @@ def test_sft_weighs_targets_only(x64):
 @pytest.mark.parametrize("make, name", [
     (lambda: GRPO(ddof=2), "ddof"), (lambda: GRPO(clip_low=1.5), "clip_low"), (lambda: GRPO(kl="k4"), "kl"),
     (lambda: GRPO(dual_clip=0.5), "dual_clip"), (lambda: GRPO(filter_std=-1.0), "filter_std"),
-    (lambda: SRL(grader=None, group_size=1), "group_size"), (lambda: RLVR(grader=None, trunk=("solve",)), "trunk"),
+    (lambda: SRL(reward=None, group_size=1), "group_size"), (lambda: RLVR(reward=None, trunk=("solve",)), "trunk"),
     (lambda: SFT(trunk=("chat",)), "trunk"),
 ])  # fmt: skip
 def test_bad_settings_name_themselves(make, name):

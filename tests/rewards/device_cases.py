@@ -85,11 +85,11 @@ COMPLETIONS, ACTIONS = zip(*PAIRS, strict=True)
 
 
 def both(found, actions, table=TABLE, rooms=ROOMS, count=JOBS, groups=GROUPS, **settings):
-    """The host's grades, compared in every number with what is made of the device's scores."""
+    """The host's rewards, compared in every number with what is made of the device's scores."""
     host = ActionSimilarity(**settings)(found, experts(actions))
     reward = ActionSimilarity(where="device", **settings)
     scores = scored(reward, found, actions, table, rooms, count=count, groups=groups)
-    device = reward.grades(those(scores, len(found)), found, experts(actions))
+    device = reward.rewards(those(scores, len(found)), found, experts(actions))
     assert device.reward.dtype == np.float64 and device.reward.tolist() == host.reward.tolist()
     assert device.action == host.action and device.expert == host.expert
     assert device.settings == host.settings | {"where": "device"}

@@ -133,19 +133,19 @@ def test_tolerance_is_relative_to_the_key_and_asked_for():
 def test_rewards_settings_and_metrics():
     texts = (r"\boxed{7}", r"\boxed{7}", "7", r"\boxed{8}", r"\boxed{7}", r"<think>\boxed{8}</think>no idea")
     reward = FinalAnswer(correct=2.0, wrong=-0.5, malformed=-1.0)
-    grades = reward(rollouts(*texts, truncated=[4]), KEYS)
-    assert grades.reward.tolist() == [2, -0.5, -1, 2, -1, -1]
-    assert grades.action == ("7", "7", None, "8", None, None)
-    assert grades.expert == ("7", "8") * 3
-    assert grades.metrics == {
-        "reward/mean": grades.reward.mean(),
+    rewards = reward(rollouts(*texts, truncated=[4]), KEYS)
+    assert rewards.reward.tolist() == [2, -0.5, -1, 2, -1, -1]
+    assert rewards.action == ("7", "7", None, "8", None, None)
+    assert rewards.expert == ("7", "8") * 3
+    assert rewards.metrics == {
+        "reward/mean": rewards.reward.mean(),
         "reward/correct_share": 2 / 6,
         "reward/malformed_share": 3 / 6,
     }
     want = {"extract": "boxed", "correct": 2.0, "wrong": -0.5, "malformed": -1.0, "numeric_tolerance": 0.0}
-    assert grades.settings == want
+    assert rewards.settings == want
     singles = [reward(rollouts("", text), KEYS).reward[1] for text in texts[1::2]]
-    assert singles[:2] == grades.reward[1:4:2].tolist()
+    assert singles[:2] == rewards.reward[1:4:2].tolist()
 
 
 def test_an_injected_verifier_sees_the_text_without_thoughts():
@@ -156,10 +156,10 @@ def test_an_injected_verifier_sees_the_text_without_thoughts():
         return int(text) % 2 == 0
 
     keys = [demonstration(None), demonstration(None)]
-    grades = FinalAnswer(verify=even)(rollouts("<think>3</think>4", "5", "<think>6</think>", "8", truncated=[3]), keys)
-    assert grades.reward.tolist() == [1, 0, 0, 0]
+    rewards = FinalAnswer(verify=even)(rollouts("<think>3</think>4", "5", "<think>6</think>", "8", truncated=[3]), keys)
+    assert rewards.reward.tolist() == [1, 0, 0, 0]
     assert seen == [("4", None), ("5", None)]  # nothing to verify in an empty or cut completion
-    assert grades.settings["verify"].endswith("even")
+    assert rewards.settings["verify"].endswith("even")
     with pytest.raises(ValueError, match="invalid literal"):  # a verifier that fails stops the run
         FinalAnswer(verify=even)(rollouts("x"), keys)
 
@@ -187,7 +187,7 @@ def test_every_math_solution_has_its_answer_boxed(data_dir):
 
 
 def test_boxed_extraction_against_a_published_grader(data_dir):
-    """Measured: 600 of 600 outputs have a box, 592 extractions and all 600 verdicts agree with the grader's."""
+    """Measured: 600 of 600 outputs have a box, 592 extractions and all 600 verdicts agree with the reward's."""
     samples = [
         (last_boxed(output), extracted, score, row["reference_answer"])
         for row in rows(data_dir / "graded_outputs" / "qwen25math_8_samples.jsonl.gz")
@@ -199,8 +199,8 @@ def test_boxed_extraction_against_a_published_grader(data_dir):
 
 
 def test_long_outputs_against_a_published_grader(data_dir):
-    """Measured: 164 of 350 outputs have a box; 155 extractions agree, no verdict is right where the grader's is not,
-    and 134 of the grader's 148 right ones are: the rest need algebra, or the grader damaged its key.
+    """Measured: 164 of 350 outputs have a box; 155 extractions agree, no verdict is right where the reward's is not,
+    and 134 of the reward's 148 right ones are: the rest need algebra, or the reward damaged its key.
     """
     samples = [
         (last_boxed(row["output"]), row) for row in rows(data_dir / "graded_outputs" / "skyt1_27b_math500.jsonl.gz")

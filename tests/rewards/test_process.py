@@ -36,10 +36,10 @@ def test_outcome_and_process(reduce, expected):
     """alpha 0.7: all right; the last line wrong; nothing written; half a solution that is right as far as it goes."""
     whole = list(EXPERT.actions)
     texts = ("\n".join(whole), "\n".join([*whole[:-1], "z=00000"]), "", "<think>a=0</think>" + "\n".join(whole[:4]))
-    grader = OutcomeAndProcess(
+    reward = OutcomeAndProcess(
         outcome=FinalAnswer(extract="last_action"), process=right_steps, alpha=0.7, reduce=reduce
     )
-    got = grader(written(*texts), [EXPERT])
+    got = reward(written(*texts), [EXPERT])
     assert np.allclose(got.reward, expected)
     assert got.metrics["reward/mean"] == pytest.approx(np.mean(expected))
     assert got.metrics["reward/outcome_mean"] == pytest.approx(0.25)
@@ -94,7 +94,7 @@ def test_watched_metrics_stand_beside_an_unchanged_reward():
     texts = (r"3 + 4 = 7 and 7 * 2 = 14 \boxed{14}", r"\boxed{14}", r"\boxed{3} \boxed{3} \boxed{3}")
     rollouts = written(*texts, lengths=[40, 5, 40])
     plain = FinalAnswer()(rollouts, [expert])
-    got = Watched(grader=FinalAnswer(), short_tokens=10)(rollouts, [expert])
+    got = Watched(reward=FinalAnswer(), short_tokens=10)(rollouts, [expert])
     assert got.reward.tolist() == plain.reward.tolist() == [1, 1, 0]
     assert got.metrics["detect/answer_repetition_share"] == pytest.approx(1 / 3)
     assert got.metrics["detect/short_answer_share"] == pytest.approx(1 / 3)
@@ -109,7 +109,7 @@ def test_accuracy_lost_where_the_profiled_policy_was_right():
         profile=((0, (1.0,) * 7 + (0.0,)), (1, (1.0,) * 6 + (0.0,) * 2)),
     )  # fmt: skip
     right, wrong = r"\boxed{14}", r"\boxed{3}"
-    got = Watched(grader=FinalAnswer())(written(right, wrong), [expert])
+    got = Watched(reward=FinalAnswer())(written(right, wrong), [expert])
     assert got.metrics["detect/lost_accuracy"] == pytest.approx(7 / 8 - 1 / 2)
     for other in (written(right, wrong, branch=1), written(right, wrong, branch=2)):
-        assert "detect/lost_accuracy" not in Watched(grader=FinalAnswer())(other, [expert]).metrics
+        assert "detect/lost_accuracy" not in Watched(reward=FinalAnswer())(other, [expert]).metrics

@@ -48,26 +48,26 @@ ROWS = [
 
 
 def test_rewards_are_difflib_of_model_and_expert_to_the_last_bit():
-    grades = ActionSimilarity()(rollouts(*ROWS), DEMONSTRATIONS)
+    rewards = ActionSimilarity()(rollouts(*ROWS), DEMONSTRATIONS)
     want = []
     for row in ROWS:
         action = row[0].removeprefix("<think>hm</think>").strip()
         expert = DEMONSTRATIONS[row[1]].actions[row[2]].strip()
         formed = row[0].startswith("<think>") and action and len(row) == 3
         want.append(SequenceMatcher(None, action, expert).ratio() if formed else -1.0)
-    assert grades.reward.dtype == np.float64
-    assert grades.reward.tolist() == want
+    assert rewards.reward.dtype == np.float64
+    assert rewards.reward.tolist() == want
     assert want[0] == want[1] == 1.0 and 0 < want[2] < 1 and abs(want[6] - 0.0762) < 5e-5
-    assert grades.action[3:6] == (None, None, None)
-    assert grades.action[2] == "x = 4" and grades.expert[1] == "x = 3"
+    assert rewards.action[3:6] == (None, None, None)
+    assert rewards.action[2] == "x = 4" and rewards.expert[1] == "x = 3"
 
 
 def test_settings_say_what_was_compared_and_metrics_average_it():
-    grades = ActionSimilarity(malformed=-0.5)(rollouts(*ROWS), DEMONSTRATIONS)
+    rewards = ActionSimilarity(malformed=-0.5)(rollouts(*ROWS), DEMONSTRATIONS)
     want = {"unit": "char", "autojunk": True, "metric": "ratio", "order": "model, expert", "malformed": -0.5}
-    assert want.items() <= grades.settings.items()
-    reward, formed = grades.reward, np.array([a is not None for a in grades.action])
-    assert grades.metrics == {
+    assert want.items() <= rewards.settings.items()
+    reward, formed = rewards.reward, np.array([a is not None for a in rewards.action])
+    assert rewards.metrics == {
         "reward/mean": reward.mean(),
         "reward/similarity": reward[formed].mean(),
         "reward/malformed_share": 3 / 8,
@@ -111,10 +111,10 @@ def test_exact_and_optional_and_prefilled():
 def test_a_malformed_one_stretches_its_group_the_other_way_than_a_low_one():
     """Why the share of malformed rewards is logged: mean and spread of {-1, .9, .9, .9} are those of the -1."""
     rows = [("no thought", 0, 0)] + [(thought("x = 1 + 2"), 0, 0)] * 3
-    grades = ActionSimilarity()(rollouts(*rows), DEMONSTRATIONS)
-    advantage = (grades.reward - grades.reward.mean()) / grades.reward.std()
+    rewards = ActionSimilarity()(rollouts(*rows), DEMONSTRATIONS)
+    advantage = (rewards.reward - rewards.reward.mean()) / rewards.reward.std()
     np.testing.assert_allclose(advantage, [-(3**0.5), *[3**-0.5] * 3])
-    assert grades.reward[1:].std() == 0
+    assert rewards.reward[1:].std() == 0
 
 
 @pytest.mark.parametrize("autojunk", [False, True])

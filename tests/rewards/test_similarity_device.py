@@ -35,11 +35,11 @@ from tests.rewards.device_cases import (
     [{}, {"metric": "exact", "malformed": -0.3}, {"autojunk": False, "malformed": 0.0, "think": "optional"}],
 )
 def test_host_and_device_give_the_same_grades(settings):
-    grades, scores = both(rollouts(BYTES, COMPLETIONS), ACTIONS, **settings)
+    rewards, scores = both(rollouts(BYTES, COMPLETIONS), ACTIONS, **settings)
     assert scores.fits.all() and isinstance(ActionSimilarity(), DeviceReward)
     if not settings:
-        assert grades.reward[[0, 2, 3, 4, 8, 9]].tolist() == [1, -1, -1, -1, 0.25, 1]
-        assert grades.action[7] == "∑ \N{REPLACEMENT CHARACTER}"
+        assert rewards.reward[[0, 2, 3, 4, 8, 9]].tolist() == [1, -1, -1, -1, 0.25, 1]
+        assert rewards.action[7] == "∑ \N{REPLACEMENT CHARACTER}"
 
 
 def test_the_integers_give_difflibs_ratio_to_the_last_bit():
@@ -95,12 +95,12 @@ def test_what_does_not_fit_is_malformed_and_counted_until_the_host_scores_it():
     completions = [thought("x"), thought(long), thought("x" * 120), thought("y" * 64), [*BYTES.encode("z" * 120), 256]]
     found, actions = rollouts(BYTES, completions), ["x", "y", "x" * 9, long, long]
     reward, count = ActionSimilarity(autojunk=False, where="device"), len(found)
-    grades, scores = both(found, actions, rooms=SMALL, autojunk=False)
+    rewards, scores = both(found, actions, rooms=SMALL, autojunk=False)
     # A long action, a long completion, a long expert. What is malformed needs no expert.
-    assert np.flatnonzero(~scores.fits).tolist() == [1, 2, 3] and grades.metrics["reward/unfit_share"] == 3 / 5
+    assert np.flatnonzero(~scores.fits).tolist() == [1, 2, 3] and rewards.metrics["reward/unfit_share"] == 3 / 5
     assert scores.reward[:count].tolist() == [1, -1, -1, -1, -1] and not scores.formed[1:].any()
-    assert grades.reward.tolist() == [1, 2 / 66, 18 / 129, 128 / 129, -1]
-    left = reward.grades(those(scores, count), found, experts(actions), unfit_on_host=False)
+    assert rewards.reward.tolist() == [1, 2 / 66, 18 / 129, 128 / 129, -1]
+    left = reward.rewards(those(scores, count), found, experts(actions), unfit_on_host=False)
     assert left.reward.tolist() == [1, -1, -1, -1, -1] and left.action == ("x", None, None, None, None)
 
     _, _, size, group = jobs(found, actions, SMALL)
@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_malformed_and_counted_until_the_host_scores_it():
     # What fits, and the host's of the others, add up to all.
     part, rest = means(counted & scores.fits), reward(_rows(found, [1, 2, 3]), experts(actions)).means
     rest = rest | {"reward/unfit_share": Mean(3, 3)}
-    for name, mean in grades.means.items():
+    for name, mean in rewards.means.items():
         other = rest.get(name, Mean(0, 0))
         np.testing.assert_allclose((part[name][0] + other.total, part[name][1] + other.over), mean, rtol=1e-6)
 
@@ -144,7 +144,7 @@ def test_wrong_settings_and_rollouts_raise():
     reward = ActionSimilarity(where="device", autojunk=False)
     scores = those(scored(reward, found, ["x"]), 1)
     with pytest.raises(ValueError, match=r"rollout 0: `text`"):
-        reward.grades(scores, replace(found, text=("x",)), experts("x"))
+        reward.rewards(scores, replace(found, text=("x",)), experts("x"))
 
 
 def test_rooms_above_the_limit_or_below_what_is_given_raise():
@@ -175,5 +175,5 @@ def test_rollouts_of_one_group_share_their_experts_row():
     texts = ["∑ = 7", "x", "∑ = 7", "∑ = 7"]
     found = rollouts(BYTES, [thought("∑ = 8")] * 4)
     assert jobs(found, texts)[3][:4].tolist() == [0, 1, 0, 0]
-    grades, _ = both(found, texts, autojunk=False)
-    assert grades.reward.tolist() == [0.8, 0, 0.8, 0.8]
+    rewards, _ = both(found, texts, autojunk=False)
+    assert rewards.reward.tolist() == [0.8, 0, 0.8, 0.8]

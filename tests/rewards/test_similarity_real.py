@@ -91,8 +91,8 @@ def test_rewards_of_real_actions_are_the_hosts(qwen3, numina, data_dir):
             pairs.append((before if len(pairs) % 2 else near, after))
     pairs = [(a, b) for a, b in pairs if len(a) <= 250 and 0 < len(b) <= 250][:256]
     completions = [written(qwen3, rng, action) for action, _ in pairs]
-    grades, scores = both(
+    rewards, scores = both(
         rollouts(qwen3, completions), [b for _, b in pairs], token_bytes(qwen3, Template()),
         Rooms(bytes=1024, code_points=512), count=256, groups=256, autojunk=False,
     )  # fmt: skip
-    assert scores.fits.all() and 0.2 < grades.metrics["reward/similarity"] < 0.9 and len(pairs) == 256
+    assert scores.fits.all() and 0.2 < rewards.metrics["reward/similarity"] < 0.9 and len(pairs) == 256

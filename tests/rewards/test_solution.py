@@ -44,8 +44,8 @@ def test_one_switch_for_the_granularity():
     made = {name: guided(name, answer=answer, group_size=4) for name in ("answer", "one_shot", "action")}
     points = {name: [(p.after, p.form) for p in o.branch_points(EXPERT, 0)] for name, o in made.items()}
     assert points == {"answer": [(0, "solve")], "one_shot": [(0, "solve")], "action": [(0, "action"), (1, "action")]}
-    assert isinstance(made["answer"].grader, FinalAnswer) and isinstance(made["action"].grader, ActionSimilarity)
-    assert isinstance(made["one_shot"].grader, SolutionSimilarity)
+    assert isinstance(made["answer"].reward, FinalAnswer) and isinstance(made["action"].reward, ActionSimilarity)
+    assert isinstance(made["one_shot"].reward, SolutionSimilarity)
     assert {type(o) for o in made.values()} == {RLVR, SRL}
     policies = {replace(o.policy, filter_std=None) for o in made.values()}
     assert len(policies) == 1 and [o.policy.filter_std for o in made.values()] == [0.0, 0.05, 0.05]
