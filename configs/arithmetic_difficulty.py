@@ -40,7 +40,7 @@ from jaxsrl.models.config import preset
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.rewards.answer import FinalAnswer
-from jaxsrl.rewards.detectors import Watched
+from jaxsrl.rewards.detectors import WithDetectors
 
 ACTION = re.compile(r"[a-z]=(\d{5})")
 DATA = ArithmeticTask(settings=MEDIUM, train=512)
@@ -54,8 +54,8 @@ def digits(text: str) -> list[str]:
     return ACTION.findall(text)
 
 
-def watched(**settings) -> Watched:
-    return Watched(reward=FinalAnswer(**settings), count=count_actions, answers=digits, short_tokens=12)
+def watched(**settings) -> WithDetectors:
+    return WithDetectors(reward=FinalAnswer(**settings), count=count_actions, answers=digits, short_tokens=12)
 
 
 def config() -> Config:

@@ -19,12 +19,12 @@ leans on it forgets to think and ends at 0.
 from jaxsrl.config import Config
 from jaxsrl.config.arithmetic import ACTION_TOKENS, MEDIUM, ROWS, arm, base, profile
 from jaxsrl.config.demonstrations import ArithmeticTask, arithmetic_answer
-from jaxsrl.config.guidance import guided
+from jaxsrl.config.guidance import at_granularity
 from jaxsrl.config.reformulated import Critiques
 from jaxsrl.data.curation import Curation
 from jaxsrl.models.config import preset
 from jaxsrl.objectives import presets
-from jaxsrl.objectives.chord import CHORD, Mu, chord_phi
+from jaxsrl.objectives.chord import CHORD, MuSchedule, chord_phi
 from jaxsrl.objectives.cispo import CISPO
 from jaxsrl.objectives.dft import DFT
 from jaxsrl.objectives.dpo import DPO
@@ -72,13 +72,13 @@ def mixed() -> dict:
     """What also trains on the demonstration, or lets it lead."""
     script = dict(std="none", aggregation="fixed_length", length=CAP)
     return {
-        "chord_mu": CHORD(reward=ANSWER, mu=Mu(decay=60)),
+        "chord_mu": CHORD(reward=ANSWER, mu=MuSchedule(decay=60)),
         "chord_phi": chord_phi(reward=ANSWER),
         "rl_with_sft": RLWithSFT(reward=ANSWER),
         "luffy": LUFFY(reward=ANSWER, policy=GRPO(clip_low=1.0, clip_high=1e9, **script)),
         "srft": SRFT(reward=SIGNED),
         "r3": ReverseCurriculum(reward=ANSWER, steps=60),
-        "one_shot": guided("one_shot", answer=ANSWER),
+        "one_shot": at_granularity("one_shot", answer=ANSWER),
         "openrft": RLVR(reward=OutcomeAndProcess(outcome=ANSWER, process=right_steps), policy=GRPO(filter_std=0.0)),
     }
 
@@ -100,7 +100,7 @@ def config() -> Config:
         *(arm(name, objective, **sampled) for name, objective in mixed().items()),
         arm("dpo", DPO(reward=ANSWER), **sampled),
         arm("kto", KTO(reward=ANSWER), **sampled),
-        arm("srl", guided("action", answer=ANSWER), **stepwise),
+        arm("srl", at_granularity("action", answer=ANSWER), **stepwise),
         profile("profile", SRL(reward=same, policy=GRPO()), problems=1024, max_new_tokens=ACTION_TOKENS),
         arm("pivot", PivotRL(reward=same), curation=Curation(profile="profile"), **stepwise),
     )

@@ -10,7 +10,7 @@ Expect: warm start: NLL 5.82 -> 1.10 nats a byte over 300 steps. RLVR: a right a
         0 -> 2 right, which is no more than luck. (one seed, measured 2026-11-21, commit 3e89794)
 """
 
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.config import Config, Gsm8k, Stage, Validate
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
@@ -27,7 +27,9 @@ def config() -> Config:
     return Config(
         name="gsm8k_rlvr",
         model=preset("0.2M"),
-        rows=Rows(tokens=512, rows=8, prompt_tokens=320, prompt_rows=16, slots=8, evaluate_rows=16, evaluate_slots=4),
+        rows=BatchShapes(
+            tokens=512, rows=8, prompt_tokens=320, prompt_rows=16, slots=8, evaluate_rows=16, evaluate_slots=4
+        ),
         stages=(
             Stage(
                 name="warm",

@@ -11,7 +11,7 @@ Expect: NLL 5.84 -> 2.50 (step 50) -> 2.27 (150) -> 2.05 (300) nats a byte; 1.6 
         (one seed each, measured 2026-11-21, commit 3e89794)
 """
 
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.config import Config, Gsm8k, Stage, Validate
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
@@ -23,7 +23,9 @@ def config() -> Config:
     return Config(
         name="gsm8k_sft",
         model=preset("0.2M"),
-        rows=Rows(tokens=512, rows=8, prompt_tokens=448, prompt_rows=8, slots=8, evaluate_rows=16, evaluate_slots=4),
+        rows=BatchShapes(
+            tokens=512, rows=8, prompt_tokens=448, prompt_rows=8, slots=8, evaluate_rows=16, evaluate_slots=4
+        ),
         stages=(
             Stage(
                 name="sft",

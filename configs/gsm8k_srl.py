@@ -15,7 +15,7 @@ Expect: warm start: NLL 5.8 -> 2.0 nats a byte-level token over 300 steps. SRL o
         (one seed, measured 2026-11-21, commit 3e89794, before SRL refilled dropped groups)
 """
 
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.config import Config, Gsm8k, Stage, Validate
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
@@ -32,7 +32,9 @@ def config() -> Config:
     return Config(
         name="gsm8k_srl",
         model=preset("0.2M"),
-        rows=Rows(tokens=640, rows=6, prompt_tokens=448, prompt_rows=8, slots=24, evaluate_rows=16, evaluate_slots=4),
+        rows=BatchShapes(
+            tokens=640, rows=6, prompt_tokens=448, prompt_rows=8, slots=24, evaluate_rows=16, evaluate_slots=4
+        ),
         stages=(
             Stage(
                 name="warm",

@@ -12,7 +12,7 @@ Expect: warm start: NLL 5.75 -> 2.52 (step 100) -> 1.71 (300) nats a byte. SRL o
         (one seed, measured 2026-11-21, commit 3e89794, before SRL refilled dropped groups)
 """
 
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.config import Config, Numina, Stage, Validate
 from jaxsrl.data.chat import Template
 from jaxsrl.evals.evaluate import Evaluation
@@ -32,7 +32,9 @@ def config() -> Config:
         name="numina_srl",
         model=preset("0.2M"),
         template=Template(trunk_in="user", title_hint=True, separator="\n\n"),
-        rows=Rows(tokens=1792, rows=2, prompt_tokens=1472, prompt_rows=4, slots=16, evaluate_rows=8, evaluate_slots=4),
+        rows=BatchShapes(
+            tokens=1792, rows=2, prompt_tokens=1472, prompt_rows=4, slots=16, evaluate_rows=8, evaluate_slots=4
+        ),
         stages=(
             Stage(
                 name="warm",

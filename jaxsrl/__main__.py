@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxsrl.bench.work import Work
+from jaxsrl.bench.workload import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,9 +270,9 @@ class Training:
 
     def __call__(self) -> None:
         from jaxsrl.bench.training import main
-        from jaxsrl.sharding import Layout
+        from jaxsrl.sharding import MeshShape
 
-        layout = Layout(data=self.data, fsdp=self.fsdp, tensor=self.tensor)
+        layout = MeshShape(data=self.data, fsdp=self.fsdp, tensor=self.tensor)
         main(self.objectives, self.model, self.work, layout, self.steps, self.json)
 
 

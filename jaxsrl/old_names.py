@@ -6,7 +6,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-FIELDS = {"samples": "group_size", "grader": "reward", "step_tokens": "action_tokens"}
+FIELDS = {
+    "samples": "group_size", "grader": "reward", "step_tokens": "action_tokens", "lone": "singleton_advantage",
+    "right_from": "success_threshold",
+}  # fmt: skip
 VALUES = {"trunk": {"step": "action"}, "form": {"step": "action"}, "modes": {"steps": "actions"}}
 METRICS = {"steps/": "actions/", "forced_steps/": "forced_actions/"}
 

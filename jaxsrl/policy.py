@@ -16,7 +16,7 @@ from jaxsrl.models.lora import LoRA, init_adapters, with_adapters
 from jaxsrl.models.transformer import init_params, rollout_copy
 from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import Layout, make_mesh, make_reshard, relayout, reshard_bytes, state_sharding
+from jaxsrl.sharding import MeshShape, make_mesh, make_reshard, relayout, reshard_bytes, state_sharding
 from jaxsrl.types import Params
 from jaxsrl.update import make_scorer
 
@@ -45,7 +45,7 @@ class Placement:
     moves: bool  # whether the sampler has a layout of its own
 
 
-def make_placement(mesh: Layout, sampler: Layout) -> Placement:
+def make_placement(mesh: MeshShape, sampler: MeshShape) -> Placement:
     """Lays out the devices; `sampler` equal to `mesh` keeps parameters where they are."""
     made = make_mesh(mesh)
     return Placement(mesh=made, sampler_mesh=relayout(made, sampler), moves=sampler != mesh)

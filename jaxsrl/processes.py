@@ -80,7 +80,7 @@ def gather(value: Any) -> list[Any]:
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
-def anywhere(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether it is set in any process."""
     if jax.process_count() == 1:
         return flag
@@ -126,6 +126,6 @@ def from_each(make: Callable[[], T]) -> list[T]:
     return [said["value"] for said in told]
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast_from_first(make: Callable[[], T]) -> T:
     """What `make` returns in the first process, a JSON value; it is called there alone. Raises as `from_each` does."""
     return from_each(lambda: make() if is_first() else None)[0]

@@ -17,7 +17,7 @@ import numpy as np
 from jaxsrl.checkpoint import Checkpoints, check_format, fingerprint
 from jaxsrl.console import Console
 from jaxsrl.metrics import Journal, NoJournal, rollout_file
-from jaxsrl.processes import Stopped, from_all, from_first, is_first
+from jaxsrl.processes import Stopped, broadcast_from_first, from_all, is_first
 from jaxsrl.types import Params
 
 DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl")  # functions of the state: cut on resume
@@ -97,7 +97,7 @@ def check_base(folder: Path, base: Params, weights: str) -> None:
             write_json(path, {"weights": weights, "fingerprint": found})
         return read_json(path)
 
-    noted = from_first(note)
+    noted = broadcast_from_first(note)
     if noted.get("fingerprint") != found:
         raise RunError(
             f"{folder} has adapters of the weights {noted.get('weights')} with fingerprint {noted.get('fingerprint')}, "
@@ -125,7 +125,7 @@ def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, 
       check: raises if the saved config and this one are not the same run.
     """
     with ExitStack() as held:
-        attempt = from_first(lambda: _begin(folder, config, check, held))
+        attempt = broadcast_from_first(lambda: _begin(folder, config, check, held))
         console = Console(silent=True)
         if is_first():
             logs = folder / "logs" / f"attempt_{attempt}"
@@ -167,7 +167,7 @@ def _opened(folder: Path, attempt: int, console: Console) -> Iterator[Run]:
         with closing(journal), closing(own):
             count = checkpoints.latest()
             record = checkpoints.record(count) if count is not None else None
-            from_first(lambda: _cut_back(checkpoints, journal, record))
+            broadcast_from_first(lambda: _cut_back(checkpoints, journal, record))
             if not is_first():
                 _open_own(own, record)
             if record:

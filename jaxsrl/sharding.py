@@ -15,6 +15,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxsrl.old_names import moved
+
 AXES = ("dcn", "data", "fsdp", "tensor")
 
 Rules = Mapping[str, tuple[str, ...]]
@@ -48,7 +50,7 @@ PARAMETERS |= {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class MeshShape:
     """How many devices each mesh axis has.
 
     Args:
@@ -82,7 +84,7 @@ class Layout:
         return self.size // self.tensor
 
 
-def make_mesh(layout: Layout, devices: list[jax.Device] | None = None) -> jax.sharding.Mesh | None:
+def make_mesh(layout: MeshShape, devices: list[jax.Device] | None = None) -> jax.sharding.Mesh | None:
     """The mesh of the first `layout.size` devices; None for one device, whose programs have no partitioning at all.
 
     Every process sees the same mesh: JAX lists all devices in each, in one order.
@@ -96,12 +98,12 @@ def make_mesh(layout: Layout, devices: list[jax.Device] | None = None) -> jax.sh
     return jax.sharding.Mesh(arrange(layout, devices[: layout.size]), AXES)
 
 
-def relayout(mesh: jax.sharding.Mesh | None, layout: Layout) -> jax.sharding.Mesh | None:
+def relayout(mesh: jax.sharding.Mesh | None, layout: MeshShape) -> jax.sharding.Mesh | None:
     """Another mesh of the same devices in the same order, as one program must have them that uses both meshes."""
     return None if mesh is None else jax.sharding.Mesh(mesh.devices.reshape(layout.shape), AXES)
 
 
-def arrange(layout: Layout, devices: list[jax.Device]) -> np.ndarray:
+def arrange(layout: MeshShape, devices: list[jax.Device]) -> np.ndarray:
     """Devices [dcn data fsdp tensor], all of them: as listed, but TPUs so that a mesh axis runs along their torus.
 
     A slice of TPUs is one or more whole indices of `dcn`.
@@ -342,3 +344,7 @@ def own_rows(mesh: jax.sharding.Mesh | None, rows: int) -> np.ndarray:
     for device, (part, *_) in rows_sharding(mesh).devices_indices_map((rows,)).items():
         reader[part] = np.minimum(reader[part], device.process_index)
     return reader == jax.process_index()
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"Layout": MeshShape})

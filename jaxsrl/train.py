@@ -16,7 +16,7 @@ from jaxsrl.collect.collect import Collection, collect, collection_metrics
 from jaxsrl.collect.learn import learn
 from jaxsrl.collect.rollout_log import log_rollouts
 from jaxsrl.config.overrides import check_unchanged, to_dict
-from jaxsrl.config.run import Config, ConfigError, Splits, Stage
+from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
@@ -60,7 +60,7 @@ def run_stages(run: Run, config: Config, prepared: Prepared, stop: Callable[[], 
 
 
 def run_stage(
-    run: Run, config: Config, index: int, material: Material, splits: Splits, stop: Callable[[], bool]
+    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool]
 ) -> TrainState:
     """Trains one stage to its end, from its start or from the run's checkpoint: sample, reward, weigh, update.
 

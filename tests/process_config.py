@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from jaxsrl.collect import Rows
+from jaxsrl.collect import BatchShapes
 from jaxsrl.config import Config
 from jaxsrl.config.overrides import load
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.sharding import Layout
+from jaxsrl.sharding import MeshShape
 
 STEPS = {"sft": 6, "srl": 2, "rlvr": 2}
 
@@ -20,8 +20,9 @@ def config() -> Config:
         collect=replace(stage.collect, demonstrations=4, prompts=stage.collect.prompts and 8),
     )  # fmt: skip
     return replace(
-        tiny, name="many", mesh=Layout(data=2, fsdp=4), checkpoint_every=50,
+        tiny, name="many", mesh=MeshShape(data=2, fsdp=4), checkpoint_every=50,
         model=ModelConfig(vocab=272, width=16, layers=1, heads=1, kv_heads=1, head_width=16, mlp_width=32),
-        rows=Rows(tokens=96, rows=8, prompt_tokens=48, prompt_rows=8, slots=4, evaluate_rows=8, evaluate_slots=4),
+        rows=BatchShapes(tokens=96, rows=8, prompt_tokens=48, prompt_rows=8, slots=4, evaluate_rows=8,
+                         evaluate_slots=4),
         stages=tuple(quiet(stage) for stage in tiny.stages),
     )  # fmt: skip

@@ -150,7 +150,7 @@ def test_it():
 
 CONFIG = """
 from NAME import CLASS
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect import Collect, BatchShapes
 from jaxsrl.config import Config, Stage, Validate
 from jaxsrl.config.demonstrations import ArithmeticTask
 from jaxsrl.evals.evaluate import Evaluation
@@ -167,7 +167,7 @@ def config():
         validate=Validate(problems=1, evaluation=Evaluation(modes=("actions",))),
     )
     model = ModelConfig(vocab=272, width=16, layers=1, heads=2, kv_heads=1, head_width=8, mlp_width=16)
-    rows = Rows(tokens=160, rows=1, prompt_tokens=64, prompt_rows=1, slots=6, evaluate_rows=1, evaluate_slots=4)
+    rows = BatchShapes(tokens=160, rows=1, prompt_tokens=64, prompt_rows=1, slots=6, evaluate_rows=1, evaluate_slots=4)
     return Config(name="NAME", model=model, rows=rows, stages=(stage,))
 """
 

@@ -31,7 +31,7 @@ from jaxsrl.objectives.chord import CHORD
 from jaxsrl.objectives.dpo import DPO
 from jaxsrl.policy import first_ancestor, first_params
 from jaxsrl.runs import RunError
-from jaxsrl.sharding import Layout, make_mesh, state_sharding
+from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
 from tests.coin import coin
 from tests.sharing import train
 
@@ -168,7 +168,7 @@ def test_the_base_is_that_of_the_first_stage():
 def test_a_fingerprint_is_of_bits_and_places_on_any_mesh():
     rng = np.random.default_rng(0)
     params = {"embedding": rng.normal(size=(8, 6)).astype(np.float32), "final_norm": np.ones(6, np.float32)}
-    mesh = make_mesh(Layout(fsdp=2))
+    mesh = make_mesh(MeshShape(fsdp=2))
     assert fingerprint(jax.device_put(params, state_sharding(mesh, params))) == fingerprint(params)
     swapped = params | {"embedding": params["embedding"][::-1]}
     nudged = params | {"final_norm": np.nextafter(params["final_norm"], np.float32(2))}

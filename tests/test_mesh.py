@@ -9,7 +9,7 @@ import pytest
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh
 
-from jaxsrl.sharding import Layout, arrange, make_mesh, relayout
+from jaxsrl.sharding import MeshShape, arrange, make_mesh, relayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +39,18 @@ def apart(devices, axis):
 
 
 NEAR = [
-    (chips(4, 4), Layout(fsdp=4, tensor=4)),
-    (chips(4, 4), Layout(data=4, tensor=4)),
-    (chips(4, 4), Layout(fsdp=16)),
-    (chips(8, 8), Layout(data=8, fsdp=8)),
+    (chips(4, 4), MeshShape(fsdp=4, tensor=4)),
+    (chips(4, 4), MeshShape(data=4, tensor=4)),
+    (chips(4, 4), MeshShape(fsdp=16)),
+    (chips(8, 8), MeshShape(data=8, fsdp=8)),
     # JAX's ring of eight, folded, would have neighbours on fsdp 5 / 3 steps apart.
-    (chips(2, 4), Layout(fsdp=4, tensor=2)),
-    (chips(2, 2), Layout(fsdp=2, tensor=2)),
-    (chips(2, 2, 2, device_kind="TPU v5"), Layout(data=2, fsdp=2, tensor=2)),
+    (chips(2, 4), MeshShape(fsdp=4, tensor=2)),
+    (chips(2, 2), MeshShape(fsdp=2, tensor=2)),
+    (chips(2, 2, 2, device_kind="TPU v5"), MeshShape(data=2, fsdp=2, tensor=2)),
 ]
 
 
-@pytest.mark.parametrize("devices, layout", NEAR, ids=lambda x: x if isinstance(x, Layout) else f"of {len(x)}")
+@pytest.mark.parametrize("devices, layout", NEAR, ids=lambda x: x if isinstance(x, MeshShape) else f"of {len(x)}")
 def test_neighbours_in_the_mesh_are_neighbours_on_the_torus(devices, layout):
     mesh = arrange(layout, devices)
     assert mesh.shape == layout.shape and set(mesh.flat) == set(devices)
@@ -59,7 +59,7 @@ def test_neighbours_in_the_mesh_are_neighbours_on_the_torus(devices, layout):
     assert len(devices) < 16 or max(apart(np.array(devices).reshape(layout.shape), 2 if layout.fsdp > 1 else 3)) > 1
 
 
-FAR = [Layout(data=2, fsdp=8), Layout(data=4, fsdp=2, tensor=2), Layout(tensor=8, data=2)]
+FAR = [MeshShape(data=2, fsdp=8), MeshShape(data=4, fsdp=2, tensor=2), MeshShape(tensor=8, data=2)]
 
 
 @pytest.mark.parametrize("layout", FAR, ids=str)
@@ -72,31 +72,31 @@ def test_no_layout_is_worse_than_listed_or_than_jaxs(layout):
 
 
 def test_a_slice_is_a_whole_index_of_dcn():
-    devices, layout = chips(4, 4, slices=2), Layout(dcn=2, fsdp=4, tensor=4)
+    devices, layout = chips(4, 4, slices=2), MeshShape(dcn=2, fsdp=4, tensor=4)
     mixed = [devices[i] for i in np.random.default_rng(0).permutation(32)]
     mesh = arrange(layout, mixed)
     assert [{chip.slice_index for chip in part.flat} for part in mesh] == [{0}, {1}]
     theirs = mesh_utils.create_hybrid_device_mesh((1, 1, 4, 4), (2, 1, 1, 1), devices, allow_split_physical_axes=True)
     np.testing.assert_array_equal(mesh, theirs)
-    halves = arrange(Layout(dcn=4, fsdp=8), devices)  # two indices to a slice
+    halves = arrange(MeshShape(dcn=4, fsdp=8), devices)  # two indices to a slice
     assert [{chip.slice_index for chip in part.flat} for part in halves] == [{0}, {0}, {1}, {1}]
-    for wrong in (Layout(fsdp=32), Layout(dcn=1, data=2, fsdp=16)):
+    for wrong in (MeshShape(fsdp=32), MeshShape(dcn=1, data=2, fsdp=16)):
         with pytest.raises(ValueError, match="are 2 slices: mesh.dcn must be a multiple of it, got 1"):
             arrange(wrong, devices)
     with pytest.raises(ValueError, match=r"mesh of \(1, 1, 10, 1\) takes 10 TPUs of each slice, one has 16"):
-        arrange(Layout(dcn=2, fsdp=10), devices[:20])
+        arrange(MeshShape(dcn=2, fsdp=10), devices[:20])
 
 
 def test_some_of_the_devices():
     """The first ones listed are one or more hosts, blocks of the torus; what is none is refused."""
     devices = chips(4, 4)
-    for layout in (Layout(tensor=2), Layout(fsdp=4), Layout(fsdp=4, tensor=2), Layout(data=2, fsdp=4)):
+    for layout in (MeshShape(tensor=2), MeshShape(fsdp=4), MeshShape(fsdp=4, tensor=2), MeshShape(data=2, fsdp=4)):
         assert set(arrange(layout, devices[: layout.size]).flat) == set(devices[: layout.size])
-    assert {chip.coords for chip in arrange(Layout(fsdp=3, tensor=2), chips(2, 4)[:6]).flat} == {
+    assert {chip.coords for chip in arrange(MeshShape(fsdp=3, tensor=2), chips(2, 4)[:6]).flat} == {
         (x, y, 0) for x in range(2) for y in range(3)
     }
     with pytest.raises(ValueError, match=r"12 TPUs are no block of their torus, but some of one of \(4, 4, 1\)"):
-        arrange(Layout(fsdp=12), devices[:12])
+        arrange(MeshShape(fsdp=12), devices[:12])
 
 
 @pytest.mark.parametrize("platform", ["gpu", "cpu"])
@@ -104,25 +104,33 @@ def test_others_stay_as_they_are_listed(platform):
     """Processes are listed one after another, so that each index of dcn is whole processes."""
     devices = [Chip(id=i, coords=(0, 0, 0), process_index=i // 4, platform=platform, device_kind="") for i in range(8)]
     devices = devices[4:] + devices[:4]  # whichever comes first
-    for layout in (Layout(dcn=2, fsdp=4), Layout(dcn=2, fsdp=2, tensor=2), Layout(data=2, tensor=4), Layout(fsdp=8)):
+    for layout in (
+        MeshShape(dcn=2, fsdp=4),
+        MeshShape(dcn=2, fsdp=2, tensor=2),
+        MeshShape(data=2, tensor=4),
+        MeshShape(fsdp=8),
+    ):
         np.testing.assert_array_equal(arrange(layout, devices), np.array(devices).reshape(layout.shape))
 
 
 def test_another_layout_has_the_devices_in_the_same_order():
     devices = jax.devices()
-    learner = make_mesh(Layout(fsdp=2, tensor=4), [devices[i] for i in (0, 1, 3, 2, 7, 6, 4, 5)])
-    sampler = relayout(learner, Layout(data=2, tensor=4))
+    learner = make_mesh(MeshShape(fsdp=2, tensor=4), [devices[i] for i in (0, 1, 3, 2, 7, 6, 4, 5)])
+    sampler = relayout(learner, MeshShape(data=2, tensor=4))
     assert list(sampler.devices.flat) == list(learner.devices.flat) and sampler.shape["data"] == 2
-    assert relayout(None, Layout()) is None
+    assert relayout(None, MeshShape()) is None
 
 
 @pytest.mark.needs("libtpu")
 def test_devices_of_a_topology():
-    from jaxsrl.clusters.ahead import Slices, _devices  # sets what libtpu wants to know first
+    from jaxsrl.clusters.aot_plan import Slices, _devices  # sets what libtpu wants to know first
 
     two = _devices(Slices(topology="v5e:4x4", count=2))
-    mesh = Mesh(arrange(Layout(dcn=2, fsdp=4, tensor=4), two), ("dcn", "data", "fsdp", "tensor"))
+    mesh = Mesh(arrange(MeshShape(dcn=2, fsdp=4, tensor=4), two), ("dcn", "data", "fsdp", "tensor"))
     assert all(step == 1 for part in mesh.devices for axis in range(3) for step in apart(part, axis))
-    for topology, layout in (("v5e:2x4", Layout(fsdp=4, tensor=2)), ("v5p:2x2x2", Layout(data=2, fsdp=2, tensor=2))):
+    for topology, layout in (
+        ("v5e:2x4", MeshShape(fsdp=4, tensor=2)),
+        ("v5p:2x2x2", MeshShape(data=2, fsdp=2, tensor=2)),
+    ):
         mesh = arrange(layout, _devices(Slices(topology=topology)))
         assert all(step == 1 for axis in range(4) for step in apart(mesh, axis))

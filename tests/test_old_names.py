@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 
 from jaxsrl.config.overrides import override
@@ -7,7 +9,6 @@ from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.old_names import new_metric
-from jaxsrl.rewards import similarity
 from tests.tiny_config import config
 
 
@@ -36,8 +37,14 @@ def test_old_values_are_taken_and_said():
     assert new_metric("forced_steps/exact") == "forced_actions/exact" and new_metric("seconds/steps") == "seconds/steps"
 
 
-def test_an_old_class_is_found_and_said():
-    with pytest.warns(FutureWarning, match="StepSimilarity is now ActionSimilarity"):
-        assert similarity.StepSimilarity is similarity.ActionSimilarity
-    with pytest.raises(AttributeError, match="no attribute 'StepSimilarities'"):
-        similarity.StepSimilarities  # noqa: B018
+@pytest.mark.parametrize(("module", "old", "new"), [
+    ("rewards.similarity", "StepSimilarity", "ActionSimilarity"), ("rewards.detectors", "Watched", "WithDetectors"),
+    ("objectives.chord", "Mu", "MuSchedule"), ("sharding", "Layout", "MeshShape"), ("config", "Splits", "TaskData"),
+    ("config.guidance", "guided", "at_granularity"), ("collect", "Rows", "BatchShapes"),
+])  # fmt: skip
+def test_an_old_class_is_found_and_said(module, old, new):
+    room = importlib.import_module(f"jaxsrl.{module}")
+    with pytest.warns(FutureWarning, match=f"{old} is now {new}"):
+        assert getattr(room, old) is getattr(room, new)
+    with pytest.raises(AttributeError, match=f"no attribute '{old}s'"):
+        getattr(room, f"{old}s")

@@ -11,7 +11,7 @@ import pytest
 
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
-from jaxsrl.sharding import Layout, make_mesh, state_sharding
+from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
 from jaxsrl.update import AdamW, init_state, learning_rate, make_apply, optimizer
 
 MODEL = ModelConfig(
@@ -123,7 +123,7 @@ def test_narrow_moments_are_the_same_on_a_mesh():
     """Bit for bit, noise included, and cut like what they are of."""
     rng = np.random.default_rng(0)
     params = {"embedding": rng.normal(size=(16, 8)).astype("f"), "final_norm": rng.normal(size=8).astype("f")}
-    tx, mesh = optimizer(AdamW(moments="bfloat16", clip_norm=0.0)), make_mesh(Layout(fsdp=2, tensor=2))
+    tx, mesh = optimizer(AdamW(moments="bfloat16", clip_norm=0.0)), make_mesh(MeshShape(fsdp=2, tensor=2))
     place = lambda tree: jax.device_put(tree, state_sharding(mesh, tree))
     one, cut = (jax.jit(tx.update)(p, tx.init(p), p)[1] for p in (params, place(params)))
     chex.assert_trees_all_equal(one, jax.device_get(cut))

@@ -30,9 +30,9 @@ from jaxsrl.config.overrides import load, override
 from jaxsrl.metrics import read, read_rollouts, rollout_files
 from jaxsrl.models.transformer import init_params
 from jaxsrl.policy import Compiled, sampling_params
-from jaxsrl.processes import Stopped, anywhere, fetch, from_first, gather
+from jaxsrl.processes import Stopped, any_process, broadcast_from_first, fetch, gather
 from jaxsrl.runs import open_run
-from jaxsrl.sharding import Layout, make_mesh, place_state, rows_sharding, whole_sharding
+from jaxsrl.sharding import MeshShape, make_mesh, place_state, rows_sharding, whole_sharding
 from jaxsrl.stages.begin import prepare
 from jaxsrl.stages.parts import make_parts
 from jaxsrl.update import AdamW, init_state, optimizer
@@ -99,7 +99,7 @@ def alone(tmp_path_factory):
         replace(
             override(load(CONFIG), ["stages.rlvr.steps=0"]),
             runs=str(tmp_path_factory.mktemp("alone")),
-            mesh=Layout(fsdp=8),
+            mesh=MeshShape(fsdp=8),
         )
     )
 
@@ -118,8 +118,10 @@ def check_messages(heard: list[dict]) -> None:
     text = [x for x in heard[first:] if x["dtype"] == "uint8"]
     assert all({"make_parts"} <= set(x["from"]) and {"stage_shapes", "start_name"} & set(x["from"]) for x in text)
     of_steps = [x for x in heard if "optimizer_step" in x["from"]]
-    why = {next(name for name in x["from"] if name in ("anywhere", "from_all", "fetch")): x["dtype"] for x in of_steps}
-    assert why == {"anywhere": "int32", "from_all": "uint32"}
+    why = {
+        next(name for name in x["from"] if name in ("any_process", "from_all", "fetch")): x["dtype"] for x in of_steps
+    }
+    assert why == {"any_process": "int32", "from_all": "uint32"}
     assert {name for x in of_steps for name in x["from"]} >= {"rewards_of", "means_of"}
 
 
@@ -127,7 +129,7 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
     config, cache = replace(load(CONFIG), runs=str(tmp_path)), tmp_path_factory.mktemp("programs")
     folder = tmp_path / "many"
     with pytest.raises(Stopped, match="stopped at step 1"):
-        train(replace(config, mesh=Layout(fsdp=8)), lambda: bool(lines(folder)))
+        train(replace(config, mesh=MeshShape(fsdp=8)), lambda: bool(lines(folder)))
 
     with Launch(tmp_path, cache) as two:
         two.wait_for("sft", 3)
@@ -167,7 +169,7 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
     for name in ("srl", "srl.1", "rlvr.1"):  # what processes write that are killed before they save
         with (folder / "rollouts" / f"{name}.jsonl").open("a") as file:
             file.write('{"step": 3, "group": 0, "sample": 0}\n')
-    train(replace(config, mesh=Layout(fsdp=8)))
+    train(replace(config, mesh=MeshShape(fsdp=8)))
     assert [read(path) for path in rollout_files(folder, "srl")] == shares
     assert read(folder / "rollouts" / "rlvr.1.jsonl") == [] and len(read_rollouts(folder, "rlvr")) == 16
 
@@ -300,8 +302,8 @@ def test_what_slurm_says_is_found(monkeypatch):
 
 def test_one_process_talks_to_itself():
     value = {"a": [1, None, "\ud800"]}
-    assert gather(value) == [value] and from_first(lambda: value) is value
-    assert anywhere(True) and not anywhere(False)
+    assert gather(value) == [value] and broadcast_from_first(lambda: value) is value
+    assert any_process(True) and not any_process(False)
     np.testing.assert_array_equal(fetch([np.arange(3)])[0], [0, 1, 2])
 
 
@@ -310,7 +312,7 @@ def test_a_state_is_the_same_on_every_topology(tmp_path):
     model = replace(load(CONFIG).model, heads=2, kv_heads=2, head_width=8)
     params = init_params(model, jax.random.key(0))
     state = init_state(params, optimizer(AdamW()), jax.random.key(1))
-    layouts = (Layout(fsdp=8), Layout(data=2, fsdp=4), Layout())
+    layouts = (MeshShape(fsdp=8), MeshShape(data=2, fsdp=4), MeshShape())
     placed = [place_state(make_mesh(layout), state) for layout in layouts]
     kept = Checkpoints(tmp_path)
     for count, (old, new) in enumerate(zip(placed, placed[1:], strict=False), start=1):

@@ -11,7 +11,7 @@ from jaxsrl.commands.doctor import run_state
 from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.policy import Compiled
-from jaxsrl.sharding import Layout, make_mesh, state_sharding, to_device, to_host
+from jaxsrl.sharding import MeshShape, make_mesh, state_sharding, to_device, to_host
 from jaxsrl.stages.start import hold_reference
 from jaxsrl.train import train
 from tests.coin import coin
@@ -65,7 +65,7 @@ def test_it_waits_where_it_is_told_to_and_only_where_it_is_wanted(kl, where, hel
 
 
 def test_there_and_back_on_a_mesh():
-    mesh = make_mesh(Layout(fsdp=2))
+    mesh = make_mesh(MeshShape(fsdp=2))
     tree = {"embedding": np.arange(32.0).reshape(8, 4), "final_norm": np.ones(4)}
     tree = jax.device_put(tree, state_sharding(mesh, tree))
     away = to_host(tree)

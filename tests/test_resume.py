@@ -30,7 +30,7 @@ from jaxsrl.metrics import Journal, read
 from jaxsrl.policy import Compiled
 from jaxsrl.processes import Stopped
 from jaxsrl.runs import open_run
-from jaxsrl.sharding import Layout
+from jaxsrl.sharding import MeshShape
 from jaxsrl.stages.begin import prepare
 from jaxsrl.stages.functions import stage_shapes
 from jaxsrl.stages.material import make_source
@@ -386,7 +386,7 @@ def test_shapes_of_a_run_stay_whatever_the_data_would_choose(tmp_path):
         of, path = replace(run, folder=tmp_path / "a"), tmp_path / "a" / "shapes" / "srl.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": [3, 1]}))
         assert stage_shapes(of, config, stage, source, prepared.material).rows == (3, 1)
-        two = replace(config, mesh=Layout(data=2))
+        two = replace(config, mesh=MeshShape(data=2))
         assert stage_shapes(of, two, stage, source, prepared.material).rows == (2,)
     assert chosen["c"] == chosen["a"] != chosen["b"] and json.loads(path.read_text())["rows"] == [2]
 

@@ -27,7 +27,7 @@ from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import (
     PARAMETERS,
     RULES,
-    Layout,
+    MeshShape,
     make_mesh,
     make_reshard,
     place_rows,
@@ -40,8 +40,13 @@ from jaxsrl.train import train
 from jaxsrl.types import Batch, Objective, Prompts
 from jaxsrl.update import make_gradient, make_loss
 
-LAYOUTS = [Layout(data=8), Layout(data=2, fsdp=4), Layout(fsdp=2, tensor=4), Layout(data=2, fsdp=2, tensor=2)]
-SLICES = Layout(dcn=2, fsdp=2, tensor=2)
+LAYOUTS = [
+    MeshShape(data=8),
+    MeshShape(data=2, fsdp=4),
+    MeshShape(fsdp=2, tensor=4),
+    MeshShape(data=2, fsdp=2, tensor=2),
+]
+SLICES = MeshShape(dcn=2, fsdp=2, tensor=2)
 MODEL = ModelConfig(
     vocab=64, width=64, layers=2, heads=8, kv_heads=4, head_width=16, mlp_width=128, qk_norm=True, remat="full"
 )  # fmt: skip
@@ -162,7 +167,7 @@ def check(layout, params, want):
 def alone():
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: x.astype("float64"), init_params(MODEL, jax.random.key(0)))
-        return params, gradients_on(Layout(), params)[1]
+        return params, gradients_on(MeshShape(), params)[1]
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, SLICES], ids=str)
@@ -186,13 +191,13 @@ def test_every_rule_is_needed(mutation, alone, monkeypatch):
     """Negative controls: without one rule, constraint or sum, numbers, places or bytes are not what is asserted."""
     MUTATIONS[mutation](monkeypatch)
     with jax.enable_x64(True), pytest.raises((AssertionError, ValueError)):
-        check(Layout(data=2, fsdp=2, tensor=2), *alone)
+        check(MeshShape(data=2, fsdp=2, tensor=2), *alone)
 
 
 @pytest.fixture(scope="module")
 def alone_in_float32():
     params = init_params(MODEL, jax.random.key(0))
-    return params, gradients_on(Layout(), params, Sequences)[1]
+    return params, gradients_on(MeshShape(), params, Sequences)[1]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -204,7 +209,7 @@ def test_gradients_in_float32(layout, alone_in_float32):
 
 def test_parameters_are_cut():
     """Of 8 devices each holds an eighth of a matrix, and vectors whole."""
-    mesh = make_mesh(Layout(fsdp=2, tensor=4))
+    mesh = make_mesh(MeshShape(fsdp=2, tensor=4))
     shapes = jax.eval_shape(lambda: init_params(MODEL, jax.random.key(0)))
     held = jax.tree.map(lambda x, s: np.prod(s.shard_shape(x.shape)) / x.size, shapes, state_sharding(mesh, shapes))
     assert held["embedding"] == held["layers"]["query"] == held["layers"]["down"] == 1 / 8
@@ -253,8 +258,8 @@ def test_samples_are_those_of_one_device(layout, sampled_alone):
 def test_a_sampler_with_a_layout_of_its_own(sampled_alone):
     """Parameters cut by fsdp are sent to where sampling gathers none of them; tokens are those of one device."""
     params, want = sampled_alone
-    learner = make_mesh(Layout(data=2, fsdp=4))
-    sampler = relayout(learner, Layout(data=2, tensor=4))
+    learner = make_mesh(MeshShape(data=2, fsdp=4))
+    sampler = relayout(learner, MeshShape(data=2, tensor=4))
     held = jax.device_put(params, state_sharding(learner, params))
     sent = make_reshard(learner, sampler, "float32")(held)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(sent), jax.device_get(params))
@@ -269,8 +274,8 @@ def test_a_sampler_with_a_layout_of_its_own(sampled_alone):
 
 def test_what_a_reshard_moves():
     """Matrices lie in quarters of their width and are to lie in halves of their heads: half of a half is there."""
-    learner = make_mesh(Layout(data=2, fsdp=4))
-    sampler = relayout(learner, Layout(data=4, tensor=2))
+    learner = make_mesh(MeshShape(data=2, fsdp=4))
+    sampler = relayout(learner, MeshShape(data=4, tensor=2))
     params = init_params(MODEL, jax.random.key(0))
     held = jax.device_put(params, state_sharding(learner, params))
     matrices = sum(x.size for x in jax.tree.leaves(params) if x.size > 1000)
@@ -282,13 +287,13 @@ def test_what_a_reshard_moves():
 
 # Learner, sampler, bytes received in parts of the least: more only where both cut heads, and in another order.
 MOVES = [
-    (Layout(fsdp=8), Layout(data=2, tensor=4), 1),
-    (Layout(fsdp=8), Layout(tensor=8), 1),
-    (Layout(data=2, fsdp=4), Layout(data=4, tensor=2), 1),
-    (Layout(data=4, fsdp=2), Layout(data=2, tensor=4), 1),
-    (Layout(dcn=2, fsdp=2, tensor=2), Layout(data=4, tensor=2), 1),
-    (Layout(fsdp=4, tensor=2), Layout(data=2, tensor=4), 1.4),
-    (Layout(tensor=8), Layout(fsdp=8), 1),
+    (MeshShape(fsdp=8), MeshShape(data=2, tensor=4), 1),
+    (MeshShape(fsdp=8), MeshShape(tensor=8), 1),
+    (MeshShape(data=2, fsdp=4), MeshShape(data=4, tensor=2), 1),
+    (MeshShape(data=4, fsdp=2), MeshShape(data=2, tensor=4), 1),
+    (MeshShape(dcn=2, fsdp=2, tensor=2), MeshShape(data=4, tensor=2), 1),
+    (MeshShape(fsdp=4, tensor=2), MeshShape(data=2, tensor=4), 1.4),
+    (MeshShape(tensor=8), MeshShape(fsdp=8), 1),
 ]
 
 
@@ -313,8 +318,8 @@ def test_a_reshard_receives_what_it_must(monkeypatch):
 
 def test_a_reshard_between_layouts_that_cross():
     """2 x 3 and 3 x 2 devices are parts of no finer mesh: compilers are left to themselves."""
-    source = make_mesh(Layout(data=2, fsdp=3))
-    target = relayout(source, Layout(data=3, tensor=2))
+    source = make_mesh(MeshShape(data=2, fsdp=3))
+    target = relayout(source, MeshShape(data=3, tensor=2))
     params = init_params(replace(MODEL, width=48), jax.random.key(0))
     held = jax.device_put(params, state_sharding(source, params))
     sent = make_reshard(source, target, "float32")(held)
@@ -332,7 +337,7 @@ def test_a_whole_run_on_a_mesh(tmp_path):
     rows = replace(config.rows, rows=2, prompt_rows=2, evaluate_rows=2)
     model = replace(config.model, heads=2, kv_heads=2)
     lines = {}
-    runs = (("one", Layout(), Layout()), ("mesh", Layout(fsdp=2, tensor=2), Layout(data=2, tensor=2)))
+    runs = (("one", MeshShape(), MeshShape()), ("mesh", MeshShape(fsdp=2, tensor=2), MeshShape(data=2, tensor=2)))
     for name, layout, sampler in runs:
         made = replace(config, name=name, runs=str(tmp_path), rows=rows, model=model, mesh=layout, sampler_mesh=sampler)
         lines[name] = read(train(made) / "metrics.jsonl")
@@ -351,7 +356,7 @@ def test_a_run_goes_on_on_another_mesh(tmp_path):
     """Begun on four devices, continued on one and then on two, it is the run of one device to float32's accuracy."""
     config = load(Path(__file__).parent / "tiny_config.py")
     (stage, *_), model = config.stages, replace(config.model, heads=2, kv_heads=2)
-    parts = ((Layout(fsdp=2, tensor=2), 3), (Layout(), 6), (Layout(data=2), 9))
+    parts = ((MeshShape(fsdp=2, tensor=2), 3), (MeshShape(), 6), (MeshShape(data=2), 9))
 
     def run(name, layout, steps):
         part = replace(stage, steps=steps)
@@ -361,18 +366,18 @@ def test_a_run_goes_on_on_another_mesh(tmp_path):
     for layout, steps in parts:
         moved = run("moved", layout, steps)
     assert len(moved) == 9
-    np.testing.assert_allclose(moved, run("one", Layout(), 9), rtol=1e-4)
+    np.testing.assert_allclose(moved, run("one", MeshShape(), 9), rtol=1e-4)
 
 
 def test_what_does_not_divide_is_named(tmp_path):
     config = load(Path(__file__).parent / "tiny_config.py")
     with pytest.raises(ValueError, match=r"rows.rows=2 must be a multiple of 8.*the next is 8"):
-        replace(config, mesh=Layout(data=8))
+        replace(config, mesh=MeshShape(data=8))
     both = ["mesh.fsdp=2", "sampler_mesh.tensor=2"]
-    assert override(config, both).layout_to_sample == Layout(tensor=2)
+    assert override(config, both).layout_to_sample == MeshShape(tensor=2)
     with pytest.raises(ValueError, match="sampler_mesh lays out the devices of mesh.* has 2, .* has 1"):
-        replace(config, sampler_mesh=Layout(data=2))
+        replace(config, sampler_mesh=MeshShape(data=2))
     with pytest.raises(ValueError, match="needs 16 devices, there are 8"):
-        make_mesh(Layout(data=16))
+        make_mesh(MeshShape(data=16))
     with pytest.raises(ValueError, match="mesh.fsdp must be >= 1"):
-        Layout(fsdp=0)
+        MeshShape(fsdp=0)

@@ -14,7 +14,7 @@ from jaxsrl.data.tree import attach, build, path_tokens, target_mask
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.ops.token_logprob import token_logprob_and_entropy
-from jaxsrl.sharding import Layout, make_mesh
+from jaxsrl.sharding import MeshShape, make_mesh
 from jaxsrl.types import BranchPoint, Demonstration, Rollouts, TokenWeights, Weights
 from jaxsrl.update import (
     AdamW,
@@ -298,7 +298,7 @@ def test_log_probs_on_a_mesh_are_those_of_one_device(vocab, x64):
     rng = np.random.default_rng(0)
     before, head = rng.normal(size=(4, 12, 8)), rng.normal(size=(8, vocab))
     token, scored, weight = rng.integers(0, vocab, (4, 12)), rng.random((4, 12)) < 0.6, rng.normal(size=(2, 4, 12))
-    heat, mesh = rng.uniform(0.5, 1.5, (4, 12)), make_mesh(Layout(fsdp=2, tensor=2))
+    heat, mesh = rng.uniform(0.5, 1.5, (4, 12)), make_mesh(MeshShape(fsdp=2, tensor=2))
 
     def run(mesh):
         both = lambda *x: jnp.stack(score(mesh, *x, token, scored, heat, token_logprob_and_entropy))

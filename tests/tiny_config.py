@@ -5,8 +5,8 @@ Tests load it, and start it as a process: `jaxsrl train tests/tiny_config.py --r
 
 from dataclasses import dataclass
 
-from jaxsrl.collect import Collect, Rows
-from jaxsrl.config import Config, Splits, Stage, Validate
+from jaxsrl.collect import BatchShapes, Collect
+from jaxsrl.config import Config, Stage, TaskData, Validate
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.objectives.grpo import GRPO
@@ -48,9 +48,9 @@ class Spelling:
 
     train: int = 5
 
-    def load(self, data_dir: str | None) -> Splits:
+    def load(self, data_dir: str | None) -> TaskData:
         some = lambda first, count: tuple(spelled(index) for index in range(first, first + count))
-        return Splits(
+        return TaskData(
             train=some(0, self.train), validation=some(20, 2), test=some(30, 2), reward=FinalAnswer(verify=even),
             finished=_finished, first_action=_whole,
         )  # fmt: skip
@@ -69,7 +69,8 @@ def config() -> Config:
     return Config(
         name="tiny",
         model=ModelConfig(vocab=272, width=24, layers=1, heads=2, kv_heads=1, head_width=12, mlp_width=32),
-        rows=Rows(tokens=160, rows=2, prompt_tokens=48, prompt_rows=2, slots=12, evaluate_rows=2, evaluate_slots=4),
+        rows=BatchShapes(tokens=160, rows=2, prompt_tokens=48, prompt_rows=2, slots=12, evaluate_rows=2,
+                         evaluate_slots=4),
         checkpoint_every=2,
         stages=(
             Stage(

@@ -15,7 +15,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from jaxsrl.bench.steps import KINDS, pairs
+from jaxsrl.bench.pairs import KINDS, pairs
 from jaxsrl.ops.similarity import host, matched_length
 
 Unit = Literal["chars", "tokens"]

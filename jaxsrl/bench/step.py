@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxsrl.bench.steps import names, step_text
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.bench.pairs import names, step_text
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.collect.collect import Collection
 from jaxsrl.collect.device import CARRIES, KEPT
 from jaxsrl.collect.grading import Graded, Reader, own_jobs, read
@@ -174,5 +174,5 @@ def _small(steps: int, folder: str) -> Config:
         validate=Validate(problems=1, evaluation=Evaluation(modes=("actions",))),
     )  # fmt: skip
     model = ModelConfig(vocab=272, width=16, layers=1, heads=2, kv_heads=1, head_width=8, mlp_width=16)
-    rows = Rows(tokens=128, rows=2, prompt_tokens=96, prompt_rows=2, slots=8, evaluate_rows=1, evaluate_slots=4)
+    rows = BatchShapes(tokens=128, rows=2, prompt_tokens=96, prompt_rows=2, slots=8, evaluate_rows=1, evaluate_slots=4)
     return Config(name="fetches", model=model, rows=rows, stages=(stage,), runs=folder, checkpoint_every=99)

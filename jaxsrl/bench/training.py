@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxsrl.bench.material import WideBytes, long_demonstrations
-from jaxsrl.bench.work import Work
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.bench.synthetic import WideBytes, long_demonstrations
+from jaxsrl.bench.workload import Work
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.collect.collect import collect, collection_metrics
 from jaxsrl.collect.learn import learn
 from jaxsrl.config.run import Config, Stage
@@ -26,7 +26,7 @@ from jaxsrl.policy import Compiled, first_params, make_placement, make_policy, s
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import Layout, place_state
+from jaxsrl.sharding import MeshShape, place_state
 from jaxsrl.stages.functions import chosen_shapes, make_collector, make_learner
 from jaxsrl.stages.material import Material, Source
 from jaxsrl.types import Objective
@@ -35,10 +35,10 @@ from jaxsrl.update import init_state, optimizer
 NAMES = ("sft", "srl", "rlvr")
 
 
-def shapes(work: Work) -> Rows:
+def shapes(work: Work) -> BatchShapes:
     """Those of the compiled programs."""
     trunk = work.prompt_tokens + work.actions * (work.action_tokens + 1) + 64  # 64: what the template adds
-    return Rows(
+    return BatchShapes(
         tokens=work.row_tokens, rows=work.rows, prompt_tokens=trunk, prompt_rows=work.demonstrations, slots=work.slots
     )
 
@@ -68,7 +68,7 @@ def objectives() -> dict[str, Objective]:
     }
 
 
-def measure(name: str, model: ModelConfig, work: Work, layout: Layout, steps: int) -> Speed:
+def measure(name: str, model: ModelConfig, work: Work, layout: MeshShape, steps: int) -> Speed:
     """Median of `steps` optimizer steps after the one that compiles."""
     objective = replace(objectives()[name], **({} if name == "sft" else {"group_size": work.group_size}))
     stage = Stage(
@@ -135,7 +135,7 @@ def _peak_gib() -> float | None:
     return max(peaks) / 2**30 if peaks else None
 
 
-def main(names: Sequence[str], size: str, work: Work, layout: Layout, steps: int, path: Path | None) -> None:
+def main(names: Sequence[str], size: str, work: Work, layout: MeshShape, steps: int, path: Path | None) -> None:
     """Measures, prints a table, and writes it as JSON where a path is given.
 
     Raises: ValueError for an unknown objective or preset, or fewer than one step.

@@ -7,7 +7,7 @@ Counted as in `collectives.py`: what one device receives at the least. n groups 
 from dataclasses import dataclass
 
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.sharding import Layout
+from jaxsrl.sharding import MeshShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def summed(parts: int) -> float:
 
 
 def decoder_bytes(
-    model: ModelConfig, layout: Layout, rows: int, tokens: int, *, width: int, compiler: Compiler
+    model: ModelConfig, layout: MeshShape, rows: int, tokens: int, *, width: int, compiler: Compiler
 ) -> dict[str, float]:
     """Of hidden states and their gradient, per device: name of a term -> bytes.
 
@@ -67,7 +67,7 @@ def decoder_bytes(
     }
 
 
-def head_bytes(model: ModelConfig, layout: Layout, rows: int, tokens: int, *, width: int) -> dict[str, float]:
+def head_bytes(model: ModelConfig, layout: MeshShape, rows: int, tokens: int, *, width: int) -> dict[str, float]:
     """Of log-probs and their gradient: every device scores the tokens of its rows under its part of the vocabulary.
 
     Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxsrl.processes import anywhere
+from jaxsrl.processes import any_process
 
 GRACE = 5.0  # seconds that a process which fails waits for the others to fail in the same way
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -137,7 +137,7 @@ def told_to_stop() -> Iterator[Callable[[], bool]]:
 
     before = signal.signal(signal.SIGTERM, hear)
     try:
-        yield lambda: anywhere(told.is_set())
+        yield lambda: any_process(told.is_set())
     finally:
         signal.signal(signal.SIGTERM, before)
 

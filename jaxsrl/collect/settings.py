@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from jaxsrl.old_names import moved
+
 
 @dataclass(frozen=True, kw_only=True)
 class Collect:
@@ -39,7 +41,7 @@ class Collect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class BatchShapes:
     """Shapes of the compiled programs, in tokens and counts; they bound memory and change no number.
 
     Args:
@@ -60,3 +62,7 @@ class Rows:
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f"rows.{name} must be >= 1, got {value}")
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"Rows": BatchShapes})

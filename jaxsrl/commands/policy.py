@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxsrl.checkpoint import Checkpoints, PolicyName, parse_old
 from jaxsrl.config.overrides import check_unchanged, to_dict
-from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.models.lora import frozen
 from jaxsrl.policy import Compiled, Policy, load_base, make_placement, make_policy, trained_shapes
@@ -24,7 +24,7 @@ class Saved:
     name: str
     policy: Policy
     stage: Stage
-    splits: Splits
+    splits: TaskData
     material: Material
 
 

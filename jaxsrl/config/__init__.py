@@ -1,6 +1,11 @@
 """What a config file needs: a run, its stages, and where demonstrations come from."""
 
 from jaxsrl.config.demonstrations import ArithmeticTask, Files, Gsm8k, Numina
-from jaxsrl.config.run import Config, Splits, Stage, Validate
+from jaxsrl.config.run import Config, Stage, TaskData, Validate
+from jaxsrl.old_names import moved
 
-__all__ = ["ArithmeticTask", "Config", "Files", "Gsm8k", "Numina", "Splits", "Stage", "Validate"]
+__all__ = ["ArithmeticTask", "Config", "Files", "Gsm8k", "Numina", "TaskData", "Stage", "Validate"]
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"Splits": TaskData})

@@ -1,6 +1,6 @@
 """The stages that the arithmetic configs share: one base model, and objectives that start from it."""
 
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.config.demonstrations import ArithmeticTask, arithmetic_answer
 from jaxsrl.config.run import Data, Stage, Validate
 from jaxsrl.data.curation import Curation
@@ -20,8 +20,10 @@ MEDIUM = Arithmetic(run=(1, 3))  # the base solves some, not all
 ACTION_TOKENS, SOLVE_TOKENS = 32, 272  # an expert's completion has 27 with its thought, a solution of 8 actions 218
 
 # A long problem with its actions is 79 tokens. A row holds it, and in training its 7 branch points with 8 rollouts.
-ROWS = Rows(tokens=256, rows=8, prompt_tokens=96, prompt_rows=8, slots=56, evaluate_rows=25, evaluate_slots=7)
-SOLVE_ROWS = Rows(tokens=320, rows=8, prompt_tokens=96, prompt_rows=16, slots=8, evaluate_rows=25, evaluate_slots=7)
+ROWS = BatchShapes(tokens=256, rows=8, prompt_tokens=96, prompt_rows=8, slots=56, evaluate_rows=25, evaluate_slots=7)
+SOLVE_ROWS = BatchShapes(
+    tokens=320, rows=8, prompt_tokens=96, prompt_rows=16, slots=8, evaluate_rows=25, evaluate_slots=7
+)
 
 PROBE = Evaluation(modes=("actions",))
 HELD_OUT = Evaluation(modes=("actions", "chained", "direct"), forced_think=(False, True))

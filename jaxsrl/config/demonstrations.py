@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from jaxsrl.config.run import Config, Splits
+from jaxsrl.config.run import Config, TaskData
 from jaxsrl.data import datasets
 from jaxsrl.data.actions import Splitter, first_action
 from jaxsrl.data.demonstrations import Fields, Loaded, read, split_by_problem
@@ -43,7 +43,7 @@ def _shorter(demonstrations: tuple[Demonstration, ...], max_characters: int | No
     return tuple(d for d in demonstrations if len(d.problem) + sum(map(len, d.actions)) <= max_characters)
 
 
-def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, reward, mark: str) -> Splits:
+def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, reward, mark: str) -> TaskData:
     """Train, validation and test by problem; counts say what was left out and why."""
     kept = _shorter(loaded.demonstrations, settings.max_characters)
     train, away = split_by_problem(kept, held_out=settings.held_out, seed=settings.split_seed)
@@ -55,7 +55,7 @@ def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, r
         seen = {d.problem_id for d in tested}
         train = tuple(d for d in train if d.problem_id not in seen)
     counts = dict(loaded.counts) | {"too_long": len(loaded.demonstrations) - len(kept)}
-    return Splits(
+    return TaskData(
         train=train, validation=validation, test=tested, reward=reward, finished=_finished_by(mark),
         first_action=partial(first_action, splitter=splitter), counts=counts,
         quarantine=tuple(str(bad) for part in (loaded, test) if part for bad in part.quarantine),
@@ -77,7 +77,7 @@ class Gsm8k:
     max_bad_share: float = 0.01
     split_seed: int = 0
 
-    def load(self, data_dir: str | None) -> Splits:
+    def load(self, data_dir: str | None) -> TaskData:
         folder = data_folder(data_dir)
         part = partial(datasets.gsm8k, folder, annotations=self.annotations, max_bad_share=self.max_bad_share)
         splitter = Splitter(style="lines", annotations=self.annotations)
@@ -100,7 +100,7 @@ class Numina:
     max_bad_share: float = 0.01
     split_seed: int = 0
 
-    def load(self, data_dir: str | None) -> Splits:
+    def load(self, data_dir: str | None) -> TaskData:
         loaded = datasets.numina(data_folder(data_dir), preamble=self.preamble, max_bad_share=self.max_bad_share)
         splitter = Splitter(style="numbered", preamble=self.preamble)
         if self.thoughts == "titles":
@@ -128,7 +128,7 @@ class Files:
     max_bad_share: float = 0.01
     split_seed: int = 0
 
-    def load(self, data_dir: str | None) -> Splits:
+    def load(self, data_dir: str | None) -> TaskData:
         folder = data_folder(data_dir)
         paths = [path if os.path.isabs(path) else str(datasets.find(folder, path)) for path in self.paths]
         loaded = read(paths, self.fields, self.splitter, max_bad_share=self.max_bad_share)
@@ -171,12 +171,12 @@ class ArithmeticTask:
     test: int = 200
     shuffle_experts: bool = False
 
-    def load(self, data_dir: str | None) -> Splits:
+    def load(self, data_dir: str | None) -> TaskData:
         away = self.held_out or self.settings
         train = generate(self.settings, self.train, "train")
         if self.shuffle_experts:
             train = _others_actions(train)
-        return Splits(
+        return TaskData(
             train=tuple(train),
             validation=tuple(generate(away, self.validation, "validation")),
             test=tuple(generate(away, self.test, "test")),

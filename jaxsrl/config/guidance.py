@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.srl import SRL
+from jaxsrl.old_names import moved
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rewards.solution import SolutionSimilarity
@@ -13,7 +14,7 @@ from jaxsrl.rewards.solution import SolutionSimilarity
 Granularity = Literal["answer", "one_shot", "action"]
 
 
-def guided(
+def at_granularity(
     granularity: Granularity, *, answer: FinalAnswer, policy: GRPO | None = None, group_size: int = 8,
     autojunk: bool = False, filter_std: float = 0.05,
 ) -> RLVR | SRL:  # fmt: skip
@@ -34,3 +35,7 @@ def guided(
             return SRL(reward=ActionSimilarity(autojunk=autojunk), policy=similar, group_size=group_size)
         case unknown:
             raise ValueError(f"unknown granularity {unknown!r}; there are: {', '.join(get_args(Granularity))}")
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"guided": at_granularity})

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from jaxsrl.config.demonstrations import ArithmeticTask
-from jaxsrl.config.run import Splits
+from jaxsrl.config.run import TaskData
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.tasks.backward import backward
 from jaxsrl.tasks.critique import critique
@@ -23,7 +23,7 @@ class Critiques:
     task: ArithmeticTask = field(default_factory=ArithmeticTask)
     wrong_share: float = 0.5
 
-    def load(self, data_dir: str | None) -> Splits:
+    def load(self, data_dir: str | None) -> TaskData:
         splits = self.task.load(data_dir)
         made = (critique(d, i, wrong_share=self.wrong_share) for i, d in enumerate(splits.train))
         return replace(splits, train=tuple(made))
@@ -41,7 +41,7 @@ class WithBackward:
     task: ArithmeticTask = field(default_factory=ArithmeticTask)
     forward: bool = True
 
-    def load(self, data_dir: str | None) -> Splits:
+    def load(self, data_dir: str | None) -> TaskData:
         splits = self.task.load(data_dir)
         items: list[Demonstration] = []
         for demonstration in splits.train:

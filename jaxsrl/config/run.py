@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
-from jaxsrl.collect import Collect, Rows
+from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
-from jaxsrl.old_names import takes_old_names
+from jaxsrl.old_names import moved, takes_old_names
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import Layout
+from jaxsrl.sharding import MeshShape
 from jaxsrl.types import Demonstration, Objective, Reward
 from jaxsrl.update import AdamW
 
@@ -23,7 +23,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Splits:
+class TaskData:
     """Demonstrations of a stage, split by problem, and how its problems are judged.
 
     Args:
@@ -46,7 +46,7 @@ class Splits:
 class Data(Protocol):
     """Settings that know how to make a stage's demonstrations."""
 
-    def load(self, data_dir: str | None) -> Splits: ...
+    def load(self, data_dir: str | None) -> TaskData: ...
 
 
 @takes_old_names
@@ -115,7 +115,7 @@ class Stage:
     validate: Validate = field(default_factory=Validate)
     test: Evaluation | None = None
     test_problems: int = 100
-    rows: Rows | None = None
+    rows: BatchShapes | None = None
     compact: bool = True
     device_steps: int = 0
     action_tokens: int = 64
@@ -213,9 +213,9 @@ class Config:
     tokenizer: str = "bytes"
     used_ids_only: bool = False
     template: Template = field(default_factory=Template)
-    rows: Rows = field(default_factory=Rows)
-    mesh: Layout = field(default_factory=Layout)
-    sampler_mesh: Layout = field(default_factory=Layout)
+    rows: BatchShapes = field(default_factory=BatchShapes)
+    mesh: MeshShape = field(default_factory=MeshShape)
+    sampler_mesh: MeshShape = field(default_factory=MeshShape)
     checkpoint_every: int = 50
     log_every: int = 1
     layout_workers: int = 1
@@ -279,7 +279,7 @@ class Config:
             seen.append(stage.name)
 
     @property
-    def layout_to_sample(self) -> Layout:
+    def layout_to_sample(self) -> MeshShape:
         return self.mesh if self.sampler_mesh.size == 1 else self.sampler_mesh
 
 
@@ -301,7 +301,7 @@ def _settings(value: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _settings(getattr(value, inner.name), f"{name}.{inner.name}")
 
 
-def _check_rows(stage: Stage, rows: Rows, mesh: Layout, sampler: Layout) -> None:
+def _check_rows(stage: Stage, rows: BatchShapes, mesh: MeshShape, sampler: MeshShape) -> None:
     """Every device takes the same number of rows, and of tokens where a tensor axis cuts them."""
     for name, layout, parts in (
         ("rows", mesh, mesh.row_parts), ("prompt_rows", sampler, sampler.row_parts),
@@ -313,3 +313,7 @@ def _check_rows(stage: Stage, rows: Rows, mesh: Layout, sampler: Layout) -> None
                 f"stage {stage.name}: rows.{name}={value} must be a multiple of {parts}, the parts that {layout} cuts "
                 f"it into; the next is {-(-value // parts) * parts}"
             )
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"Splits": TaskData})

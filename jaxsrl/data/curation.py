@@ -22,7 +22,7 @@ class Curation:
     Args:
       profile: name of an earlier stage whose rollouts say how often its policy was rewarded; one with a learning rate
         of 0 profiles the policy it starts from. Needed by `pass_rate` and `bucket`.
-      right_from: a reward from here on is right.
+      success_threshold: a reward from here on is right.
       pass_rate: keeps fewest <= share of right rollouts <= most. Of 8 rollouts, 43 % of problems that are solved one
         time in ten look unsolved.
       bucket: see `bucket`.
@@ -33,7 +33,7 @@ class Curation:
     """
 
     profile: str | None = None
-    right_from: float = 1.0
+    success_threshold: float = 1.0
     pass_rate: tuple[float, float] | None = None
     bucket: Bucket | None = None
     actions: tuple[int, int] | None = None
@@ -80,10 +80,10 @@ def profiled(demonstrations: Sequence[Demonstration], lines: Iterable[Mapping[st
     return tuple(out)
 
 
-def pass_rate(demonstration: Demonstration, right_from: float = 1.0) -> float | None:
+def pass_rate(demonstration: Demonstration, success_threshold: float = 1.0) -> float | None:
     """Share of right rollouts over all of a demonstration's branch points; None without any."""
     rewards = [r for _, some in demonstration.profile or () for r in some]
-    return float(np.mean(np.array(rewards) >= right_from)) if rewards else None
+    return float(np.mean(np.array(rewards) >= success_threshold)) if rewards else None
 
 
 def bucket(rate: float) -> Bucket:
@@ -108,7 +108,7 @@ def curate(demonstrations: Sequence[Demonstration], settings: Curation) -> tuple
         counts.append((name, len(left)))
 
     between = lambda value, band: value is not None and band[0] <= value <= band[1]
-    rate = lambda d: pass_rate(d, settings.right_from)
+    rate = lambda d: pass_rate(d, settings.success_threshold)
     if settings.actions:
         keep("actions", lambda d: between(len(d.actions), settings.actions))
     if settings.characters:

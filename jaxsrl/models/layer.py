@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxsrl.models.config import ModelConfig
-from jaxsrl.models.rope import Turns, rope
+from jaxsrl.models.rope import RopeAngles, rope
 
 
 def rms_norm(config: ModelConfig, x: Float[Array, "... D"], scale: Float[Array, "D"]) -> Float[Array, "... D"]:
@@ -49,7 +49,7 @@ class Layer(nnx.Module):
         if c.qk_norm:
             self.query_norm, self.key_norm = vector(c.head_width, one), vector(c.head_width, one)
 
-    def qkv(self, x: Float[Array, "R T D"], turns: Turns):
+    def qkv(self, x: Float[Array, "R T D"], turns: RopeAngles):
         """Queries [R T N H], keys and values [R T K H]; queries and keys rotated.
 
         Attention divides scores by the root of H; another `query_scalar` is made up for in the queries.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-Turns = tuple[Float[Array, "R T 1 H/2"], Float[Array, "R T 1 H/2"]]  # cos and sin of the angles
+RopeAngles = tuple[Float[Array, "R T 1 H/2"], Float[Array, "R T 1 H/2"]]  # cos and sin of the angles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,9 @@ def rope_frequencies(head_width: int, base: float, scaling: Scaling | None, dtyp
     return frequency if scaling is None else scaling.stretch(frequency, base)
 
 
-def rope_turns(head_width: int, base: float, scaling: Scaling | None, position: Int[Array, "R T"], dtype) -> Turns:
+def rope_angles(
+    head_width: int, base: float, scaling: Scaling | None, position: Int[Array, "R T"], dtype
+) -> RopeAngles:
     """cos and sin of position times frequency, in float32 at least."""
     wide = jnp.promote_types(dtype, jnp.float32)
     frequency = rope_frequencies(head_width, base, scaling, wide)[None, None, None, :]
@@ -109,7 +111,7 @@ def rope_turns(head_width: int, base: float, scaling: Scaling | None, position: 
     return jnp.cos(angle) * amplitude, jnp.sin(angle) * amplitude
 
 
-def rope(x: Float[Array, "R T N H"], turns: Turns) -> Float[Array, "R T N H"]:
+def rope(x: Float[Array, "R T N H"], turns: RopeAngles) -> Float[Array, "R T N H"]:
     """Rotates the pairs (i, i + H/2) of every head: the order of published weights."""
     cos, sin = turns
     first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from jaxsrl.models.cache import OwnCache, PromptCache, attend_both, write
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
-from jaxsrl.models.rope import Turns, rope_turns
+from jaxsrl.models.rope import RopeAngles, rope_angles
 from jaxsrl.models.shared_index import read_at
 from jaxsrl.ops.tree_attention import Backend, tree_attention
 from jaxsrl.sharding import platform, spec
@@ -101,7 +101,7 @@ def decode(
     Returns: hidden states after the final norm, and the cache.
     """
     x, index = _embed(config, params, token), jnp.asarray(index)
-    turns = _turns(config, position, x.dtype)
+    turns = _rope_angles(config, position, x.dtype)
     distance = position[:, :, None] - prompt_position[:, None, :]
 
     def body(carry, part):
@@ -131,7 +131,7 @@ def _at_layer(number: Int[Array, ""], stacked: Shaped[Array, "L ..."]) -> Shaped
 def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
     """(hidden, PromptCache or None)."""
     x = _embed(config, params, token, mesh)
-    turns = _turns(config, tree["position"], x.dtype)
+    turns = _rope_angles(config, tree["position"], x.dtype)
 
     def body(x, part):
         layer, window = part
@@ -174,14 +174,14 @@ def _windows(config: ModelConfig) -> Int[Array, "L"] | None:
     return jnp.array([EVERYTHING if i in config.global_layers else config.window for i in range(config.layers)])
 
 
-def _turns(config: ModelConfig, position: Int[Array, "R T"], dtype) -> tuple[Turns, ...]:
+def _rope_angles(config: ModelConfig, position: Int[Array, "R T"], dtype) -> tuple[RopeAngles, ...]:
     """RoPE's angles of global layers and, where they have a base of their own, of windowed ones."""
-    of = lambda base, scaling: rope_turns(config.head_width, base, scaling, position, dtype)
+    of = lambda base, scaling: rope_angles(config.head_width, base, scaling, position, dtype)
     everywhere = of(config.rope_base, config.rope_scaling)
     return (everywhere,) if config.local_rope_base is None else (everywhere, of(config.local_rope_base, None))
 
 
-def _of_layer(turns: tuple[Turns, ...], window: Int[Array, ""] | None) -> Turns:
+def _of_layer(turns: tuple[RopeAngles, ...], window: Int[Array, ""] | None) -> RopeAngles:
     if len(turns) == 1:
         return turns[0]
     return jax.tree.map(lambda whole, local: jnp.where(window == EVERYTHING, whole, local), *turns)

@@ -69,7 +69,7 @@ def group_advantage(
     std: Scale = "group",
     ddof: int = 0,
     epsilon: Float[Array, ""] | float = 0.0,
-    lone: Float[Array, ""] | float = 0.0,
+    singleton_advantage: Float[Array, ""] | float = 0.0,
 ) -> Float[Array, "Q G"]:
     """(r - baseline) / (std + epsilon) within each group; exactly 0 where a group's rewards are all equal.
 
@@ -78,7 +78,7 @@ def group_advantage(
       baseline: `mean` of the group; `leave_one_out`, the mean of the others (RLOO); `none`.
       std: divides by the `group`'s deviation with `ddof`; by that of all rollouts (`batch`, Lite-PPO); by that of the
         others of the group (`leave_one_out`); or by nothing (`none`, Dr. GRPO). A deviation of 0 divides by nothing.
-      lone: advantage of a group of one, per unit of its reward. 0: it has nothing to be above.
+      singleton_advantage: advantage of a group of one, per unit of its reward. 0: it has nothing to be above.
     Returns: in units of the reward, or of its deviation.
     """
     r = jnp.where(present, reward, 0.0)
@@ -98,7 +98,7 @@ def group_advantage(
     if baseline != "none" or std != "none":
         above = jnp.where(spread == 0, 0.0, above)
     if baseline != "none":
-        above = jnp.where(size == 1, lone * r, above)
+        above = jnp.where(size == 1, singleton_advantage * r, above)
     return jnp.where(present, above, 0.0)
 
 

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxsrl.objectives.expert import FACTORS, TokenWeight, expert_mean, expert_nll
-from jaxsrl.objectives.on_branches import OnBranches
-from jaxsrl.old_names import takes_old_names
+from jaxsrl.objectives.rollout_objective import RolloutObjective
+from jaxsrl.old_names import moved, takes_old_names
 from jaxsrl.types import Batch, Collected, Form, Metrics, Numbers, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mu:
+class MuSchedule:
     """Share of the expert's loss by optimizer step: linear 0 -> peak over `warmup` steps, cosine peak -> valley over
     `decay` steps, then valley.
 
@@ -43,7 +43,7 @@ class Mu:
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class CHORD(OnBranches):
+class CHORD(RolloutObjective):
     """(1 - mu) GRPO + mu SFT, on rollouts and demonstration of the same problem, in one tree.
 
     Each part is averaged over its own tokens before it is mixed, else mu would mean nothing. The paper's demonstrations
@@ -55,7 +55,7 @@ class CHORD(OnBranches):
     Source: arXiv:2508.11408.
     """
 
-    mu: Mu = field(default_factory=Mu)
+    mu: MuSchedule = field(default_factory=MuSchedule)
     token_weight: TokenWeight = "one"
     trunk: tuple[Form, ...] = ("solve",)
 
@@ -82,4 +82,8 @@ class CHORD(OnBranches):
 
 def chord_phi(**settings) -> CHORD:
     """CHORD-phi as published: phi-weighted tokens at a constant mu of 0.1."""
-    return CHORD(**dict(mu=Mu(warmup=0, decay=0, peak=0.1, valley=0.1), token_weight="phi") | settings)
+    return CHORD(**dict(mu=MuSchedule(warmup=0, decay=0, peak=0.1, valley=0.1), token_weight="phi") | settings)
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"Mu": MuSchedule})

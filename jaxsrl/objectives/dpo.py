@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxsrl.objectives.advantage import group_std, in_groups, of_rollouts
 from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, wide
-from jaxsrl.objectives.on_branches import Sampled
+from jaxsrl.objectives.rollout_objective import Sampled
 from jaxsrl.objectives.sequence import sums
 from jaxsrl.objectives.weights import spread
 from jaxsrl.old_names import takes_old_names

@@ -31,7 +31,7 @@ class GRPO:
     """Advantages within groups and a clipped surrogate on every token of a completion, thoughts included.
 
     Args:
-      baseline, std, ddof, epsilon, lone: of the advantage; see `group_advantage`.
+      baseline, std, ddof, epsilon, singleton_advantage: of the advantage; see `group_advantage`.
       whiten: brings the kept tokens' advantages to mean 0 and deviation 1 over the optimizer step, after `std`.
       clip_low, clip_high, dual_clip: of the surrogate.
       aggregation: how a step's tokens are averaged; `fixed_length` divides by `length` tokens.
@@ -48,7 +48,7 @@ class GRPO:
     std: Scale = "group"
     ddof: int = 0
     epsilon: float = 1e-6
-    lone: float = 0.0
+    singleton_advantage: float = 0.0
     whiten: bool = False
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -127,7 +127,7 @@ class GRPO:
         """By this policy's baseline and scale."""
         return group_advantage(
             reward, present, baseline=self.baseline, std=self.std, ddof=self.ddof, epsilon=numbers["epsilon"],
-            lone=numbers["lone"],
+            singleton_advantage=numbers["singleton_advantage"],
         )  # fmt: skip
 
     def kept(self, reward: Float[Array, "Q G"], present: Bool[Array, "Q G"], numbers: Numbers) -> Bool[Array, "Q"]:
@@ -153,15 +153,15 @@ class GRPO:
         weighed = batch.pg_weight != 0
         # `where` before any arithmetic: places without weight may hold anything.
         difference = log_ratio(logp, batch.behavior_logp, weighed)
-        trusted = self.trusted(difference, weighed, batch)
+        clipped_log_ratio = self.clipped_log_ratio(difference, weighed, batch)
         advantage = jnp.where(weighed, batch.advantage, 0.0)
-        per_token = self.per_token(jnp.where(weighed, logp, 0.0), trusted, advantage, batch, numbers)
+        per_token = self.per_token(jnp.where(weighed, logp, 0.0), clipped_log_ratio, advantage, batch, numbers)
         loss = jnp.sum(batch.pg_weight * per_token)
         still = jax.lax.stop_gradient(difference)
         metrics = {
             "pg/loss": loss,
             "pg/ratio_mean": jnp.sum(batch.pg_weight * jnp.exp(still)),
-            "pg/outside_clip_share": jnp.sum(batch.pg_weight * self.outside(trusted, numbers)),
+            "pg/outside_clip_share": jnp.sum(batch.pg_weight * self.outside(clipped_log_ratio, numbers)),
             "pg/behavior_kl": jnp.sum(batch.pg_weight * kl_estimate(jnp.zeros_like(still), still, "k3")),
             "pg/weight": jnp.sum(batch.pg_weight),
         }
@@ -172,7 +172,9 @@ class GRPO:
             metrics[f"kl/{self.kl}"] = kl
         return loss, metrics
 
-    def trusted(self, log_ratio: Float[Array, "R T"], weighed: Bool[Array, "R T"], batch: Batch) -> Float[Array, "R T"]:
+    def clipped_log_ratio(
+        self, log_ratio: Float[Array, "R T"], weighed: Bool[Array, "R T"], batch: Batch
+    ) -> Float[Array, "R T"]:
         """The log of the ratio that is clipped, from each token's own."""
         return log_ratio
 

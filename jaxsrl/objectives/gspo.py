@@ -22,6 +22,8 @@ class GSPO(GRPO):
     clip_high: float = 4e-4
     aggregation: Aggregation = "sequence_mean"
 
-    def trusted(self, log_ratio: Float[Array, "R T"], weighed: Bool[Array, "R T"], batch: Batch) -> Float[Array, "R T"]:
+    def clipped_log_ratio(
+        self, log_ratio: Float[Array, "R T"], weighed: Bool[Array, "R T"], batch: Batch
+    ) -> Float[Array, "R T"]:
         """The mean log-ratio of the completion, on each of its tokens."""
         return means(log_ratio, batch.rollout, weighed)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxsrl.objectives.advantage import exceeds
 from jaxsrl.objectives.collected import check_batch, check_shapes, no_weight, reference, wide
-from jaxsrl.objectives.on_branches import Sampled
+from jaxsrl.objectives.rollout_objective import Sampled
 from jaxsrl.objectives.sequence import sums
 from jaxsrl.objectives.weights import sequence_mean, spread
 from jaxsrl.old_names import takes_old_names
@@ -27,14 +27,14 @@ class KTO(Sampled):
     Args:
       beta: 0.1, DPO's, is our choice.
       desirable, undesirable: the two lambdas.
-      right_from: a reward from here on is desirable.
+      success_threshold: a reward from here on is desirable.
     Source: arXiv:2402.01306.
     """
 
     beta: float = 0.1
     desirable: float = 1.0
     undesirable: float = 1.0
-    right_from: float = 1.0
+    success_threshold: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -55,7 +55,7 @@ class KTO(Sampled):
         reward, mask, active = wide(reward), collected.mask, collected.groups.active
         gain = jnp.sum(jnp.where(mask, collected.behavior_logp - reference(collected), 0.0))
         z0 = jnp.maximum(gain / jnp.maximum(jnp.sum(active), 1), 0.0)
-        from_here = jnp.asarray(numbers["right_from"], reward.dtype)
+        from_here = jnp.asarray(numbers["success_threshold"], reward.dtype)
         right = ~exceeds(from_here, reward, jnp.abs(reward))  # a reward at the bound is right, rounded down or not
         weight = sequence_mean(jnp.sum(mask, axis=1)) * jnp.where(right, numbers["desirable"], numbers["undesirable"])
         label = jnp.where(active, jnp.where(right, 1.0, -1.0), 0.0).astype(reward.dtype)

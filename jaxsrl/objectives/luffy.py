@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxsrl.objectives.expert_in_group import expert_in_group
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.objectives.rollout_objective import RolloutObjective
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Form, Metrics, Needs, Numbers, Weights
 
@@ -19,7 +19,7 @@ def shaped(p: Float[Array, "R T"], gamma: Float[Array, ""]) -> Float[Array, "R T
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class LUFFY(OnBranches):
+class LUFFY(RolloutObjective):
     """GRPO over G rollouts and the expert; the expert's tokens have behavior probability 1, f(p) and no clip.
 
     Args:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.objectives.rollout_objective import RolloutObjective
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import BranchPoint, Demonstration, Needs
 
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class PivotRL(OnBranches):
+class PivotRL(RolloutObjective):
     """GRPO at the pivots of a demonstration: branch points whose profiled rewards have the largest variance.
 
     A profile is what an earlier stage found (`Curation.profile`); where all of its rollouts were right, or all wrong,

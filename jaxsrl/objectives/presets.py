@@ -54,7 +54,7 @@ def lite_ppo(**settings: Any) -> GRPO:
 
 def verl(**settings: Any) -> GRPO:
     """verl's default. A group of one keeps its raw reward as advantage; clip 0.2 with the dual clip at 3."""
-    return GRPO(**dict(ddof=1, epsilon=1e-6, lone=1.0, dual_clip=3.0) | settings)
+    return GRPO(**dict(ddof=1, epsilon=1e-6, singleton_advantage=1.0, dual_clip=3.0) | settings)
 
 
 def trl(**settings: Any) -> GRPO:
@@ -88,4 +88,4 @@ def nemo_rl(**settings: Any) -> GRPO:
 
 def skyrl(**settings: Any) -> GRPO:
     """SkyRL: as verl with PPO's clip alone; a group of one is kept, with its raw reward."""
-    return GRPO(**dict(ddof=1, epsilon=1e-6, lone=1.0) | settings)
+    return GRPO(**dict(ddof=1, epsilon=1e-6, singleton_advantage=1.0) | settings)

@@ -5,14 +5,14 @@ import math
 from dataclasses import dataclass, field
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.objectives.rollout_objective import RolloutObjective
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import BranchPoint, Demonstration
 
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class ReverseCurriculum(OnBranches):
+class ReverseCurriculum(RolloutObjective):
     """The solution is finished from the expert's action k: late at first, the problem itself in the end.
 
     Args:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from jaxtyping import Array, Float
 
 from jaxsrl.objectives.expert import expert_mean, expert_nll
-from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.objectives.rollout_objective import RolloutObjective
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import Batch, Collected, Form, Metrics, Numbers, Weights
 
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class RLWithSFT(OnBranches):
+class RLWithSFT(RolloutObjective):
     """GRPO + sft_coef * SFT, each averaged over its own tokens.
 
     Args:

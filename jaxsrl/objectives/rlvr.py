@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.objectives.rollout_objective import RolloutObjective
 from jaxsrl.old_names import takes_old_names
 
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class RLVR(OnBranches):
+class RLVR(RolloutObjective):
     """GRPO at the problem alone, on completions in `solve` form.
 
     Args:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxsrl.objectives.grpo import GRPO
-from jaxsrl.objectives.on_branches import OnBranches
+from jaxsrl.objectives.rollout_objective import RolloutObjective
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.types import BranchPoint, Demonstration
 
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class SRL(OnBranches):
+class SRL(RolloutObjective):
     """GRPO at the branch points x, a_1 … a_{N-2}: N-1 targets, never the last action.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxsrl.old_names import takes_old_names
+from jaxsrl.old_names import moved, takes_old_names
 from jaxsrl.types import Demonstration, Mean, Reward, Rewards, Rollouts, means
 
 BOXED = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces within braces once, as in \frac{1}{2}
@@ -43,14 +43,14 @@ MASTERED = 7 / 8  # share of a problem's rollouts that the start policy has righ
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class WithDetectors:
     """Another reward with the detectors as metrics beside its own; no reward changes.
 
     Args:
       count: how much a text computes; `computation_ratio` is its sum over that of what the expert wrote there.
       answers: the answers a text states.
       short_tokens: completions shorter than this that state an answer all the same are counted.
-      right_from: a reward from here on is right.
+      success_threshold: a reward from here on is right.
     Metrics: `detect/answer_repetition_share`, `detect/ngram_share`, `detect/computation_ratio`,
       `detect/short_answer_share`; where demonstrations have been profiled, `detect/lost_accuracy`: the share of right
       rollouts that the profiled policy had, less today's, where it had at least 7/8.
@@ -60,7 +60,7 @@ class Watched:
     count: Callable[[str], int] = count_equations
     answers: Callable[[str], list[str]] = stated_answers
     short_tokens: int = 32
-    right_from: float = 1.0
+    success_threshold: float = 1.0
 
     def __call__(self, rollouts: Rollouts, demonstrations: Sequence[Demonstration]) -> Rewards:
         rewards = self.reward(rollouts, demonstrations)
@@ -72,8 +72,8 @@ class Watched:
             dict(demonstrations[d].profile or ()).get(int(after), ())
             for d, after in zip(rollouts.demonstration, rollouts.branch, strict=True)
         ]
-        before = np.array([np.mean(np.asarray(r) >= self.right_from) if r else 0.0 for r in profiled])
-        lost = before - (rewards.reward >= self.right_from)
+        before = np.array([np.mean(np.asarray(r) >= self.success_threshold) if r else 0.0 for r in profiled])
+        lost = before - (rewards.reward >= self.success_threshold)
         repeats = [repeats_answer(text, answers=self.answers) for text in rollouts.text]
         found = means({
             "detect/answer_repetition_share": np.array(repeats),
@@ -93,3 +93,7 @@ def _asked(rollouts: Rollouts, row: int, demonstrations: Sequence[Demonstration]
     thoughts = demonstration.thoughts or ("",) * len(demonstration.actions)
     lines = [f"{t} {a}" for t, a in zip(thoughts, demonstration.actions, strict=True)]
     return "\n".join(lines[given : given + 1] if rollouts.form[row] == "action" else lines[given:])
+
+
+def __getattr__(name: str):
+    return moved(name, __name__, {"Watched": WithDetectors})

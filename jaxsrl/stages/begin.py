@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 
+from jaxsrl.config.check_lengths import check_fits
 from jaxsrl.config.demonstrations import tokenizer_path
-from jaxsrl.config.fits import check_fits
 from jaxsrl.config.overrides import to_dict
-from jaxsrl.config.run import Config, ConfigError, Splits, Stage
+from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.console import Console
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
@@ -31,7 +31,7 @@ class Prepared:
     """What the stages of a run are made of, and what is to be said of each."""
 
     material: Material
-    splits: Mapping[str, Splits]
+    splits: Mapping[str, TaskData]
     warnings: Mapping[str, str | None]
 
 
@@ -48,12 +48,12 @@ def prepare(config: Config, compiled: Compiled) -> Prepared:
     return Prepared(material=material, splits=splits, warnings=warnings)
 
 
-def load_data(config: Config) -> tuple[dict[str, Splits], Tokenizer, ModelConfig]:
+def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConfig]:
     """The splits of every stage, the tokenizer, and the model with that tokenizer's vocabulary.
 
     Raises: ConfigError where the model's vocabulary is too small; WeightsError where `weights` cannot be read.
     """
-    loaded: dict[Any, Splits] = {}
+    loaded: dict[Any, TaskData] = {}
     for stage in config.stages:
         if stage.data not in loaded:
             loaded[stage.data] = stage.data.load(config.data_dir)
@@ -127,7 +127,7 @@ def is_over(stage: Stage, progress: Progress) -> bool:
     return progress.step >= stage.steps or (stage.tokens is not None and progress.executed >= stage.tokens)
 
 
-def _write_quarantine(run: Run, name: str, splits: Splits) -> None:
+def _write_quarantine(run: Run, name: str, splits: TaskData) -> None:
     counts = ", ".join(f"{value} {key}" for key, value in splits.counts.items())
     sizes = f"{len(splits.train)} train, {len(splits.validation)} validation, {len(splits.test)} test"
     run.console.say(f"[{name}] demonstrations: {sizes}" + (f" (of {counts})" if counts else ""))

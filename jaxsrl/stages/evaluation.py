@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 
 from jaxsrl.collect.complete import Sampler
-from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.evals.evaluate import Evaluation, evaluate
 from jaxsrl.policy import Policy, sampling_params
@@ -38,7 +38,7 @@ def evaluation_sampler(
 
 
 def evaluate_policy(
-    policy: Policy, config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer, key: jax.Array, problems,
+    policy: Policy, config: Config, stage: Stage, splits: TaskData, tokenizer: Tokenizer, key: jax.Array, problems,
     settings: Evaluation, stop: Callable[[], bool] = lambda: False,
 ):  # fmt: skip
     """All modes of an evaluation, each with a sampler of its own cap and shape.

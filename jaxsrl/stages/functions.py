@@ -22,7 +22,7 @@ from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.data.tree import build
 from jaxsrl.objectives.numbers import as_arrays, numbers_of, static_of
 from jaxsrl.policy import Policy, whole_params
-from jaxsrl.processes import from_first, is_first
+from jaxsrl.processes import broadcast_from_first, is_first
 from jaxsrl.rewards.rooms import rooms_for
 from jaxsrl.runs import Run, read_json, write_json
 from jaxsrl.sharding import own_rows, place_rows, place_sheet, place_whole, rows_sharding, whole_sharding
@@ -128,7 +128,7 @@ def stage_shapes(run: Run, config: Config, stage: Stage, source: Source, materia
     Devices among which its rows do not divide, in a run that goes on elsewhere, have them chosen anew.
     """
     path = run.folder / "shapes" / f"{stage.name}.json"
-    if from_first(path.exists):
+    if broadcast_from_first(path.exists):
         saved = Shapes(**read_json(path))
         left = [size % config.mesh.row_parts for size in saved.rows]
         if not any([*left, saved.prompt_rows % config.layout_to_sample.row_parts]):

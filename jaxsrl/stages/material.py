@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxsrl.config.run import ConfigError, Splits, Stage
+from jaxsrl.config.run import ConfigError, Stage, TaskData
 from jaxsrl.data.curation import curate, profiled
 from jaxsrl.data.sources import Order, take
 from jaxsrl.data.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ class Source:
         return take(self.items, self.order, position, count)
 
 
-def make_source(stage: Stage, splits: Splits, run: Run, seed: int, index: int) -> Source:
+def make_source(stage: Stage, splits: TaskData, run: Run, seed: int, index: int) -> Source:
     """The training demonstrations that the stage's curation chooses, with their profile where it names one.
 
     Raises: ConfigError where the curation leaves none.

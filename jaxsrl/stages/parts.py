@@ -9,7 +9,7 @@ import jax
 from jaxsrl.collect.collect import Collector
 from jaxsrl.collect.learn import Learner
 from jaxsrl.collect.rollout_log import Log, Writer, start_writer
-from jaxsrl.config.run import Config, Splits, Stage
+from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.metrics import rollout_file
 from jaxsrl.policy import TRAIN, Policy, address
@@ -36,7 +36,7 @@ class Parts:
     run: Run
     config: Config
     index: int
-    splits: Splits
+    splits: TaskData
     tokenizer: Tokenizer
     policy: Policy
     collector: Collector
@@ -55,7 +55,7 @@ class Parts:
 
 
 def make_parts(
-    run: Run, config: Config, index: int, material: Material, splits: Splits, stop: Callable[[], bool]
+    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool]
 ) -> tuple[Parts, TrainState, Progress]:
     """A stage with its state and progress: as it starts, or as the run's checkpoint has them."""
     stage, mesh = config.stages[index], material.placement.mesh

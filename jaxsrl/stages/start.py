@@ -19,7 +19,7 @@ from jaxsrl.policy import (
     trained_shapes,
     whole_params,
 )
-from jaxsrl.processes import from_first
+from jaxsrl.processes import broadcast_from_first
 from jaxsrl.runs import Run, check_base
 from jaxsrl.sharding import placed_shapes, state_sharding, to_device, to_host
 from jaxsrl.stages.material import Material
@@ -56,7 +56,9 @@ def make_start(run: Run, config: Config, index: int, material: Material) -> Poli
 
 def start_name(run: Run, asked: PolicyName) -> PolicyName:
     """The policy that is there; the last one of a stage whose validation never found a best."""
-    folders = from_first(lambda: [p.folder for p in run.checkpoints.policies()])  # all processes take the same
+    folders = broadcast_from_first(
+        lambda: [p.folder for p in run.checkpoints.policies()]
+    )  # all processes take the same
     there = [p for p in map(PolicyName.of_folder, folders) if (p.stage, p.which) == (asked.stage, asked.which)]
     return there[-1] if there else PolicyName(asked.stage, "last")
 

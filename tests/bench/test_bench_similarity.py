@@ -8,7 +8,7 @@ import pytest
 
 from jaxsrl.__main__ import main
 from jaxsrl.bench import similarity
-from jaxsrl.bench.steps import KINDS, pairs
+from jaxsrl.bench.pairs import KINDS, pairs
 from jaxsrl.ops.similarity import host
 
 

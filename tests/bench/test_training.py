@@ -5,8 +5,8 @@ import json
 import pytest
 
 from jaxsrl.__main__ import main
-from jaxsrl.bench.material import WideBytes, long_demonstrations
-from jaxsrl.bench.work import Work
+from jaxsrl.bench.synthetic import WideBytes, long_demonstrations
+from jaxsrl.bench.workload import Work
 
 SMALL = (
     "--model", "0.1M", "--steps", "1", "--work.demonstrations", "2", "--work.prompt-tokens", "24",

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsrl.clusters.collectives import collectives
-from jaxsrl.sharding import Layout, make_mesh
+from jaxsrl.sharding import MeshShape, make_mesh
 
 SIZE = 4 * 64 * 128  # bytes of what is sent below
 
@@ -16,7 +16,7 @@ WHOLE, CUT = PartitionSpec(), PartitionSpec("fsdp")
 
 def read(body, inside=CUT, outside=CUT, turns=None):
     """The collectives of a `shard_map` over x [64 128] float32, on 2 x 4 devices."""
-    mesh = make_mesh(Layout(data=2, fsdp=4))
+    mesh = make_mesh(MeshShape(data=2, fsdp=4))
     program = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=inside, out_specs=outside, check_vma=False))
     x = jax.ShapeDtypeStruct((64, 128), jnp.float32, sharding=NamedSharding(mesh, inside))
     text = program.lower(x).compile().as_text()

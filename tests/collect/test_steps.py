@@ -21,7 +21,7 @@ from jaxsrl.policy import Compiled
 from jaxsrl.processes import counting
 from jaxsrl.rewards.rooms import rooms_for
 from jaxsrl.rewards.similarity import ActionSimilarity
-from jaxsrl.sharding import Layout
+from jaxsrl.sharding import MeshShape
 from jaxsrl.train import optimizer_step
 from tests.parts import stage_parts
 
@@ -72,7 +72,7 @@ def reading():
 @pytest.mark.parametrize("where, stage, want", [("host", 1, 3), ("device", 1, 3), (None, 0, 2)])
 def test_a_steady_step_waits_three_times(tmp_path, where, stage, want):
     once = {} if stage == 0 else {"collect": replace(TINY.stages[1].collect, prompts=None)}
-    made = replace(config(tmp_path, where, stage=stage, **once), mesh=Layout(fsdp=2))
+    made = replace(config(tmp_path, where, stage=stage, **once), mesh=MeshShape(fsdp=2))
     with stage_parts(made) as (parts, state, progress):
         for step in range(3):
             with counting() as fetched, reading() as seen:

@@ -1,4 +1,5 @@
-"""Rows planned from lengths: the same tokens, paths and weights as trees packed on the host, and little padding."""
+"""Rows planned from lengths: the same tokens, paths and weights as trees packed on the host,
+and little padding."""
 
 from dataclasses import replace
 

@@ -19,7 +19,7 @@ from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import Layout, make_mesh, place_rows, state_sharding
+from jaxsrl.sharding import MeshShape, make_mesh, place_rows, state_sharding
 from jaxsrl.types import Batch, Prompts
 from jaxsrl.update import (
     AdamW,
@@ -44,7 +44,8 @@ OBJECTIVES = {
 
 
 def batch(seed=0):
-    """Rows of five prompt tokens and seven of a rollout, two rollouts a group, or of the expert in the last row."""
+    """Rows of five prompt tokens and seven of a rollout, two rollouts a group,
+    or of the expert in the last row."""
     rng = np.random.default_rng(seed)
     index = np.tile(np.arange(T, dtype=np.int32), (R, 1))
     on, expert = index >= 5, np.arange(R)[:, None] == R - 1
@@ -199,7 +200,7 @@ def test_a_step_trains_adapters_alone():
 def test_a_mesh_changes_no_gradient(x64, pull):
     base, _, moved = parts(dtype="float64")
     want, _ = pull(moved, base, batch(), jnp.asarray(-batch().nll_weight, "float64"))
-    mesh = make_mesh(Layout(fsdp=2, tensor=2))
+    mesh = make_mesh(MeshShape(fsdp=2, tensor=2))
     place = lambda tree: jax.device_put(tree, state_sharding(mesh, tree))
     gradient = make_gradient(on_base(make_loss(MODEL, SFT(), 0.8, mesh), SOME), mesh)
     got, _ = gradient(place(moved), place_rows(mesh, batch()), numbers_of(SFT()), place(base))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsrl.objectives.chord import CHORD, Mu, chord_phi
+from jaxsrl.objectives.chord import CHORD, MuSchedule, chord_phi
 from jaxsrl.objectives.dft import DFT
 from jaxsrl.objectives.expert import expert_nll
 from jaxsrl.objectives.grpo import GRPO
@@ -57,22 +57,22 @@ def on_trunk(got, of):
     return got["grad"][expert][order], want
 
 
-def at(mu: Mu, step: int) -> float:
+def at(mu: MuSchedule, step: int) -> float:
     """The schedule at a step."""
     return float(mu.at(jnp.int32(step), numbers(mu)))
 
 
 def test_mu_goldens():
-    decaying, rising = Mu(), Mu(warmup=200, decay=400, peak=0.5, valley=0.02)
+    decaying, rising = MuSchedule(), MuSchedule(warmup=200, decay=400, peak=0.5, valley=0.02)
     for step, want in ((0, 0.9), (50, 0.7755), (100, 0.475), (150, 0.1745), (200, 0.05), (5000, 0.05)):
         assert at(decaying, step) == pytest.approx(want, abs=6e-5)
     for step, want in ((0, 0.0), (100, 0.25), (200, 0.5), (400, 0.26), (600, 0.02)):
         assert at(rising, step) == pytest.approx(want, abs=6e-5)
-    constant, switch = Mu(decay=0, peak=0.1, valley=0.1), Mu(warmup=0, decay=1, peak=1.0, valley=0.0)
+    constant, switch = MuSchedule(decay=0, peak=0.1, valley=0.1), MuSchedule(warmup=0, decay=1, peak=1.0, valley=0.0)
     assert at(constant, 0) == at(constant, 999) == pytest.approx(0.1)
     assert at(switch, 0) == 1 and at(switch, 1) == 0
     with pytest.raises(ValueError, match="valley"):
-        Mu(peak=0.1, valley=0.2)
+        MuSchedule(peak=0.1, valley=0.2)
 
 
 def test_phi_and_luffy_goldens(make_batch, x64):
@@ -93,7 +93,7 @@ def test_phi_and_luffy_goldens(make_batch, x64):
 @pytest.mark.parametrize("weight", ["one", "phi"])
 def test_chord_is_grpo_at_one_end_and_sft_at_the_other(weight, case, x64):
     """Trap 36, and separate denominators: the part that is there is not diluted by the one that is not."""
-    at = lambda mu: CHORD(reward=None, mu=Mu(decay=0, peak=mu, valley=mu), token_weight=weight)
+    at = lambda mu: CHORD(reward=None, mu=MuSchedule(decay=0, peak=mu, valley=mu), token_weight=weight)
     pure, none = case(GRPO()), case(at(0.0))
     assert none["loss"] == pytest.approx(pure["loss"], rel=1e-10)
     assert np.array_equal(none["grad"], pure["grad"]) and none["grad"].any()
@@ -111,7 +111,7 @@ def test_chord_is_grpo_at_one_end_and_sft_at_the_other(weight, case, x64):
 def test_chord_follows_its_schedule_and_counts_expert_tokens(case, x64):
     objective = CHORD(reward=None)
     for step in (0, 100, 300):
-        assert case(objective, step=step)["trunk"].nll.sum() == pytest.approx(at(Mu(), step))
+        assert case(objective, step=step)["trunk"].nll.sum() == pytest.approx(at(MuSchedule(), step))
     got = case(objective)
     p = np.exp(got["trunk_logp"][TARGET])
     want = np.histogram(p, bins=np.linspace(0, 1, 11))[0]

@@ -89,11 +89,12 @@ def test_a_reward_that_takes_no_part_may_be_anything(bad, precision):
 @pytest.mark.parametrize("std", ["group", "batch", "leave_one_out", "none"])
 @pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
 def test_groups_of_one_beside_others(ddof, std, baseline, x64):
-    """Trap 20, for every scale: finite everywhere, 0 for the lone one, its reward where that is asked for."""
+    """Trap 20, for every scale: finite everywhere, 0 for the lone one,
+    its reward where that is asked for."""
     reward, group = np.array([0.7, 0.0, 1.0, 0.25]), np.array([9, 2, 2, 2])
     got = group_advantage(reward, group, baseline=baseline, std=std, ddof=ddof)
     assert got[0] == 0 and np.isfinite(got).all() and got[1] < 0 < got[2]
-    raw = group_advantage(reward, group, baseline=baseline, std=std, ddof=ddof, lone=1.0)
+    raw = group_advantage(reward, group, baseline=baseline, std=std, ddof=ddof, singleton_advantage=1.0)
     assert raw[0] == 0.7 and np.array_equal(raw[1:], got[1:])
 
 

@@ -92,7 +92,7 @@ def test_what_kto_sends_with_its_rollouts(make_rollouts, x64):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_reward_at_the_bound_is_desirable(dtype, make_rollouts, x64):
     """Rounded down or not, and float32 beside a bound in float64; a bare comparison would call both wrong."""
-    objective, below = KTO(reward=None, right_from=0.7), np.nextafter(dtype(0.7), dtype(0))
+    objective, below = KTO(reward=None, success_threshold=0.7), np.nextafter(dtype(0.7), dtype(0))
     reward = jnp.asarray([0.699, *[dtype(0.7), below] * 3, 1.0], dtype)
     found = objective.weigh(collected(setup(make_rollouts)[0], NONE), reward, numbers(objective))
     assert found.extra["label"].tolist() == [-1.0] + [1.0] * 7 and below < 0.7 and float(np.float32(0.7)) < 0.7

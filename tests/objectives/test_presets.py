@@ -49,14 +49,14 @@ def test_nemo_rl_looks_at_the_others(make_rollouts):
     assert np.allclose(weighed(presets.nemo_rl(), make_rollouts([0] * 3, [1] * 3), [1.0, 0, 0]).advantage[0, 0], 1.0)
 
 
-@pytest.mark.parametrize("preset, lone, weight", [
+@pytest.mark.parametrize("preset, singleton_advantage, weight", [
     (presets.verl(), 0.7, "token"), (presets.trl(), 0.0, "token"), (presets.slime(), 0.0, "sequence"),
     (presets.prime_rl(), 0.0, "token"), (presets.nemo_rl(), 0.0, "token"), (presets.skyrl(), 0.7, "token"),
 ])  # fmt: skip
-def test_a_group_of_one_and_the_average(preset, lone, weight, make_rollouts):
+def test_a_group_of_one_and_the_average(preset, singleton_advantage, weight, make_rollouts):
     rollouts = make_rollouts([5, 2, 2], [1, 2, 5])
     got = weighed(preset, rollouts, [0.7, 0.0, 1.0])
-    assert got.advantage[0, 0] == pytest.approx(lone)
+    assert got.advantage[0, 0] == pytest.approx(singleton_advantage)
     want = rollouts.mask / 8 if weight == "token" else rollouts.mask / np.array([[1], [2], [5]]) / 3
     assert np.allclose(got.pg, want)
 

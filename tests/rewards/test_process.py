@@ -5,7 +5,7 @@ import pytest
 
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.detectors import (
-    Watched,
+    WithDetectors,
     count_equations,
     repeated_ngram_share,
     repeats_answer,
@@ -94,7 +94,7 @@ def test_watched_metrics_stand_beside_an_unchanged_reward():
     texts = (r"3 + 4 = 7 and 7 * 2 = 14 \boxed{14}", r"\boxed{14}", r"\boxed{3} \boxed{3} \boxed{3}")
     rollouts = written(*texts, lengths=[40, 5, 40])
     plain = FinalAnswer()(rollouts, [expert])
-    got = Watched(reward=FinalAnswer(), short_tokens=10)(rollouts, [expert])
+    got = WithDetectors(reward=FinalAnswer(), short_tokens=10)(rollouts, [expert])
     assert got.reward.tolist() == plain.reward.tolist() == [1, 1, 0]
     assert got.metrics["detect/answer_repetition_share"] == pytest.approx(1 / 3)
     assert got.metrics["detect/short_answer_share"] == pytest.approx(1 / 3)
@@ -109,7 +109,7 @@ def test_accuracy_lost_where_the_profiled_policy_was_right():
         profile=((0, (1.0,) * 7 + (0.0,)), (1, (1.0,) * 6 + (0.0,) * 2)),
     )  # fmt: skip
     right, wrong = r"\boxed{14}", r"\boxed{3}"
-    got = Watched(reward=FinalAnswer())(written(right, wrong), [expert])
+    got = WithDetectors(reward=FinalAnswer())(written(right, wrong), [expert])
     assert got.metrics["detect/lost_accuracy"] == pytest.approx(7 / 8 - 1 / 2)
     for other in (written(right, wrong, branch=1), written(right, wrong, branch=2)):
-        assert "detect/lost_accuracy" not in Watched(reward=FinalAnswer())(other, [expert]).metrics
+        assert "detect/lost_accuracy" not in WithDetectors(reward=FinalAnswer())(other, [expert]).metrics

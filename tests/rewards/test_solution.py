@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxsrl.config.guidance import guided
+from jaxsrl.config.guidance import at_granularity
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.rewards.answer import FinalAnswer
@@ -41,7 +41,7 @@ def test_the_whole_solution_is_compared():
 def test_one_switch_for_the_granularity():
     """Same samples, same policy but for the filter; branch points and reward follow the name."""
     answer = FinalAnswer(extract="last_action")
-    made = {name: guided(name, answer=answer, group_size=4) for name in ("answer", "one_shot", "action")}
+    made = {name: at_granularity(name, answer=answer, group_size=4) for name in ("answer", "one_shot", "action")}
     points = {name: [(p.after, p.form) for p in o.branch_points(EXPERT, 0)] for name, o in made.items()}
     assert points == {"answer": [(0, "solve")], "one_shot": [(0, "solve")], "action": [(0, "action"), (1, "action")]}
     assert isinstance(made["answer"].reward, FinalAnswer) and isinstance(made["action"].reward, ActionSimilarity)
@@ -52,4 +52,4 @@ def test_one_switch_for_the_granularity():
     right = written("b=1\nd=34567")
     assert made["answer"].reward(right, [EXPERT]).reward[0] == 1 > made["one_shot"].reward(right, [EXPERT]).reward[0]
     with pytest.raises(ValueError, match="granularity"):
-        guided("token", answer=answer)
+        at_granularity("token", answer=answer)

@@ -6,7 +6,7 @@ of texts that are known before.
 """
 
 from jaxsrl.ops.text.code_points import code_points, padded_code_points
-from jaxsrl.ops.text.pieces import join
+from jaxsrl.ops.text.detokenize import join
 from jaxsrl.ops.text.search import compress, first, occurrences, strip, whitespace
 from jaxsrl.ops.text.utf8 import decode
 

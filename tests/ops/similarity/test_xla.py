@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsrl.bench.pairs import pairs
 from jaxsrl.bench.similarity import repetitive
-from jaxsrl.bench.steps import pairs
-from jaxsrl.ops.similarity import gallop, levels, matched_length, one_by_one
+from jaxsrl.ops.similarity import gallop, matched_length, per_depth, per_pair
 from tests.ops.similarity.cases import expected, padded, sequences
 
 # Chunks and groups of a few pairs, so that some pairs go on in groups.
@@ -30,7 +30,7 @@ def test_levels_equal_difflib():
     """What an accelerator runs, here on a CPU: after two passes most pairs go on in groups."""
     a, b = sequences(np.random.default_rng(20), 450, (0, 1, 2, 7, 15, 31, 32, 33, 50, 64))
     for x, y in ((a, b), (b, a)):
-        found, _ = levels.with_passes(*arrays(x, y, 64), autojunk=False, budget=2, **SMALL)
+        found, _ = per_depth.with_passes(*arrays(x, y, 64), autojunk=False, budget=2, **SMALL)
         np.testing.assert_array_equal(found, expected(x, y, False))
 
 
@@ -44,11 +44,11 @@ def test_levels_equal_difflib_on_many_pairs():
 
 
 def by_level(*pairs, autojunk):
-    return levels.with_passes(*pairs, autojunk=autojunk)[0]
+    return per_depth.with_passes(*pairs, autojunk=autojunk)[0]
 
 
 def one_by_one_pair(*pairs, autojunk):
-    return one_by_one.search(*pairs, autojunk=autojunk).matched
+    return per_pair.search(*pairs, autojunk=autojunk).matched
 
 
 @pytest.mark.parametrize("search", [by_level, one_by_one_pair])
@@ -75,17 +75,17 @@ def test_a_straggler_goes_on_alone():
     passes = {}
     for name, batch in {"none": [*ordinary, ([], [])], "one": [*ordinary, straggler], "alone": [straggler]}.items():
         a, b = ([pair[side] for pair in batch] + [[]] * (41 - len(batch)) for side in (0, 1))
-        found, passes[name] = levels.with_passes(*arrays(a, b, n), autojunk=False, group=1)
+        found, passes[name] = per_depth.with_passes(*arrays(a, b, n), autojunk=False, group=1)
         np.testing.assert_array_equal(found, expected(a, b, False))
-    assert passes["none"] < 41 * levels.BUDGET < passes["one"] == passes["alone"] < 41 * (levels.BUDGET + 1)
+    assert passes["none"] < 41 * per_depth.BUDGET < passes["one"] == passes["alone"] < 41 * (per_depth.BUDGET + 1)
 
 
 def test_pairs_that_wait_for_nobody_read_their_own_rows():
     """On a CPU a pair costs what it costs alone, also behind a straggler."""
     a, b = sequences(np.random.default_rng(24), 16, (100, 160), alphabets=(20, 60))
     straggler = repetitive(160)["period 2 against 3"]
-    alone = one_by_one.search(*arrays(a, b, 160), autojunk=False).reads
-    reads = one_by_one.search(*arrays([straggler[0], *a], [straggler[1], *b], 160), autojunk=False).reads
+    alone = per_pair.search(*arrays(a, b, 160), autojunk=False).reads
+    reads = per_pair.search(*arrays([straggler[0], *a], [straggler[1], *b], 160), autojunk=False).reads
     np.testing.assert_array_equal(reads[1:17], alone[:16])
     assert reads[0] > 3 * alone[:16].max()
 
@@ -93,7 +93,7 @@ def test_pairs_that_wait_for_nobody_read_their_own_rows():
 def test_an_expert_is_learned_once_however_its_pairs_are_ordered():
     a, b = sequences(np.random.default_rng(25), 24, (0, 5, 9, 16))
     index = np.arange(24, dtype=np.int32) % 5
-    found = one_by_one.search(*padded(a, 16), *padded(b[:8], 16), index, autojunk=False)
+    found = per_pair.search(*padded(a, 16), *padded(b[:8], 16), index, autojunk=False)
     np.testing.assert_array_equal(found.matched, expected(a, [b[q] for q in index], False))
     assert found.learned.sum() == 5
 
@@ -104,7 +104,7 @@ def test_no_repetition_stalls_the_longest_pairs(autojunk):
     n = 4096
     for case, (a, b) in repetitive(n).items():
         pair = one_pair(case, n)
-        found, reads, _ = one_by_one.search(*(x[:1] for x in pair), autojunk=autojunk)
+        found, reads, _ = per_pair.search(*(x[:1] for x in pair), autojunk=autojunk)
         most = {"period 7 against 11": 90, "period 2 against 3": 1100}.get(case, 15)
         assert reads[0] < most * n, case
         assert found[0] == sum(size for *_, size in gallop.matching_blocks(a, b, autojunk)), case

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsrl.config import fits
+from jaxsrl.config import check_lengths
 from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
 
@@ -18,7 +18,7 @@ def three(shares):
     def measured(measure, demonstrations):
         said = []
         for index in range(3):
-            own = fits.share(demonstrations, index, 3)
+            own = check_lengths.share(demonstrations, index, 3)
             shares.append(len(own))
             said += json.loads(json.dumps([measure(d) for d in own]))
         return said
@@ -31,7 +31,7 @@ def said(*assignments, **how) -> str | None:
     config = override(load(TINY), assignments)
     stage = config.stages[1]
     try:
-        return fits.check_fits(config, stage, stage.data.load(None), ByteTokenizer(), **how)
+        return check_lengths.check_fits(config, stage, stage.data.load(None), ByteTokenizer(), **how)
     except ConfigError as error:
         return str(error)
 

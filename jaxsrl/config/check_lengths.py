@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxsrl.config.run import Config, ConfigError, Splits, Stage
+from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.data.chat import Tokenizer, completion
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.processes import from_each
@@ -26,7 +26,7 @@ def share(demonstrations: Sequence[Demonstration], process: int, processes: int)
 
 
 def check_fits(
-    config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer, measured: Measured = measured
+    config: Config, stage: Stage, splits: TaskData, tokenizer: Tokenizer, measured: Measured = measured
 ) -> str | None:
     """Returns a warning about expert actions that no completion is long enough to write, or None.
 
@@ -43,7 +43,9 @@ def check_fits(
     return _out_of_reach(config, stage, splits, tokenizer, measured)
 
 
-def _out_of_reach(config: Config, stage: Stage, splits: Splits, tokenizer: Tokenizer, measured: Measured) -> str | None:
+def _out_of_reach(
+    config: Config, stage: Stage, splits: TaskData, tokenizer: Tokenizer, measured: Measured
+) -> str | None:
     if not any(p.form == "action" for d in splits.train[:1] for p in stage.objective.branch_points(d, 0)):
         return None
     measure = lambda d: [len(completion(config.template, tokenizer, None, action)) for action in d.actions[:-1]]

@@ -2,7 +2,7 @@
 
 import random
 
-from jaxsrl.bench.work import Work
+from jaxsrl.bench.workload import Work
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
 from jaxsrl.types import Demonstration
 

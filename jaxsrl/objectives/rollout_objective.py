@@ -56,7 +56,7 @@ class Sampled(Objective):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnBranches(Sampled):
+class RolloutObjective(Sampled):
     """What is sampled is weighed, and its loss made, by `policy`: GRPO or a relative of it."""
 
     policy: GRPO = field(default_factory=GRPO)

@@ -18,13 +18,13 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxsrl.clusters.collectives import Collective, collectives
-from jaxsrl.collect import Rows
+from jaxsrl.collect import BatchShapes
 from jaxsrl.models.config import ModelConfig, parameter_count
 from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.numbers import numbers_of
 from jaxsrl.rollout.sampler import make_sampler
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import AXES, RULES, Layout, arrange, make_reshard, relayout, state_sharding
+from jaxsrl.sharding import AXES, RULES, MeshShape, arrange, make_reshard, relayout, state_sharding
 from jaxsrl.types import Batch, Objective, Prompts
 from jaxsrl.update import (
     AdamW,
@@ -116,8 +116,9 @@ class Plan:
 
 
 def plan(
-    model: ModelConfig, layout: Layout, slices: Slices, objective: Objective, *, rows: Rows, sampling: Sampling,
-    settings: AdamW, sampler_layout: Layout | None = None, batches: int = 1, effort: Literal["quick", "full"] = "full",
+    model: ModelConfig, layout: MeshShape, slices: Slices, objective: Objective, *, rows: BatchShapes,
+    sampling: Sampling, settings: AdamW, sampler_layout: MeshShape | None = None, batches: int = 1,
+    effort: Literal["quick", "full"] = "full",
 ) -> Plan:  # fmt: skip
     """Compiles the learner step (gradient of a batch, update) and the sampler of a run, from shapes.
 
@@ -134,7 +135,7 @@ def plan(
     # A mesh of one device too, for it names the platform.
     mesh, device = Mesh(arrange(layout, devices), AXES), devices[0].device_kind
     if device not in HBM:
-        raise ValueError(f"the memory of a {device!r} is not in ahead.HBM; there are: {', '.join(HBM)}")
+        raise ValueError(f"the memory of a {device!r} is not in aot_plan.HBM; there are: {', '.join(HBM)}")
     tx, temperature = optimizer(settings), jax.ShapeDtypeStruct((), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(lambda key: init_state(init_params(model, key), tx, key), key)
@@ -179,7 +180,7 @@ def _devices(slices: Slices) -> list[jax.Device]:
     return topologies.get_topology_desc(platform="tpu", topology_name=slices.topology, **more).devices
 
 
-def _check_use(layout: Layout, slices: Slices, devices: list[jax.Device]) -> None:
+def _check_use(layout: MeshShape, slices: Slices, devices: list[jax.Device]) -> None:
     if layout.size != len(devices) or layout.dcn % slices.count:
         raise ValueError(
             f"{slices.count} x {slices.topology} are {len(devices)} devices in {slices.count} slices: the mesh "
@@ -201,7 +202,7 @@ def _bytes(tree: Any) -> int:
     return sum(of(x) for x in jax.tree.leaves(tree))
 
 
-def _batch(mesh: Mesh, rows: Rows) -> Batch:
+def _batch(mesh: Mesh, rows: BatchShapes) -> Batch:
     whole = lambda dtype: jax.ShapeDtypeStruct((rows.rows, rows.tokens), dtype)
     ids, numbers = whole(jnp.int32), whole(jnp.float32)
     batch = Batch(
@@ -211,7 +212,7 @@ def _batch(mesh: Mesh, rows: Rows) -> Batch:
     return _placed(batch, NamedSharding(mesh, PartitionSpec(RULES["rows"])))
 
 
-def _prompts(mesh: Mesh, rows: Rows) -> Prompts:
+def _prompts(mesh: Mesh, rows: BatchShapes) -> Prompts:
     ids = jax.ShapeDtypeStruct((rows.prompt_rows, rows.prompt_tokens), jnp.int32)
     slot = lambda dtype, *more: jax.ShapeDtypeStruct((rows.prompt_rows, rows.slots, *more), dtype)
     prompts = Prompts(
@@ -254,7 +255,7 @@ def _asked_for(error: jax.errors.JaxRuntimeError) -> int:
     raise error
 
 
-def _advice(model: ModelConfig, layout: Layout, rows: Rows, state_bytes: int, hbm: int) -> str:
+def _advice(model: ModelConfig, layout: MeshShape, rows: BatchShapes, state_bytes: int, hbm: int) -> str:
     """What would help, the cheapest first."""
     parts = layout.fsdp * layout.tensor
     if state_bytes > hbm / 2:
