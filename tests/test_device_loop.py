@@ -48,7 +48,7 @@ def test_what_needs_the_host_is_refused_with_what_to_change():
     for stage, words in (
         (replace(sft, steps=8), "compact=false"),
         (replace(srl, steps=8, compact=False), "collect.refill_rounds"),
-        (replace(rlvr, compact=False), "updates_per_rollout=1"),
+        (replace(rlvr, compact=False), "updates_per_rollout=1 and minibatches=1"),
         (replace(sft, steps=7, compact=False), "steps as a multiple"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -31,7 +31,7 @@ from jaxsrl.types import BranchPoint, Rewards, Objective, TokenWeights, Weights,
 @dataclass(frozen=True, kw_only=True)
 class Bookends(Objective):
     group_size: int = 3
-    trunk: tuple = ("step",)
+    trunk: tuple = ("action",)
     slope: float = 1.0
 
     def branch_points(self, demonstration, step):
@@ -71,7 +71,7 @@ from jaxsrl.types import Demonstration
 def test_it():
     three = Demonstration(problem_id="p", problem="x", actions=("a", "b", "c"))
     points = Bookends().branch_points(three, 0)
-    assert [(p.after, p.form, p.samples) for p in points] == [(0, "solve", 3), (2, "step", 3)]
+    assert [(p.after, p.form, p.samples) for p in points] == [(0, "solve", 3), (2, "action", 3)]
 """
 
 ODDS = '''

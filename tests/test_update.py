@@ -153,7 +153,7 @@ def _arrays(pair):
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_tree_equals_dense_in_float64(kind):
-    """Traps 38-41: value and every parameter's gradient, to 1e-10 of the largest entry."""
+    """Value and every parameter's gradient, to 1e-10 of the largest entry."""
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: x.astype(jnp.float64), init_params(MODEL, jax.random.key(0)))
         tree, flat = total_gradient(params, packed(kind)[0]), total_gradient(params, dense(kind))
@@ -168,7 +168,7 @@ def test_tree_equals_dense_in_float32(kind):
 
 
 def test_without_intervals_the_tree_is_not_the_dense_batch():
-    """Trap 11's negative control: siblings that see each other change the numbers."""
+    """Negative control: siblings that see each other change the numbers."""
     params = init_params(MODEL, jax.random.key(0))
     (batch,), _ = packed("srl")
     open_wide = replace(batch, enter=np.where(batch.enter >= 0, 0, -1), leave=np.where(batch.leave >= 0, 1, -1))
@@ -177,7 +177,7 @@ def test_without_intervals_the_tree_is_not_the_dense_batch():
 
 
 def test_row_offset_as_position_is_not_the_dense_batch():
-    """Trap 41's negative control."""
+    """Negative control."""
     params = init_params(MODEL, jax.random.key(0))
     (batch,), _ = packed("srl")
     shifted = replace(batch, position=np.tile(np.arange(T), (2, 1)))
@@ -185,7 +185,6 @@ def test_row_offset_as_position_is_not_the_dense_batch():
 
 
 def test_editing_a_sibling_changes_nothing():
-    """Trap 42."""
     params = init_params(MODEL, jax.random.key(0))
     (batch,), _ = packed("srl")
     logp = lambda token: np.asarray(batch_logp(MODEL, params, replace(batch, token=token), 1.0))
@@ -197,7 +196,7 @@ def test_editing_a_sibling_changes_nothing():
 
 @pytest.mark.parametrize("rows, row_tokens", [(1, 64), (2, 40)])
 def test_packing_and_splitting_change_no_gradient(rows, row_tokens):
-    """Traps 26, 43: batches of other shapes, trees cut over rows: the same sum."""
+    """Batches of other shapes, trees cut over rows: the same sum."""
     params = init_params(MODEL, jax.random.key(0))
     batches, metrics = packed("srl", rows=rows, row_tokens=row_tokens)
     assert len(batches) > 1
@@ -206,7 +205,7 @@ def test_packing_and_splitting_change_no_gradient(rows, row_tokens):
 
 
 def test_what_lies_in_padding_does_not_matter():
-    """Trap 9: unscored places may hold anything."""
+    """Unscored places may hold anything."""
     params = init_params(MODEL, jax.random.key(0))
     (batch,), _ = packed("srl")
     unweighed = batch.pg_weight == 0

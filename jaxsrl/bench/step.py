@@ -103,7 +103,8 @@ def measure(
     )
     flags = np.where(active, CARRIES | KEPT, 0).astype(np.uint8)
     collection = Collection(
-        layout=layout, position=0, whole=None, completions=None, scores=None, weighed=None, length=length, flags=flags,
+        layout=layout, position=0, step=0, whole=None, completions=None, scores=None, weighed=None, length=length,
+        flags=flags,
         trunk_used=used, advantage=np.zeros(len(flags), np.float32), rounds=1, short=False,
     )  # fmt: skip
     graded = Graded(job=jobs, rollouts=rollouts, rewards=rewards)

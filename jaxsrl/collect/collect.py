@@ -62,6 +62,7 @@ class Collection:
 
     layout: Layout  # of all rounds
     position: int  # in the data, behind them
+    step: int  # optimizer steps taken before it
     whole: Whole
     completions: Completions
     scores: Scores | None
@@ -72,6 +73,7 @@ class Collection:
     rounds: int
     short: bool
     advantage: Float[np.ndarray, "P"]  # of a completion's first token, for the log
+    ref_logp: Array | None = None  # [P C], where weights need it
     graded: tuple[Graded, ...] = field(default=(), repr=False)  # what the host rewarded: jobs, texts, rewards
 
     @property
@@ -144,11 +146,11 @@ def collect(
             break
         if collector.objective.trunk and not layout.sheets:
             break  # demonstrations that are trained on themselves need no rollouts
-    kept, weighed, (length, flags, trunk_used, advantage), more = found
+    kept, weighed, (length, flags, trunk_used, advantage), ref_logp, more = found
     return Collection(
-        layout=layout, position=position, whole=whole, completions=completions, scores=scores, weighed=weighed,
-        length=length, flags=flags, trunk_used=trunk_used, rounds=len(rounds), advantage=advantage,
-        graded=(*graded, *more), short=settings.prompts is not None and kept < settings.prompts,
+        layout=layout, position=position, step=step, whole=whole, completions=completions, scores=scores,
+        weighed=weighed, length=length, flags=flags, trunk_used=trunk_used, rounds=len(rounds), advantage=advantage,
+        ref_logp=ref_logp, graded=(*graded, *more), short=settings.prompts is not None and kept < settings.prompts,
     )  # fmt: skip
 
 
@@ -170,7 +172,7 @@ def no_completions(cap: int) -> tuple[Completions, None]:
 
 
 def _weigh(collector: Collector, layout: Layout, whole: Whole, completions, scores, step: int, graded):
-    """(groups that carry weight, Weighed, what was fetched of it, what the host had to score again)."""
+    """(groups that carry weight, Weighed, what was fetched of it, ref_logp, what the host had to score again)."""
     ref_logp = None
     if collector.reference is not None and layout.sheets:
         ref_logp = collector.reference(layout, whole, completions)
@@ -191,7 +193,7 @@ def _weigh(collector: Collector, layout: Layout, whole: Whole, completions, scor
         own = own_jobs(reader, layout, range(len(layout.sheets)))
         more = [grade(reader, layout, own[unfit[own]], completions, unfit=True)]
         weighed, fetched = run(jnp.where(unfit, rewards_of(reader, more, jobs), reward))
-    return kept_groups(whole, fetched[1]), weighed, fetched, more
+    return kept_groups(whole, fetched[1]), weighed, fetched, ref_logp, more
 
 
 def kept_groups(whole: Whole, flags: UInt8[np.ndarray, "P"]) -> int:

@@ -132,6 +132,24 @@ def make_weigh(
     return weigh
 
 
+def make_weigh_part(objective: Objective, end: int):
+    """Returns weigh_part(...) -> Weights, as if the step had collected nothing but some of its demonstrations.
+
+    Args:
+      groups_in, demonstrations_in: which; of groups those that the whole step keeps.
+    """
+
+    def weigh_part(
+        completions: Completions, groups: Groups, target: Bool[Array, "M E"], rewards: Float[Array, "P"],
+        step: Int[Array, ""], numbers: Numbers, ref_logp: Float[Array, "P C"] | None, groups_in: Bool[Array, "Q"],
+        demonstrations_in: Bool[Array, "M"],
+    ) -> Weights:  # fmt: skip
+        collected = collect_whole(completions, groups, target & demonstrations_in[:, None], end, step, ref_logp)
+        return objective.weigh(without(collected, ~groups_in), rewards, numbers)
+
+    return weigh_part
+
+
 def collect_whole(completions: Completions, groups: Groups, target, end: int, step, ref_logp=None) -> Collected:
     """What an objective weighs."""
     length = jnp.where(groups.active, completions.length, 0)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsrl.collect.collect import Collection, Whole
+from jaxsrl.collect.device import CARRIES, KEPT
 from jaxsrl.data.compaction import Plan, plan
 from jaxsrl.data.layout import Layout
 from jaxsrl.data.shapes import Shapes
@@ -37,7 +38,9 @@ class Learner:
       still: state -> (state, metrics); the step where nothing carries weight.
       whole: trained parameters -> the model's.
       compact: rows are planned from what was sampled; else from the layout alone, with room for whole completions.
-      updates: optimizer steps on one collection.
+      updates: times that a collection is learned from.
+      minibatches: optimizer steps each time, on parts that hold a demonstration with all its groups.
+      weigh_part: see `device.make_weigh_part`.
     """
 
     needs: Needs
@@ -55,6 +58,9 @@ class Learner:
     place_rows: Callable[[Segments], Segments] = lambda segments: segments
     compact: bool = True
     updates: int = 1
+    minibatches: int = 1
+    weigh_part: Callable[..., Weights] | None = None
+    place: Callable[[Any], Any] = lambda x: x
     behavior: Literal["sampler", "recompute"] = "sampler"
 
 
@@ -68,25 +74,62 @@ def learn(
     Returns: the state, metrics of each step (on the device still; none where nothing carried weight), and what the rows
       came to.
     """
-    planned = rows_of(learner, collection)
-    anything = bool(collection.carries.any() or collection.trunk_used.any())
-    batches = [filled(learner, part, collection) for part in planned.batches] if anything else []
-    if learner.needs.reference and batches:
-        params = reference()  # for all batches once, and not kept
-        batches = [replace(batch, ref_logp=learner.score(params, batch)) for batch in batches]
-        del params
-    if learner.behavior == "recompute":
-        params = learner.whole(state.params)
-        batches = [replace(batch, behavior_logp=learner.score(params, batch)) for batch in batches]
-        del params
+    parts = [collection] if learner.minibatches == 1 else parts_of(learner, collection)
+    planned = [rows_of(learner, part) for part in parts]
+    batches = [
+        [filled(learner, rows, part) for rows in made.batches] if part.carries.any() or part.trunk_used.any() else []
+        for made, part in zip(planned, parts, strict=True)
+    ]
+    if learner.needs.reference and any(batches):
+        batches = _scored(learner, reference(), batches, "ref_logp")
+    if learner.behavior == "recompute":  # before the first of these steps, whatever part it takes
+        batches = _scored(learner, learner.whole(state.params), batches, "behavior_logp")
     metrics = []
-    for _ in range(learner.updates):
-        if batches:
-            state, found = learner.train_step(state, batches, learner.numbers, *learner.frozen)
+    for batch in batches if len(parts) > 1 else batches * learner.updates:
+        if batch:
+            state, found = learner.train_step(state, batch, learner.numbers, *learner.frozen)
         else:  # every group was dropped, and the refill bound met: a step that moves nothing
             state, found = learner.still(state)
         metrics.append(found)
-    return state, metrics, planned.metrics
+    times = learner.updates if len(parts) > 1 else 1
+    return state, metrics, {name: sum(p.metrics[name] for p in planned) // times for name in planned[0].metrics}
+
+
+def _scored(learner: Learner, params: Params, batches: list[list[Batch]], name: str) -> list[list[Batch]]:
+    return [[replace(batch, **{name: learner.score(params, batch)}) for batch in part] for part in batches]
+
+
+def parts_of(learner: Learner, collection: Collection) -> list[Collection]:
+    """The minibatches of a collection, in the order in which they are learned from.
+
+    Demonstrations are dealt anew for each time that the collection is learned from, those in use first: no minibatch
+    has two more of them than another. What is dealt follows from the position in the data alone.
+    """
+    whole, weighed, groups = collection.whole, collection.weighed, collection.whole.groups
+    owner = np.zeros(len(groups.group), int)  # of a job, its demonstration
+    owner[: len(collection.layout.jobs.demonstration)] = collection.layout.jobs.demonstration
+    kept = (collection.flags & KEPT) != 0
+    of_group, kept_group = owner[groups.member[:, 0]], np.zeros(len(groups.member), bool)
+    kept_group[groups.group[kept]] = True
+    used = np.asarray(collection.trunk_used) | (np.bincount(owner[kept], minlength=len(collection.trunk_used)) > 0)
+    known = learner.place((groups, whole.trunk.target))
+    out = []
+    for update in range(learner.updates):
+        order = np.random.default_rng((collection.position, update)).permutation(len(used))
+        part = np.empty(len(used), int)
+        part[order[np.argsort(~used[order], kind="stable")]] = np.arange(len(used)) % learner.minibatches
+        for index in range(learner.minibatches):
+            own = part == index
+            weights = learner.weigh_part(
+                collection.completions, *known, weighed.reward, learner.place(np.int32(collection.step)),
+                learner.numbers, collection.ref_logp, *learner.place((kept_group & own[of_group], own)),
+            )  # fmt: skip
+            flags = np.where(own[owner], collection.flags, collection.flags & ~np.uint8(CARRIES))
+            out.append(replace(
+                collection, weighed=replace(weighed, weights=weights), flags=flags,
+                trunk_used=collection.trunk_used & own,
+            ))  # fmt: skip
+    return out
 
 
 def rows_of(learner: Learner, collection: Collection) -> Plan:

@@ -86,7 +86,9 @@ class Stage:
         every optimizer step on them. The stage ends with the step that reaches it, or after `steps`.
       curation: which of the training demonstrations are used; None uses all.
       start_from: `STAGE` (its last parameters) or `STAGE:best` of an earlier stage; None starts from random parameters.
-      updates_per_rollout: optimizer steps on the same rollouts (the mu of GRPO).
+      updates_per_rollout: times that a collection is learned from (the mu of GRPO, PPO's epochs).
+      minibatches: parts of a collection, each an optimizer step with weights of its own; the demonstrations of a
+        collection are dealt anew each time that it is learned from.
       behavior_logp: log-probs of the rollouts as the sampler gave them, or recomputed by the learner.
       reference_on: where the frozen reference of a KL waits between its uses: on the device, or in the host's pinned
         memory, from which it is copied to score the batches of a step. Under LoRA it is the base itself: no copy.
@@ -110,6 +112,7 @@ class Stage:
     curation: Curation | None = None
     start_from: str | None = None
     updates_per_rollout: int = 1
+    minibatches: int = 1
     behavior_logp: Literal["sampler", "recompute"] = "sampler"
     reference_on: Literal["device", "host"] = "device"
     validate: Validate = field(default_factory=Validate)
@@ -124,15 +127,20 @@ class Stage:
     def __post_init__(self):
         if not self.name or not all(c.isalnum() or c in "_-" for c in self.name):
             raise ValueError(f"stage name must be letters, digits, _ or -, got {self.name!r}")
-        if self.steps < 0 or self.updates_per_rollout < 1 or self.test_problems < 1:
+        if self.steps < 0:
+            raise ValueError(f"stage {self.name}: steps must be >= 0, got {self.steps}")
+        for name in ("updates_per_rollout", "minibatches", "test_problems"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"stage {self.name}: {name} must be >= 1, got {getattr(self, name)}")
+        if self.minibatches > self.collect.demonstrations:
             raise ValueError(
-                f"stage {self.name}: steps must be >= 0, updates_per_rollout and test_problems >= 1, got "
-                f"steps={self.steps} updates_per_rollout={self.updates_per_rollout} test_problems={self.test_problems}"
+                f"stage {self.name}: minibatches={self.minibatches} must be at most collect.demonstrations="
+                f"{self.collect.demonstrations}, which they are made of"
             )
-        if self.steps % self.updates_per_rollout:
+        if self.steps % self.steps_per_collection:
             raise ValueError(
                 f"stage {self.name}: steps={self.steps} must be a multiple of updates_per_rollout="
-                f"{self.updates_per_rollout}, so that no rollout is used in part"
+                f"{self.updates_per_rollout} times minibatches={self.minibatches}, so that no rollout is used in part"
             )
         if self.tokens is not None and (self.tokens < 1 or self.optimizer.schedule != "constant"):
             raise ValueError(
@@ -158,6 +166,11 @@ class Stage:
             )
         self.sampling.check_trainable()
 
+    @property
+    def steps_per_collection(self) -> int:
+        """Optimizer steps."""
+        return self.updates_per_rollout * self.minibatches
+
     def _check_device_steps(self) -> None:
         """Raises ValueError for what one program cannot do, with what to change."""
         count, collect = self.device_steps, self.collect
@@ -169,7 +182,7 @@ class Stage:
         for right, what in (
             (not self.compact, "compact=false: rows cannot follow what was sampled"),
             (fixed, "collect.refill_rounds: how many rounds a step adds cannot be asked in between"),
-            (self.updates_per_rollout == 1, "updates_per_rollout=1"),
+            (self.steps_per_collection == 1, "updates_per_rollout=1 and minibatches=1"),
             (self.behavior_logp == "sampler", "behavior_logp=sampler"),
             (self.tokens is None, "steps instead of tokens"),
             (self.steps % count == 0, f"steps as a multiple of it, got steps={self.steps}"),

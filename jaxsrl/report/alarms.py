@@ -7,6 +7,7 @@ from jaxsrl.report.read import Run, is_number
 
 LAST = 10  # logged steps a share is averaged over
 CONSTANT_FOR = 20  # logged steps of one and the same reward that are worth a word
+BEHAVIOR_KL_HIGH = {"float32": 1e-4, "bfloat16": 1e-2}  # nats a token; sampler and learner are the same policy
 KEPT_LOW, MALFORMED_HIGH, TRUNCATED_HIGH, SHORT_HIGH = 0.1, 0.5, 0.5, 0.5
 
 
@@ -54,8 +55,26 @@ def _of_stage(run: Run, stage: str) -> Iterator[str]:
     lost = sum("loss" in line and not is_number(line["loss"]) for line in run.train.get(stage, ()))
     if lost:
         yield f"the loss has no value at {lost} logged step{'s' * (lost > 1)}: not finite, or every group was dropped."
+    yield from _not_on_policy(run, stage)
     yield from _constant_reward(run, stage)
     yield from _shares(run, stage)
+
+
+def _not_on_policy(run: Run, stage: str) -> Iterator[str]:
+    """With one optimizer step a collection, the learner's log-probs are the sampler's up to rounding."""
+    settings, model = run.settings(stage), run.config.get("model")
+    if settings.get("updates_per_rollout", 1) != 1 or settings.get("minibatches", 1) != 1:
+        return
+    dtype = model.get("dtype") if isinstance(model, dict) else None
+    bound = BEHAVIOR_KL_HIGH.get(dtype, BEHAVIOR_KL_HIGH["bfloat16"]) if isinstance(dtype, str) else 1e-2
+    values = [(step, v) for step, v in run.values(stage, "pg/behavior_kl") if abs(v) > bound]
+    if values:
+        step, worst = max(values, key=lambda pair: abs(pair[1]))
+        yield (
+            f"sampler and learner give tokens other log-probs: pg/behavior_kl is {worst:.3g} at step {step} and above "
+            f"{bound:g} at {len(values)} logged step{'s' * (len(values) > 1)}, though each collection has one optimizer "
+            "step. Rewards may still rise; do not believe this stage before it is found."
+        )
 
 
 def _constant_reward(run: Run, stage: str) -> Iterator[str]:

@@ -110,7 +110,8 @@ def take_steps(
     for n, (layout, at, plan) in enumerate(zip(layouts, places, plans, strict=True)):
         one = jax.tree.map(lambda x, n=n: x[n], taken)
         collection = Collection(
-            layout=layout, position=at, whole=known[n].whole, completions=None, scores=None, weighed=None,
+            layout=layout, position=at, step=step + n, whole=known[n].whole, completions=None, scores=None,
+            weighed=None,
             length=one.length, flags=one.flags, trunk_used=None, rounds=settings.most_rounds,
             advantage=one.first_advantage,
             short=settings.prompts is not None and kept_groups(known[n].whole, one.flags) < settings.prompts,

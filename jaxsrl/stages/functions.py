@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxsrl.collect.collect import Collector
-from jaxsrl.collect.device import make_draw, make_weigh, put
+from jaxsrl.collect.device import make_draw, make_weigh, make_weigh_part, put
 from jaxsrl.collect.grading import Reader
 from jaxsrl.collect.learn import Learner, log_probs
 from jaxsrl.config.run import Config, ConfigError, Stage
@@ -60,7 +60,11 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
         whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),
         place_rows=partial(place_rows, mesh), compact=stage.compact, updates=stage.updates_per_rollout,
-        behavior=stage.behavior_logp,
+        minibatches=stage.minibatches, behavior=stage.behavior_logp, place=partial(place_whole, mesh),
+        weigh_part=once(
+            ("weigh_part", static_of(objective), material.token_bytes.end, mesh),
+            lambda: jax.jit(make_weigh_part(objective, material.token_bytes.end), out_shardings=whole_sharding(mesh)),
+        ),
     )  # fmt: skip
 
 
@@ -118,7 +122,7 @@ def make_layouts(
             sheets=shapes.sheets if stage.device_steps else None,
         ), after  # fmt: skip
 
-    following = lambda asked, made: (made[1], asked[1] + stage.updates_per_rollout, 0)
+    following = lambda asked, made: (made[1], asked[1] + stage.steps_per_collection, 0)
     return ahead(make, following, config.layout_workers)
 
 

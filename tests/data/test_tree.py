@@ -77,7 +77,7 @@ def test_a_branch_point_beyond_the_demonstration_is_refused():
     st.lists(TEXT, min_size=2, max_size=5), st.sampled_from(["assistant", "user"]), st.sampled_from(["plain", "chatml"])
 )
 def test_prompts_are_prefixes_of_later_prompts(actions, trunk_in, kind):
-    """Trap 52: prompt(k) without its tail is a token prefix of prompt(k+1)."""
+    """prompt(k) without its tail is a token prefix of prompt(k+1)."""
     template = Template(trunk_in=trunk_in, kind=kind)
     points = [BranchPoint(after=k, samples=1) for k in range(len(actions))]
     tree = build(demonstration(actions), points, (), template, BYTES)
@@ -183,7 +183,7 @@ def rollouts_for(branch, samples, length):
 
 
 def test_rollouts_hang_off_their_branch_point_and_keep_their_log_probs():
-    """Trap 40: the first token of every sibling is scored from the last prompt token."""
+    """The first token of every sibling is scored from the last prompt token."""
     points = [BranchPoint(after=k, samples=3) for k in (0, 1)]
     tree = build(demonstration(), points, (), Template(), BYTES)
     rollouts = rollouts_for([0, 1], 3, 5)

@@ -120,7 +120,7 @@ def test_on_policy_they_differ_by_their_average_alone(make_rollouts, lay_out, x6
 @pytest.mark.parametrize("ratio", [0.7, 0.9, 1.0, 1.1, 1.3, 4.0])
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
 def test_gradients_on_the_clip_grid(ratio, advantage, make_batch):
-    """Trap 31 for every relative; single tokens, so sequences are tokens."""
+    """Which side of the ratio is clipped, for every relative; single tokens, so sequences are tokens."""
     batch = make_batch(pg_weight=[[1.0]], advantage=[[advantage]], behavior_logp=[[-5.0]], rollout=[[0]])
     slope = lambda policy: float(
         jax.grad(lambda x: token_loss(policy, x, batch)[0])(jnp.array([[np.log(ratio) - 5.0]], jnp.float32))[0, 0]

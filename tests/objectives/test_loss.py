@@ -36,7 +36,7 @@ def test_two_tokens_by_hand():
 @pytest.mark.parametrize("ratio", [0.7, 0.9, 1.0, 1.1, 1.3, 4.0])
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
 def test_gradient_on_the_clip_grid(ratio, advantage):
-    """Trap 31: bounds 0.8 and 1.28, dual clip at 3."""
+    """The bound that holds follows the advantage's sign: bounds 0.8 and 1.28, dual clip at 3."""
     loss = lambda r, dual: clipped_surrogate(r, jnp.float32(advantage), clip_low=0.2, clip_high=0.28, dual_clip=dual)
     slope = lambda dual: float(jax.grad(loss)(jnp.float32(ratio), dual))
     flat = ratio > 1.28 if advantage > 0 else ratio < 0.8
@@ -45,7 +45,6 @@ def test_gradient_on_the_clip_grid(ratio, advantage):
 
 
 def test_on_policy_ratio_is_one_and_the_gradient_is_not_zero():
-    """Trap 32."""
     logp = jnp.array([[-1.0, -2.0]])
     batch = make_batch(pg_weight=[[0.5, 0.5]], advantage=[[1.0, -2.0]], behavior_logp=logp)
     grad, metrics = jax.grad(lambda x: token_loss(GRPO(), x, batch), has_aux=True)(logp)
@@ -55,7 +54,6 @@ def test_on_policy_ratio_is_one_and_the_gradient_is_not_zero():
 
 @pytest.mark.parametrize("objective", [GRPO(kl_coef=0.1), SFT()])
 def test_places_without_weight_may_hold_anything(objective):
-    """Traps 9, 12, 37."""
     weight = np.array([[0.5, 0.0, 0.5]])
     fields = dict(pg_weight=weight, nll_weight=weight, advantage=np.where(weight, 1.0, np.nan))
     fields |= dict(behavior_logp=np.where(weight, -1.0, np.inf), ref_logp=np.where(weight, -1.5, np.nan))
@@ -85,7 +83,7 @@ def test_padding_and_halves():
 
 
 def test_kl_estimates_and_their_gradients():
-    """Trap 33, exactly on a 3-token vocabulary: expectations are sums over the policy's tokens."""
+    """Exactly on a 3-token vocabulary: expectations are sums over the policy's tokens."""
     logits, reference = jnp.array([0.2, -0.5, 1.0]), jax.nn.log_softmax(jnp.array([1.0, 0.3, -0.4]))
     true = lambda x: jnp.sum(jax.nn.softmax(x) * (jax.nn.log_softmax(x) - reference))
     policy = jax.lax.stop_gradient(jax.nn.softmax(logits))

@@ -92,7 +92,7 @@ def test_phi_and_luffy_goldens(make_batch, x64):
 
 @pytest.mark.parametrize("weight", ["one", "phi"])
 def test_chord_is_grpo_at_one_end_and_sft_at_the_other(weight, case, x64):
-    """Trap 36, and separate denominators: the part that is there is not diluted by the one that is not."""
+    """Each of the two is averaged over its own tokens: none is diluted by a part that is not there."""
     at = lambda mu: CHORD(reward=None, mu=MuSchedule(decay=0, peak=mu, valley=mu), token_weight=weight)
     pure, none = case(GRPO()), case(at(0.0))
     assert none["loss"] == pytest.approx(pure["loss"], rel=1e-10)
@@ -123,7 +123,7 @@ def test_chord_follows_its_schedule_and_counts_expert_tokens(case, x64):
 
 
 def test_an_expert_token_has_no_ratio(case, x64):
-    """Trap 36: what stands in behavior_logp on the trunk reaches no loss."""
+    """What stands in behavior_logp on the trunk reaches no loss."""
     for objective in (CHORD(reward=None), RLWithSFT(reward=None), LUFFY(reward=None), SRFT(reward=None)):
         got = case(objective)
         broken = jax.tree.map(lambda x: x, got["batch"])

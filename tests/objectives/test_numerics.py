@@ -47,7 +47,7 @@ def test_a_ratio_beyond_float32_leaves_the_rest_of_the_step_alone(far, advantage
 
 
 def test_the_bound_of_the_log_ratio_is_where_it_says(make_batch):
-    """Trap 34: below the bound the gradient is that of the ratio, above it there is none."""
+    """Below the bound the gradient is that of the ratio, above it there is none."""
     slope = lambda gap: float(jax.grad(
         lambda x: token_loss(GRPO(), x, make_batch(pg_weight=[[1.0]], advantage=[[-1.0]], behavior_logp=[[0.0]]))[0]
     )(jnp.array([[gap]]))[0, 0])  # fmt: skip
@@ -89,7 +89,7 @@ def test_a_reward_that_takes_no_part_may_be_anything(bad, precision):
 @pytest.mark.parametrize("std", ["group", "batch", "leave_one_out", "none"])
 @pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
 def test_groups_of_one_beside_others(ddof, std, baseline, x64):
-    """Trap 20, for every scale: finite everywhere, 0 for the lone one,
+    """For every scale: finite everywhere, 0 for the lone one,
     its reward where that is asked for."""
     reward, group = np.array([0.7, 0.0, 1.0, 0.25]), np.array([9, 2, 2, 2])
     got = group_advantage(reward, group, baseline=baseline, std=std, ddof=ddof)

@@ -59,7 +59,7 @@ def slow_advantage(reward, group, ddof):
 
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_ragged_groups_in_any_order(ddof, precision):
-    """Traps 15, 16: ids decide, not neighbourhood; permuted rows have permuted advantages."""
+    """Ids decide, not neighbourhood; permuted rows have permuted advantages."""
     rng = np.random.default_rng(0)
     group = rng.permutation(np.repeat([5, -2, 900, 7, 8], [4, 2, 8, 1, 3]))
     reward = rng.choice([0.0, 0.25, 0.5, 1.0], len(group))
@@ -75,7 +75,7 @@ def test_ragged_groups_in_any_order(ddof, precision):
 
 @pytest.mark.parametrize("size", [3, 7, 8])
 def test_equal_rewards_have_no_advantage(size, precision):
-    """Trap 18: 0.1 summed eight times is not 0.8."""
+    """0.1 summed eight times is not 0.8."""
     same = np.full(size, 0.1)
     assert (group_advantage(same, np.zeros(size, int), epsilon=0.0) == 0).all() and (
         group_std(same, np.zeros(size, int)) == 0
@@ -83,7 +83,7 @@ def test_equal_rewards_have_no_advantage(size, precision):
 
 
 def test_nearly_equal_rewards_are_full_size_without_a_filter(x64):
-    """Trap 19: the filter is what keeps noise from being scaled up."""
+    """The filter is what keeps noise from being scaled up."""
     reward, group = np.array([0.500, 0.501]), np.zeros(2, int)
     assert np.abs(group_advantage(reward, group)).max() == pytest.approx(1.0)
     weights = weigh(GRPO(filter_std=0.05), make_rollouts(group, [2, 2]), reward, np.zeros((1, 0), bool))[1]
@@ -91,13 +91,11 @@ def test_nearly_equal_rewards_are_full_size_without_a_filter(x64):
 
 
 def test_a_group_of_one_gets_nothing(x64):
-    """Trap 20."""
     assert group_advantage(np.array([0.7]), np.array([3])).tolist() == [0.0]
     assert group_advantage(np.array([0.7]), np.array([3]), baseline="leave_one_out", std="none").tolist() == [0.0]
 
 
 def test_an_excluded_sibling_is_in_no_mean(x64):
-    """Trap 21."""
     reward, include = np.array([0.0, 1.0, 100.0]), np.array([True, True, False])
     got = group_advantage(reward, np.zeros(3, int), include=include)
     assert np.allclose(got, [-1, 1, 0])
@@ -107,7 +105,7 @@ MASK = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]], bool)
 
 
 def test_averages_by_hand(x64):
-    """Trap 25, and 29: the constant is no width; an empty row counts nowhere."""
+    """The constant is no width; an empty row counts nowhere."""
     assert np.allclose(aggregate(MASK, "token_mean"), MASK / 6)
     assert np.allclose(aggregate(MASK, "sequence_mean").sum(axis=1), [1 / 3, 1 / 3, 0, 1 / 3])
     fixed = aggregate(MASK, "fixed_length", length=4)
@@ -125,7 +123,7 @@ def test_averages_by_hand(x64):
 
 
 def test_length_bias_is_what_the_name_says(x64):
-    """Trap 30: lengths 10 and 100."""
+    """Lengths 10 and 100."""
     mask = np.arange(100) < np.array([[10], [100]])
     first = lambda weights: (weights[0, 0], weights[1, 0])
     assert first(aggregate(mask, "token_mean")) == pytest.approx((1 / 110, 1 / 110))
@@ -141,7 +139,6 @@ def test_dropped_groups_are_in_no_average(x64):
 
 
 def test_truncated_rollouts_leave_numerator_and_denominator(x64):
-    """Trap 8."""
     reward, target = np.array([0.0, 1.0, 0.3, 0.5]), np.zeros((1, 0), bool)
     settings = GRPO(mask_truncated=True)
     cut = make_rollouts([0, 0, 0, 0], [3, 2, 4, 1], truncated=[False, False, True, False])
@@ -155,7 +152,7 @@ def test_truncated_rollouts_leave_numerator_and_denominator(x64):
 
 
 def test_advantage_stays_on_its_own_tokens(x64):
-    """Trap 23: steps of unequal length."""
+    """Steps of unequal length."""
     rollouts = make_rollouts([0, 0, 1, 1], [1, 3, 2, 4])
     weights = weigh(GRPO(), rollouts, np.array([0.0, 1.0, 1.0, 0.0]), np.zeros((1, 0), bool))[1]
     assert np.allclose(np.sign(weights.advantage), np.sign([[-1], [1], [1], [-1]]) * rollouts.mask)

@@ -29,6 +29,7 @@ def test_a_sound_run_has_none(make_run):
      ({"completion/truncated_share": 0.7}, {"completion/truncated_share": 0.3}, "70.0% of completions ran to the cap"),
      ({"collect/short": 1}, {"collect/short": 0}, "refill bound was met at 100%"),
      ({"update/skipped": 3}, {"update/skipped": 0}, "3 updates were skipped"),
+     ({"pg/behavior_kl": 0.02}, {"pg/behavior_kl": 0.002}, "pg/behavior_kl is 0.02 at step 1"),
      ({"loss": None}, {"loss": 0.2}, "no value at 30 logged steps")],
 )  # fmt: skip
 def test_each_alarm_sounds_and_only_then(tmp_path, bad, good, said):
@@ -59,3 +60,15 @@ def test_a_stage_that_was_cut_short_is_told_by_its_metrics_not_by_its_clocks(mak
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(x for x in lines if json.loads(x)["step"] <= 5))
     assert "srl: at step 5 of 8." in alarms(read_run(folder))
+
+
+def test_a_later_step_on_old_rollouts_may_differ_from_the_sampler(tmp_path):
+    rows = [{"pg/behavior_kl": 0.02}] * 4
+    stages = [{"name": "s", "steps": 4, "updates_per_rollout": 2}]
+    assert alarms(run_of(tmp_path, rows, stages=stages)) == []
+
+
+def test_float32_agrees_more_closely_than_bfloat16(tmp_path):
+    rows = [{"pg/behavior_kl": 0.0}, {"pg/behavior_kl": 0.001}]
+    assert alarms(run_of(tmp_path, rows, model={"dtype": "bfloat16"})) == []
+    assert "0.001 at step 2" in alarms(run_of(tmp_path, rows, model={"dtype": "float32"}))[0]

@@ -83,7 +83,7 @@ def learner_logp(params, trees, rollouts, temperature):
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("trunk_in", ["assistant", "user"])
 def test_sampler_and_learner_agree(params, temperature, trunk_in):
-    """Traps 2, 5: forgetting the temperature on one side must show."""
+    """Forgetting the temperature on one side must show."""
     acting = sampler(trunk_in=trunk_in)
     trees, rollouts, logp = draw(acting, params, temperature=temperature)
     again = learner_logp(params, trees, rollouts, temperature)
@@ -94,7 +94,7 @@ def test_sampler_and_learner_agree(params, temperature, trunk_in):
 
 
 def test_the_end_token_is_kept_and_nothing_follows_it(params):
-    """Trap 7. The end token is made likely, so that completions do end."""
+    """The end token is made likely, so that completions do end."""
     biased = params | {"embedding": params["embedding"].at[BYTES.end].mul(6.0)}
     _, rollouts, logp = draw(sampler(), biased, key=1)
     ended = ~rollouts.truncated
@@ -108,7 +108,7 @@ def test_the_end_token_is_kept_and_nothing_follows_it(params):
 
 
 def test_tokens_depend_on_the_address_and_not_on_the_batch(params):
-    """Trap 58 and the design: other prompts beside it, other rows, other order: same tokens."""
+    """Other prompts beside it, other rows, other order: same tokens."""
     _, alone, _ = draw(sampler(), params, count=1)
     _, together, _ = draw(sampler(), params, count=3)
     _, turned, _ = draw(sampler(), params, count=3, order=[2, 1, 0])
@@ -221,7 +221,6 @@ def test_truncation_keeps_the_documented_sets():
 
 
 def test_truncated_sampling_is_refused_in_training():
-    """Trap 6."""
     with pytest.raises(ValueError, match="top_k=5"):
         Sampling(top_k=5).check_trainable()
     with pytest.raises(ValueError, match="temperature"):
