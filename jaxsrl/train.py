@@ -234,7 +234,8 @@ def evaluate(
     policy = replace(parts.policy, params=state.params)
     with parts.run.console.wait(f"[{stage.name}] evaluating {len(problems)} {split} problems"):
         metrics, rows = evaluate_policy(
-            policy, parts.config, stage, parts.splits, parts.tokenizer, key, problems, settings, parts.stop
+            policy, parts.config, stage, parts.splits, parts.tokenizer, key, problems, settings, parts.evaluation,
+            parts.stop,
         )  # fmt: skip
     head = {"stage": stage.name, "step": step, "kind": "eval", "split": split}
     metrics = merge([metrics])

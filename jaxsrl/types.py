@@ -314,6 +314,10 @@ class DeviceReward(Protocol):
         """Whether these settings ask for it, on the default backend."""
         ...
 
+    def rooms(self, chosen: Rooms) -> Rooms:
+        """What the device makes room for: `chosen` from the data, or what these settings say."""
+        ...
+
     def score(
         self, completions: Completions, expert: Int[Array, "Q B"], expert_length: Int[Array, "Q"],
         group: Int[Array, "P"], token_bytes: TokenBytes, rooms: Rooms,

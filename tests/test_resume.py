@@ -32,8 +32,8 @@ from jaxsrl.processes import Stopped
 from jaxsrl.runs import open_run
 from jaxsrl.sharding import MeshShape
 from jaxsrl.stages.begin import prepare
-from jaxsrl.stages.functions import stage_shapes
 from jaxsrl.stages.material import make_source
+from jaxsrl.stages.sizes import stage_shapes
 from tests.sharing import train, train_in
 
 TINY = Path(__file__).parent / "tiny_config.py"

@@ -27,8 +27,9 @@ from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import MeshShape, place_state
-from jaxsrl.stages.functions import chosen_shapes, make_collector, make_learner
+from jaxsrl.stages.functions import make_collector, make_learner
 from jaxsrl.stages.material import Material, Source
+from jaxsrl.stages.sizes import chosen_shapes
 from jaxsrl.types import Objective
 from jaxsrl.update import init_state, optimizer
 

@@ -44,24 +44,27 @@ class Collect:
 class BatchShapes:
     """Shapes of the compiled programs, in tokens and counts; they bound memory and change no number.
 
+    What is None is chosen from the stage's data and the device's memory when the stage first starts. What a run has
+    chosen is in its folder `shapes/`.
+
     Args:
       tokens, rows: row length and rows of a learner batch.
       prompt_tokens, prompt_rows, slots: row length and rows of a sampler call, and completions per row.
       evaluate_rows, evaluate_slots: the same in evaluation; whole solutions take one slot a row.
     """
 
-    tokens: int = 512
-    rows: int = 8
-    prompt_tokens: int = 256
-    prompt_rows: int = 8
-    slots: int = 32
-    evaluate_rows: int = 16
-    evaluate_slots: int = 8
+    tokens: int | None = None
+    rows: int | None = None
+    prompt_tokens: int | None = None
+    prompt_rows: int | None = None
+    slots: int | None = None
+    evaluate_rows: int | None = None
+    evaluate_slots: int | None = None
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"rows.{name} must be >= 1, got {value}")
+            if value is not None and value < 1:
+                raise ValueError(f"rows.{name} must be >= 1, or None, got {value}")
 
 
 def __getattr__(name: str):

@@ -6,6 +6,7 @@ from jaxsrl.commands.policy import Saved
 from jaxsrl.config.run import Config, ConfigError
 from jaxsrl.metrics import merge
 from jaxsrl.stages.evaluation import evaluate_policy
+from jaxsrl.stages.sizes import evaluation_shapes
 
 
 def evaluate_saved(config: Config, policy: Saved, split: str, count: int) -> str:
@@ -20,8 +21,9 @@ def evaluate_saved(config: Config, policy: Saved, split: str, count: int) -> str
         raise ConfigError(f"the {split} split of stage {policy.stage.name} is empty")
     settings = policy.stage.test or policy.stage.validate.evaluation
     key = jax.random.key(config.seed)
+    shapes = evaluation_shapes(config, policy.stage, policy.splits, policy.material.tokenizer)
     metrics, _ = evaluate_policy(
-        policy.policy, config, policy.stage, policy.splits, policy.material.tokenizer, key, problems, settings
+        policy.policy, config, policy.stage, policy.splits, policy.material.tokenizer, key, problems, settings, shapes
     )
     values = merge([metrics])
     lines = [f"policy {policy.name} of {config.name}: {len(problems)} {split} problems"]

@@ -7,11 +7,13 @@ import jax
 from jaxsrl.collect.complete import complete
 from jaxsrl.commands.policy import Saved
 from jaxsrl.config.run import Config
-from jaxsrl.data.tree import build
+from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.policy import sampling_params
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.stages.evaluation import evaluation_sampler
 from jaxsrl.types import BranchPoint, Demonstration, Form
+
+MOST_SLOTS = 32  # completions at once
 
 
 def choose(policy: Saved, index: int, problem: str | None, after: int) -> Demonstration:
@@ -42,13 +44,13 @@ def sample_text(
     if samples < 1 or not 0 < temperature < float("inf"):
         raise ValueError(f"samples must be >= 1 and temperature > 0, got samples={samples} temperature={temperature}")
     cap = policy.stage.solve_tokens if form == "solve" else policy.stage.action_tokens
-    shape = policy.stage.rows or config.rows
-    sampler = evaluation_sampler(
-        policy.policy, config, policy.stage, Sampling(max_new_tokens=cap), policy.material.tokenizer,
-        rows=shape.prompt_rows, slots=shape.slots,
-    )  # fmt: skip
     point = BranchPoint(after=after, samples=samples, form=form)
-    tree = build(demonstration, [point], (), sampler.template, sampler.tokenizer)
+    tree = build(demonstration, [point], (), config.template, policy.material.tokenizer)
+    parts, tokens = config.layout_to_sample.row_parts, len(path_tokens(tree, tree.branch[form, after]))
+    sampler = evaluation_sampler(
+        policy.policy, config, Sampling(max_new_tokens=cap), policy.material.tokenizer, rows=parts,
+        row_tokens=tokens, slots=min(samples, MOST_SLOTS),
+    )  # fmt: skip
     params, _ = sampling_params(policy.policy)
     rollouts = complete(sampler, params, jax.random.key(seed), temperature, [tree], [[point]])
     shown = replace(demonstration, actions=demonstration.actions[:after], titles=None, thoughts=None)

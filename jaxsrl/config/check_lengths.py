@@ -35,9 +35,9 @@ def check_fits(
     Raises: ConfigError naming the setting, how many demonstrations are too long for it, and what would do.
     """
     rows = stage.rows or config.rows
-    train = measured(lambda d: _lengths(config, stage, d, tokenizer), splits.train)
+    train = measured(lambda d: longest_tokens(config, stage, d, tokenizer), splits.train)
     held_out = (*splits.validation[: stage.validate.problems], *splits.test[: stage.test_problems if stage.test else 0])
-    prompts = [prompt for prompt, _ in train] + measured(lambda d: _prompt(config, d, tokenizer), held_out)
+    prompts = [prompt for prompt, _ in train] + measured(lambda d: longest_prompt(config, d, tokenizer), held_out)
     _check(stage, "rows.tokens", rows.tokens, [whole for _, whole in train])
     _check(stage, "rows.prompt_tokens", rows.prompt_tokens, prompts)
     return _out_of_reach(config, stage, splits, tokenizer, measured)
@@ -59,7 +59,9 @@ def _out_of_reach(
     )
 
 
-def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> None:
+def _check(stage: Stage, setting: str, allowed: int | None, lengths: Iterable[int]) -> None:
+    if allowed is None:  # chosen so that all fit
+        return
     lengths = list(lengths)
     long = sum(length > allowed for length in lengths)
     if long:
@@ -69,7 +71,9 @@ def _check(stage: Stage, setting: str, allowed: int, lengths: Iterable[int]) -> 
         )
 
 
-def _lengths(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer) -> tuple[int, int]:
+def longest_tokens(
+    config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer
+) -> tuple[int, int]:
     """Tokens of the longest prompt that training samples from, and of the longest path that it learns."""
     points = list(stage.objective.branch_points(demonstration, 0))
     if any(point.form == "action" for point in points):  # another step may draw the deepest, before the last action
@@ -81,7 +85,7 @@ def _lengths(config: Config, stage: Stage, demonstration: Demonstration, tokeniz
     return longest, max([*targets, longest + stage.sampling.max_new_tokens if prompts else 0])
 
 
-def _prompt(config: Config, demonstration: Demonstration, tokenizer: Tokenizer) -> int:
+def longest_prompt(config: Config, demonstration: Demonstration, tokenizer: Tokenizer) -> int:
     """Tokens of the longest prompt in evaluation after the expert's actions: all but the last one given."""
     point = BranchPoint(after=max(len(demonstration.actions) - 1, 0), samples=1)
     tree = build(demonstration, [point], (), config.template, tokenizer)

@@ -284,7 +284,7 @@ class Config:
             if self.template.prefill_think:
                 _check_tag(stage)
             tokens = (stage.rows or self.rows).tokens
-            if stage.sampling.max_new_tokens >= tokens:
+            if tokens is not None and stage.sampling.max_new_tokens >= tokens:
                 raise ValueError(
                     f"stage {stage.name}: sampling.max_new_tokens={stage.sampling.max_new_tokens} leaves no room for a "
                     f"prompt in rows.tokens={tokens}"
@@ -321,7 +321,7 @@ def _check_rows(stage: Stage, rows: BatchShapes, mesh: MeshShape, sampler: MeshS
         ("evaluate_rows", sampler, sampler.row_parts), ("tokens", mesh, mesh.tensor),
     ):  # fmt: skip
         value = getattr(rows, name)
-        if value % parts:
+        if value is not None and value % parts:
             raise ValueError(
                 f"stage {stage.name}: rows.{name}={value} must be a multiple of {parts}, the parts that {layout} cuts "
                 f"it into; the next is {-(-value // parts) * parts}"

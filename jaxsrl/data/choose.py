@@ -37,6 +37,7 @@ class Room:
         less than 8 demonstrations, so that a round of less than 16 takes one.
       prompt_parts, parts: prompt rows of a sheet, and rows of a learner's batch, are multiples of these.
       batch_tokens: of a learner's batch, at most.
+      longest_prompt, longest_path: tokens that a row must hold at least; another step may ask for more than this one.
       whole_groups: a group stays in one learner's row.
     """
 
@@ -47,6 +48,8 @@ class Room:
     prompt_parts: int = 1
     parts: int = 1
     batch_tokens: int = 2**17
+    longest_prompt: int = 0
+    longest_path: int = 0
     whole_groups: bool = False
 
 
@@ -123,7 +126,7 @@ def _sheet(
     if not whole.jobs:
         return {"prompt_rows": room.prompt_parts, "prompt_tokens": 1, "slots": 1, "sheets": 0}
     nodes = whole.forest.nodes
-    longest = int((nodes.position + nodes.length)[whole.samples > 0].max())
+    longest = max(room.longest_prompt, int((nodes.position + nodes.length)[whole.samples > 0].max()))
     aim = min(room.sheets, max(room.demonstrations // 8, 1))
     made: list[tuple[float, dict[str, int]]] = []
     for longer in LONGER:
@@ -177,7 +180,7 @@ def _learner(
     """Sizes of a learner's rows and batches, in the same way; trunks that are repeated count as empty."""
     table = whole.tables
     paths = table.position + np.where(table.job >= 0, room.completion_tokens, table.length)
-    longest = int(paths.max(initial=1))
+    longest = max(room.longest_path, int(paths.max(initial=1)))
     if room.whole_groups and whole.jobs:
         leaf = table.job >= 0
         longest = max(longest, int((table.position + whole.samples[table.group] * room.completion_tokens)[leaf].max()))

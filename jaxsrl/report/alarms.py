@@ -71,9 +71,9 @@ def _not_on_policy(run: Run, stage: str) -> Iterator[str]:
     if values:
         step, worst = max(values, key=lambda pair: abs(pair[1]))
         yield (
-            f"sampler and learner give tokens other log-probs: pg/behavior_kl is {worst:.3g} at step {step} and above "
-            f"{bound:g} at {len(values)} logged step{'s' * (len(values) > 1)}, though each collection has one optimizer "
-            "step. Rewards may still rise; do not believe this stage before it is found."
+            f"sampler and learner give tokens other log-probs: pg/behavior_kl is {worst:.3g} at step {step}, and above "
+            f"{bound:g} at {len(values)} logged step{'s' * (len(values) > 1)} with one optimizer step a collection. "
+            "Rewards may still rise; do not believe this stage before the cause is found."
         )
 
 

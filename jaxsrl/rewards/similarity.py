@@ -41,6 +41,8 @@ class ActionSimilarity:
         completion's text begins with the tag already.
       where: what scores in training. `host` calls this with texts; `device` runs `score` where the token ids are. The
         rewards are the same numbers. None takes DEFAULT_WHERE's for the platform, and the host for words.
+      max_bytes, max_code_points: rooms of the device's program, for a completion and for an action, see `Rooms`; None
+        takes `rooms_for` of the data. They change no reward where the host scores what does not fit.
       backend: of `ops.similarity`; None lets it choose.
     Source: arXiv:2510.25992 section 3; it leaves order, unit and autojunk open.
     """
@@ -52,9 +54,15 @@ class ActionSimilarity:
     think: Think = "required"
     prefilled: bool = False
     where: Where | None = None
+    max_bytes: int | None = None
+    max_code_points: int | None = None
     backend: Backend | None = None
 
     def __post_init__(self):
+        for name, most in (("max_bytes", None), ("max_code_points", LONGEST)):
+            room = getattr(self, name)
+            if room is not None and not 1 <= room <= (most or room):
+                raise ValueError(f"{name} must be >= 1{f' and <= {most}' if most else ''}, or None, got {room}")
         for name, kind in (("unit", Unit), ("metric", Metric), ("think", Think)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
@@ -82,6 +90,10 @@ class ActionSimilarity:
         if self.where is None and self._needs_host():
             return False
         return (self.where or DEFAULT_WHERE[jax.default_backend()]) == "device"
+
+    def rooms(self, chosen: Rooms) -> Rooms:
+        """What the device makes room for: `chosen` from the data, or what these settings say."""
+        return Rooms(bytes=self.max_bytes or chosen.bytes, code_points=self.max_code_points or chosen.code_points)
 
     def score(
         self, completions: Completions, expert: Int[Array, "Q B"], expert_length: Int[Array, "Q"],

@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 
 from jaxsrl.collect.complete import Sampler
+from jaxsrl.collect.settings import BatchShapes
 from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.evals.evaluate import Evaluation, evaluate
@@ -16,7 +17,7 @@ from jaxsrl.sharding import place_rows
 
 
 def evaluation_sampler(
-    policy: Policy, config: Config, stage: Stage, sampling: Sampling, tokenizer: Tokenizer, *, rows: int, slots: int,
+    policy: Policy, config: Config, sampling: Sampling, tokenizer: Tokenizer, *, rows: int, row_tokens: int, slots: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> Sampler:  # fmt: skip
     """What evaluation draws completions with.
@@ -33,26 +34,28 @@ def evaluation_sampler(
 
     return Sampler(
         sample=sample, tokenizer=tokenizer, template=config.template, rows=rows, slots=slots,
-        row_tokens=(stage.rows or config.rows).prompt_tokens, max_new_tokens=sampling.max_new_tokens,
+        row_tokens=row_tokens, max_new_tokens=sampling.max_new_tokens,
     )  # fmt: skip
 
 
 def evaluate_policy(
     policy: Policy, config: Config, stage: Stage, splits: TaskData, tokenizer: Tokenizer, key: jax.Array, problems,
-    settings: Evaluation, stop: Callable[[], bool] = lambda: False,
+    settings: Evaluation, shapes: BatchShapes, stop: Callable[[], bool] = lambda: False,
 ):  # fmt: skip
     """All modes of an evaluation, each with a sampler of its own cap and shape.
 
-    `steps` has many slots to a prompt, a whole solution one. Shapes do not follow the number of problems, so that
-    validation and test share programs.
+    `actions` has many slots to a prompt, a whole solution one.
+
+    Args:
+      shapes: see `sizes.evaluation_shapes`.
     """
-    rows, (params, _) = stage.rows or config.rows, sampling_params(policy)
+    params, _ = sampling_params(policy)
     metrics, records = {}, []
     for mode in settings.modes:
         cap = stage.solve_tokens if mode == "direct" else stage.action_tokens
         sampler = evaluation_sampler(
-            policy, config, stage, Sampling(max_new_tokens=cap), tokenizer, rows=rows.evaluate_rows,
-            slots=rows.evaluate_slots if mode == "actions" else 1, stop=stop,
+            policy, config, Sampling(max_new_tokens=cap), tokenizer, rows=shapes.evaluate_rows,
+            row_tokens=shapes.prompt_tokens, slots=shapes.evaluate_slots if mode == "actions" else 1, stop=stop,
         )  # fmt: skip
         found, lines = evaluate(
             sampler, params, key, problems, replace(settings, modes=(mode,)),

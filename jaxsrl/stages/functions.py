@@ -1,7 +1,6 @@
 """The functions of a stage's steps, compiled once for all stages that can share them."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from zlib import crc32
 
@@ -12,22 +11,18 @@ from jaxsrl.collect.collect import Collector
 from jaxsrl.collect.device import make_draw, make_weigh, make_weigh_part, put
 from jaxsrl.collect.grading import Reader
 from jaxsrl.collect.learn import Learner, log_probs
-from jaxsrl.config.run import Config, ConfigError, Stage
+from jaxsrl.config.run import Config, Stage
 from jaxsrl.data.ahead import ahead
-from jaxsrl.data.choose import Room, choose_shapes
 from jaxsrl.data.fill import fill, unfill
 from jaxsrl.data.layout import Layout, lay_out
 from jaxsrl.data.shapes import Shapes
 from jaxsrl.data.tokenizer import Tokenizer
-from jaxsrl.data.tree import build
 from jaxsrl.objectives.numbers import as_arrays, numbers_of, static_of
 from jaxsrl.policy import Policy, whole_params
-from jaxsrl.processes import broadcast_from_first, is_first
-from jaxsrl.rewards.rooms import rooms_for
-from jaxsrl.runs import Run, read_json, write_json
 from jaxsrl.sharding import own_rows, place_rows, place_sheet, place_whole, rows_sharding, whole_sharding
 from jaxsrl.stages.material import Material, Source
-from jaxsrl.types import Params, Rooms, TokenBytes
+from jaxsrl.stages.sizes import device_rooms
+from jaxsrl.types import Params
 from jaxsrl.update import learning_rate, make_gradient, make_loss, make_still, make_train_step, on_base, optimizer
 
 
@@ -124,56 +119,3 @@ def make_layouts(
 
     following = lambda asked, made: (made[1], asked[1] + stage.steps_per_collection, 0)
     return ahead(make, following, config.layout_workers)
-
-
-def stage_shapes(run: Run, config: Config, stage: Stage, source: Source, material: Material) -> Shapes:
-    """Sizes of the stage's programs: chosen once from its demonstrations, saved with the run and used again.
-
-    Devices among which its rows do not divide, in a run that goes on elsewhere, have them chosen anew.
-    """
-    path = run.folder / "shapes" / f"{stage.name}.json"
-    if broadcast_from_first(path.exists):
-        saved = Shapes(**read_json(path))
-        left = [size % config.mesh.row_parts for size in saved.rows]
-        if not any([*left, saved.prompt_rows % config.layout_to_sample.row_parts]):
-            return saved
-    shapes = chosen_shapes(config, stage, source, material)
-    if is_first():
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, asdict(shapes))
-    return shapes
-
-
-def chosen_shapes(config: Config, stage: Stage, source: Source, material: Material) -> Shapes:
-    """Sizes of the stage's programs, from its demonstrations and the rows that are set.
-
-    Raises: ConfigError where demonstrations do not fit what is set.
-    """
-    rows, objective = stage.rows or config.rows, stage.objective
-    tokenizer, tokens = material.tokenizer, material.token_bytes
-    points = [objective.branch_points(d, 0) for d in source.items]
-    trees = [
-        build(d, p, objective.trunk, config.template, tokenizer) for d, p in zip(source.items, points, strict=True)
-    ]
-    rooms = device_rooms(stage, source, tokenizer, tokens)
-    room = Room(
-        demonstrations=stage.collect.demonstrations, completion_tokens=stage.sampling.max_new_tokens,
-        code_points=0 if rooms is None else rooms.code_points, prompt_parts=config.layout_to_sample.row_parts,
-        parts=config.mesh.row_parts, whole_groups=objective.needs.whole_groups,
-    )  # fmt: skip
-    given = ("prompt_rows", "prompt_tokens", "slots", "tokens")
-    fixed = {name: value for name in given if (value := getattr(rows, name)) is not None}
-    if rows.rows is not None:
-        fixed["rows"] = (rows.rows,)
-    try:
-        return choose_shapes(trees, points, room, fixed)
-    except ValueError as error:
-        raise ConfigError(f"stages.{stage.name}: {error}") from error
-
-
-def device_rooms(stage: Stage, source: Source, tokenizer: Tokenizer, tokens: TokenBytes) -> Rooms | None:
-    """What a reward on the device makes room for: from the data; None where the host rewards."""
-    if stage.objective.device_reward is None:
-        return None
-    cap = stage.sampling.max_new_tokens
-    return rooms_for(source.items, encode=tokenizer.encode, max_new_tokens=cap, given=tokens.given)

@@ -9,6 +9,7 @@ import jax
 from jaxsrl.collect.collect import Collector
 from jaxsrl.collect.learn import Learner
 from jaxsrl.collect.rollout_log import Log, Writer, start_writer
+from jaxsrl.collect.settings import BatchShapes
 from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.metrics import rollout_file
@@ -17,8 +18,9 @@ from jaxsrl.progress import Progress
 from jaxsrl.runs import Run
 from jaxsrl.sharding import place_state
 from jaxsrl.stages.device_loop import DeviceLoop, make_device_loop
-from jaxsrl.stages.functions import make_collector, make_learner, stage_shapes
+from jaxsrl.stages.functions import make_collector, make_learner
 from jaxsrl.stages.material import Material, make_source
+from jaxsrl.stages.sizes import evaluation_shapes, stage_shapes
 from jaxsrl.stages.start import hold_reference, make_start
 from jaxsrl.types import Params, TrainState
 from jaxsrl.update import init_state, optimizer
@@ -30,6 +32,7 @@ class Parts:
 
     Args:
       reference: the frozen reference's parameters of the model, on the device.
+      evaluation: shapes of its calls.
       first_step: the attempt began with it; `started`: when, on the monotonic clock.
     """
 
@@ -45,6 +48,7 @@ class Parts:
     device_loop: DeviceLoop | None
     log: Log
     writer: Writer
+    evaluation: BatchShapes
     stop: Callable[[], bool]
     first_step: int
     started: float
@@ -77,6 +81,7 @@ def make_parts(
     collector = make_collector(config, stage, material, policy, shapes, learner, source, reference)
     own = address(config.seed, index, TRAIN)
     device_loop = make_device_loop(config, stage, material, policy, collector, learner, own)
+    evaluation = evaluation_shapes(config, stage, splits, material.tokenizer)
     writer = start_writer()  # the last thing that can fail: the loop closes it
     log = Log(
         journal=run.rollout_journal, writer=writer, name=rollout_file(stage.name, jax.process_index()),
@@ -85,5 +90,5 @@ def make_parts(
     return Parts(
         run=run, config=config, index=index, splits=splits, tokenizer=material.tokenizer, policy=policy,
         collector=collector, learner=learner, reference=reference, device_loop=device_loop, log=log, writer=writer,
-        stop=stop, first_step=progress.step, started=time.monotonic(),
+        evaluation=evaluation, stop=stop, first_step=progress.step, started=time.monotonic(),
     ), state, progress  # fmt: skip

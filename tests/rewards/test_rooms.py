@@ -4,6 +4,7 @@ import pytest
 
 from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.rewards.rooms import MAX_ACTION, MAX_BYTES, rooms_for
+from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.types import Demonstration, Rooms
 
 encode = load_tokenizer().encode
@@ -47,3 +48,13 @@ def test_without_an_action_there_is_no_rule():
     for none in ([], demonstrations(), demonstrations("  ")):
         with pytest.raises(ValueError, match="no action"):
             rooms_for(none, encode=encode, max_new_tokens=9)
+
+
+def test_settings_say_another_room():
+    chosen = Rooms(bytes=64, code_points=128)
+    assert ActionSimilarity().rooms(chosen) == chosen
+    assert ActionSimilarity(max_bytes=32).rooms(chosen) == Rooms(bytes=32, code_points=128)
+    assert ActionSimilarity(max_code_points=4096).rooms(chosen) == Rooms(bytes=64, code_points=4096)
+    for wrong in ({"max_bytes": 0}, {"max_code_points": 0}, {"max_code_points": 4097}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ActionSimilarity(**wrong)
