@@ -72,21 +72,21 @@ class Policy:
 
 
 def make_policy(
-    model: ModelConfig, params: Params, base: Params | None, lora: LoRA | None, placement: Placement, end: int,
-    compiled: Compiled, make: Callable[[Sampling], Sample] | None = None,
+    model: ModelConfig, params: Params, base: Params | None, lora: LoRA | None, placement: Placement,
+    ends: tuple[int, ...], compiled: Compiled, make: Callable[[Sampling], Sample] | None = None,
 ) -> Policy:  # fmt: skip
     """Made once a stage; `replace(policy, params=...)` is the same policy after a step.
 
     Args:
-      end: the token that ends a completion.
+      ends: the tokens that end a completion.
       make: makes what completions are drawn with; None draws from `model`.
     """
-    own = model, placement.mesh, placement.sampler_mesh, end
+    own = model, placement.mesh, placement.sampler_mesh, ends
 
     def sampler(sampling: Sampling) -> Sample:
         # Samplers that differ in temperature alone are one program.
         key = replace(sampling, temperature=1.0)
-        made = make or (lambda sampling: make_sampler(model, sampling, end, placement.sampler_mesh))
+        made = make or (lambda sampling: make_sampler(model, sampling, ends, placement.sampler_mesh))
         return compiled.once(("sample", *own, key, make), lambda: jax.jit(made(key)))
 
     def scorer(temperature: float) -> Callable[..., Array]:

@@ -33,6 +33,7 @@ class Demonstration:
     titles: tuple[str | None, ...] | None = None  # a heading per action, shown as a hint when asked for
     thoughts: tuple[str, ...] | None = None  # what the expert thought before each action; None where not shown
     source: str = ""  # file:line, for messages
+    written: tuple[str, ...] | None = None  # actions as the file has them, where the tokenizer spells them otherwise
     quality: float | None = None  # a score that the data bring along; higher is better
     profile: tuple[tuple[int, tuple[float, ...]], ...] | None = None  # (actions given, a policy's rewards there)
 
@@ -126,7 +127,7 @@ class TokenBytes:
 
     spelled: UInt8[Array, "S"]
     start: Int[Array, "V+1"]
-    end: int = field(metadata={"static": True})  # the id that ends a completion
+    ends: tuple[int, ...] = field(metadata={"static": True})  # the ids that end a completion
     given: bytes = field(default=b"", metadata={"static": True})  # what the template wrote of a completion, UTF-8
 
 

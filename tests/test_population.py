@@ -57,11 +57,11 @@ def known() -> Known:
 @pytest.fixture(scope="module")
 def step(known):
     tokens = token_bytes(BYTES, Template())
-    sample = make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.end)
+    sample = make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.ends)
     draw = make_draw(sample, REWARD, tokens, Rooms(bytes=64, code_points=64))
     filling = lambda segments, trunk, completions, weights, group: fill(segments, trunk, completions, weights, known[1])
     return make_step(
-        draw, make_weigh(OBJECTIVE, BYTES.end, 4, REWARD, unfit_on_host=False), filling,
+        draw, make_weigh(OBJECTIVE, BYTES.ends, 4, REWARD, unfit_on_host=False), filling,
         make_gradient(make_loss(MODEL, OBJECTIVE, 1.0)), make_apply(optimizer(ADAM), learning_rate(ADAM, 4)),
         lambda params: params, CAP,
     )  # fmt: skip

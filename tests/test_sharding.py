@@ -230,7 +230,7 @@ def prompts():
 
 def samples(mesh, params):
     """(tokens, their log-probs, how they end) of parameters that lie on a mesh, and the collectives they cost."""
-    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), 0, mesh))
+    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), (0,), mesh))
     given = params, place_rows(mesh, prompts()), jax.random.key(1), np.float32(0.8)
     compiled = sample.lower(*given).compile()
     return jax.device_get(compiled(*given)), mesh and collectives(compiled.as_text(), mesh.size, 11)

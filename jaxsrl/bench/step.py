@@ -24,10 +24,11 @@ from jaxsrl.collect.rollout_log import rollout_lines
 from jaxsrl.config.demonstrations import ArithmeticTask
 from jaxsrl.config.run import Config, Stage, Validate
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
-from jaxsrl.data.chat import THINK_CLOSE, THINK_OPEN, Template
+from jaxsrl.data.chat import Template
 from jaxsrl.data.choose import Room, choose_shapes
 from jaxsrl.data.compaction import plan
 from jaxsrl.data.layout import Layout, lay_out
+from jaxsrl.data.templates import THINK_CLOSE, THINK_OPEN
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.tree import build
@@ -127,7 +128,8 @@ def _timed(seconds: dict[str, float], name: str, run: Callable[[], Any]) -> Any:
 def _tokenizer() -> Tokenizer:
     """Qwen3's from the data folder that JAXSRL_DATA names, else bytes."""
     folder = Path(os.environ.get("JAXSRL_DATA", "")) / "tokenizers" / "qwen3"
-    return load_tokenizer(folder) if "JAXSRL_DATA" in os.environ and folder.is_dir() else ByteTokenizer()
+    there = "JAXSRL_DATA" in os.environ and folder.is_dir()
+    return load_tokenizer(folder, template="plain") if there else ByteTokenizer()
 
 
 def _demonstration(rng: random.Random, index: int) -> Demonstration:

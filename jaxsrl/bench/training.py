@@ -84,7 +84,7 @@ def measure(name: str, model: ModelConfig, work: Work, layout: MeshShape, steps:
     )  # fmt: skip
     mesh = material.placement.mesh
     params = first_params(model, 0, 0, None, mesh)
-    policy = make_policy(model, params, None, None, material.placement, tokenizer.end, material.compiled)
+    policy = make_policy(model, params, None, None, material.placement, tokenizer.ends, material.compiled)
     state = place_state(mesh, init_state(params, optimizer(stage.optimizer), jax.random.key(0)))
     items = long_demonstrations(work)
     source = Source(items=items, order=Order(count=len(items), seed=0))

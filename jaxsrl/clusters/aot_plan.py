@@ -165,7 +165,7 @@ def plan(
         programs.append(compiled("reshard", reshard, (state.params,), beside))
         sampled = jax.eval_shape(reshard, state.params)
         sampled = _placed(sampled, state_sharding(there, sampled))
-    sample = jax.jit(make_sampler(model, sampling, 0, there))
+    sample = jax.jit(make_sampler(model, sampling, (0,), there))
     rest = _prompts(there, rows), _placed(key, NamedSharding(there, PartitionSpec())), temperature
     return result((*programs, compiled("sample", sample, (sampled, *rest), resident)))
 

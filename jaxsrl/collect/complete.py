@@ -112,7 +112,7 @@ def _fetched(calls: Iterable[Any]) -> Iterator[Any]:
 
 
 def _rollouts(sampler: Sampler, layout: Layout, job, token, length, tree, group) -> Rollouts:
-    ended = token[np.arange(len(job)), np.maximum(length, 1) - 1] == sampler.tokenizer.end
+    ended = np.isin(token[np.arange(len(job)), np.maximum(length, 1) - 1], sampler.tokenizer.ends)
     given = sampler.tokenizer.decode(prefill(sampler.template, sampler.tokenizer))
     text = (given + sampler.tokenizer.decode(t[: n - e].tolist()) for t, n, e in zip(token, length, ended, strict=True))
     jobs = layout.jobs

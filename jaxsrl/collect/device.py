@@ -89,12 +89,13 @@ def put(whole: Any, part: Any, index: Int[Array, ""]) -> Any:
 
 
 def make_weigh(
-    objective: Objective, end: int, wanted: int | None, reward: DeviceReward | None, *, unfit_on_host: bool = True
-):
+    objective: Objective, ends: tuple[int, ...], wanted: int | None, reward: DeviceReward | None, *,
+    unfit_on_host: bool = True,
+):  # fmt: skip
     """Returns weigh(...) -> Weighed, of all completions of an optimizer step.
 
     Args:
-      end: the token that ends a completion.
+      ends: the tokens that end a completion.
       wanted: groups that the step trains on. Of more that carry weight, those with the largest hash of their address
         are left out: which ones depends on no order of branch points.
       reward: what scored on the device, for its metrics.
@@ -106,7 +107,7 @@ def make_weigh(
         scores: Scores | None, expert_length: Int[Array, "Q"], step: Int[Array, ""], numbers: Numbers,
         ref_logp: Float[Array, "P C"] | None = None,
     ) -> Weighed:  # fmt: skip
-        collected = collect_whole(completions, groups, target, end, step, ref_logp)
+        collected = collect_whole(completions, groups, target, ends, step, ref_logp)
         weights = objective.weigh(collected, rewards, numbers)
         kept = carrying_groups(weights.rollouts, groups)
         surplus = jnp.zeros_like(kept)
@@ -132,7 +133,7 @@ def make_weigh(
     return weigh
 
 
-def make_weigh_part(objective: Objective, end: int):
+def make_weigh_part(objective: Objective, ends: tuple[int, ...]):
     """Returns weigh_part(...) -> Weights, as if the step had collected nothing but some of its demonstrations.
 
     Args:
@@ -144,19 +145,22 @@ def make_weigh_part(objective: Objective, end: int):
         step: Int[Array, ""], numbers: Numbers, ref_logp: Float[Array, "P C"] | None, groups_in: Bool[Array, "Q"],
         demonstrations_in: Bool[Array, "M"],
     ) -> Weights:  # fmt: skip
-        collected = collect_whole(completions, groups, target & demonstrations_in[:, None], end, step, ref_logp)
+        collected = collect_whole(completions, groups, target & demonstrations_in[:, None], ends, step, ref_logp)
         return objective.weigh(without(collected, ~groups_in), rewards, numbers)
 
     return weigh_part
 
 
-def collect_whole(completions: Completions, groups: Groups, target, end: int, step, ref_logp=None) -> Collected:
+def collect_whole(
+    completions: Completions, groups: Groups, target, ends: tuple[int, ...], step, ref_logp=None
+) -> Collected:
     """What an objective weighs."""
     length = jnp.where(groups.active, completions.length, 0)
     mask = jnp.arange(completions.token.shape[1])[None] < length[:, None]
     last = jnp.take_along_axis(completions.token, jnp.maximum(length - 1, 0)[:, None], axis=1)[:, 0]
+    ended = sum(last == end for end in ends) > 0
     return Collected(
-        mask=mask, behavior_logp=jnp.where(mask, completions.logp, 0.0), truncated=groups.active & (last != end),
+        mask=mask, behavior_logp=jnp.where(mask, completions.logp, 0.0), truncated=groups.active & ~ended,
         groups=groups, target=target, step=step, ref_logp=None if ref_logp is None else jnp.where(mask, ref_logp, 0.0),
     )  # fmt: skip
 

@@ -57,7 +57,8 @@ def own_jobs(reader: Reader, layout: Layout, sheets: Sequence[int]) -> Int[np.nd
 def read(reader: Reader, layout: Layout, job: Int[np.ndarray, "N"], token, length) -> Rollouts:
     """Texts of the given jobs; `token` [P C] and `length` [P] are of all."""
     jobs, token, length = layout.jobs, token[job], length[job]
-    ended = (length > 0) & (token[np.arange(len(job)), np.maximum(length - 1, 0)] == reader.token_bytes.end)
+    last = token[np.arange(len(job)), np.maximum(length - 1, 0)]
+    ended = (length > 0) & np.isin(last, reader.token_bytes.ends)
     given = reader.token_bytes.given.decode()
     texts = tuple(given + text for text in decode_all(token, length - ended, reader.token_bytes))
     return Rollouts(

@@ -13,7 +13,7 @@ from jaxsrl.collect.device import KEPT
 from jaxsrl.collect.grading import Graded, Reader, own_jobs, read
 from jaxsrl.metrics import Journal
 from jaxsrl.processes import fetch
-from jaxsrl.types import Scores
+from jaxsrl.types import Demonstration, Form, Scores
 
 WAITING = 4  # steps whose lines may be waiting; a slow disk then holds the loop up
 
@@ -32,8 +32,16 @@ def rollout_lines(collection: Collection, graded: Graded, stage: str, step: int)
             "reward": float(g.reward[i]), "advantage": float(collection.advantage[job]), "kept": kept[i],
             "tokens": tokens[i],
             "form": r.form[i], "reward_settings": settings,
-        })  # fmt: skip
+        } | _written(demonstration, r.form[i], int(r.branch[i])))  # fmt: skip
     return lines
+
+
+def _written(demonstration: Demonstration, form: Form, after: int) -> dict[str, str]:
+    """The expert's action as its file has it, where the tokenizer spells it otherwise."""
+    whole = demonstration.written or ()
+    if form != "action" or after >= len(whole) or whole[after] == demonstration.actions[after]:
+        return {}
+    return {"expert_written": whole[after]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 import random
 
-from jaxsrl.config.demonstrations import tokenizer_path
+from jaxsrl.config.demonstrations import config_tokenizer
 from jaxsrl.config.run import Config, ConfigError, Stage
 from jaxsrl.data.chat import Tokenizer
-from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.data.tree import build, path_tokens
+from jaxsrl.stages.begin import notes, spelled_splits
 from jaxsrl.types import Demonstration, Tree
 
 
@@ -19,11 +19,12 @@ def show(config: Config, stage_name: str | None, rows: int, seed: int) -> str:
     if stage_name is not None and stage_name not in names:
         raise ConfigError(f"no stage {stage_name!r}; there are: {', '.join(names)}")
     stage = config.stages[names.index(stage_name) if stage_name else -1]
-    splits = stage.data.load(config.data_dir)
-    tokenizer = load_tokenizer(tokenizer_path(config))
+    tokenizer = config_tokenizer(config)
+    splits = spelled_splits(tokenizer, stage.data.load(config.data_dir))
     sizes = f"{len(splits.train)} train, {len(splits.validation)} validation, {len(splits.test)} test"
     counts = ", ".join(f"{value} {name}" for name, value in splits.counts.items())
     head = [f"stage {stage.name}: {sizes}" + (f" (of {counts})" if counts else "")]
+    head += notes(config, {stage.name: splits}, tokenizer)
     head += [f"set aside: {reason}" for reason in splits.quarantine[:5]]
     drawn = random.Random(seed).sample(range(len(splits.train)), min(rows, len(splits.train)))
     return "\n\n".join(["\n".join(head), *(describe(config, stage, splits.train[i], tokenizer) for i in drawn)])

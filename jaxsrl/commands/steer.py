@@ -46,11 +46,11 @@ def steer(config: Config, policy: Saved, proxy: Proxy) -> Saved:
     if small.vocab != made.model.vocab:
         raise RunError(f"{proxy.run} has {small.vocab} ids, {config.name} has {made.model.vocab}")
     sampler = lambda sampling: make_proxy_sampler(
-        made.model, small, sampling, made.tokenizer.end, alpha=proxy.alpha, mesh=made.placement.sampler_mesh
+        made.model, small, sampling, made.tokenizer.ends, alpha=proxy.alpha, mesh=made.placement.sampler_mesh
     )
     name = f"{policy.name} + {proxy.alpha:g} ({high} - {low} of {proxy.run.name})"
     steered = make_policy(
-        made.model, (whole_params(policy.policy), tuned, untuned), None, None, made.placement, made.tokenizer.end,
+        made.model, (whole_params(policy.policy), tuned, untuned), None, None, made.placement, made.tokenizer.ends,
         made.compiled, sampler,
     )  # fmt: skip
     return replace(policy, name=name, policy=steered)

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.commands.policy import choose_policy
+from jaxsrl.data.tokenizer_files import Text, finish_files
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import WeightsError, read_config
 from jaxsrl.models.load import load_weights
@@ -27,7 +28,7 @@ from jaxsrl.types import Params
 
 
 def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) -> str:
-    """Writes a policy of a run as a folder that Transformers and vLLM load: config, weights, tokenizer.
+    """Writes a policy of a run as a folder that Transformers and vLLM load: config, weights, tokenizer, chat template.
 
     Adapters are merged into their base, which is made or read anew; the run's `weights` must still be there.
 
@@ -43,6 +44,9 @@ def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) ->
     save_weights(to, config, params, dtype=dtype, length=length, source=source)
     for path in sorted((run / "tokenizer").iterdir()):
         shutil.copyfile(path, to / path.name)
+    if (run / "text.json").is_file():
+        said = read_json(run / "text.json")
+        finish_files(to, Text(**{key: _tuples(value) for key, value in said.items()}))
     return f"{to}: {chosen} of {run} in {dtype}"
 
 

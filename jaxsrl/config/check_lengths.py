@@ -48,7 +48,8 @@ def _out_of_reach(
 ) -> str | None:
     if not any(p.form == "action" for d in splits.train[:1] for p in stage.objective.branch_points(d, 0)):
         return None
-    measure = lambda d: [len(completion(config.template, tokenizer, None, action)) for action in d.actions[:-1]]
+    size = lambda action: len(completion(config.template, tokenizer, None, action, opens=True))
+    measure = lambda d: [size(action) for action in d.actions[:-1]]
     lengths = [length for actions in measured(measure, splits.train) for length in actions]
     cap, long = stage.sampling.max_new_tokens, sum(n > stage.sampling.max_new_tokens for n in lengths)
     if not long:

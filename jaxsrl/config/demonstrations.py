@@ -10,7 +10,9 @@ from typing import Literal
 from jaxsrl.config.run import Config, TaskData
 from jaxsrl.data import datasets
 from jaxsrl.data.actions import Splitter, first_action
+from jaxsrl.data.chat import check_marks
 from jaxsrl.data.demonstrations import Fields, Loaded, read, split_by_problem
+from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.tasks.arithmetic import Arithmetic, generate, verify_answer
 from jaxsrl.types import Demonstration
@@ -28,6 +30,20 @@ def tokenizer_path(config: Config) -> str:
     if config.tokenizer == "bytes" or Path(config.tokenizer).exists():
         return config.tokenizer
     return str(datasets.find(data_folder(config.data_dir), config.tokenizer))
+
+
+def config_tokenizer(config: Config) -> Tokenizer:
+    """The config's tokenizer, with the template that `template.kind` stands for: `auto` is that of the folder of
+    `weights`, and `plain` for a model from scratch, which knows no marks.
+
+    Raises: ValueError if the files cannot be read, or the template writes marks that the tokenizer lacks.
+    """
+    kind = config.template.kind
+    if kind == "auto":
+        kind = None if config.weights is not None else "plain"
+    tokenizer = load_tokenizer(tokenizer_path(config), template=kind)
+    check_marks(config.template, tokenizer)
+    return tokenizer
 
 
 def _finished_by(mark: str) -> Callable[[str, Demonstration], bool]:

@@ -203,7 +203,8 @@ class Config:
 
     Args:
       weights: folder of a published checkpoint that stages without `start_from` start from. Its sizes replace those of
-        `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`.
+        `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`, and its chat
+        template where `template.kind` is `auto`.
       tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
       lora: trains adapters of this size in every stage, on parameters that stay what the first stage began with. None
         trains everything. Setting one of its fields on the command line switches it on.
@@ -283,6 +284,8 @@ class Config:
             _check_rows(stage, stage.rows or self.rows, self.mesh, self.layout_to_sample)
             if self.template.prefill_think:
                 _check_tag(stage)
+            if self.template.kind == "qwen3_nothink":
+                _check_thought(stage)
             tokens = (stage.rows or self.rows).tokens
             if tokens is not None and stage.sampling.max_new_tokens >= tokens:
                 raise ValueError(
@@ -303,6 +306,16 @@ def _check_tag(stage: Stage) -> None:
             raise ValueError(
                 f"stages.{stage.name}.{name}.prefilled=true and template.prefill_think=true both write `<think>`, so "
                 f"every completion would be malformed: leave prefilled=false, as completions begin with the tag already"
+            )
+
+
+def _check_thought(stage: Stage) -> None:
+    """A template that closes the thought before a completion leaves none to be required of it."""
+    for name, settings in _settings(stage.objective, "objective"):
+        if isinstance(settings, ActionSimilarity) and settings.think == "required":
+            raise ValueError(
+                f"stages.{stage.name}.{name}.think=required asks for a thought, and template.kind=qwen3_nothink has "
+                "closed it before a completion begins: set think=optional, or template.kind=qwen3"
             )
 
 

@@ -14,9 +14,12 @@ class ByteTokenizer:
     name = "bytes"
     specials: Mapping[str, int] = MappingProxyType({mark: 256 + i for i, mark in enumerate(MARKS)})
     byte_ids = tuple(range(256))
+    begin: tuple[int, ...] = ()
     end = 256
+    ends = (256,)
+    template = "plain"
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, first: bool = True) -> list[int]:
         return list(text.encode())
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -15,17 +15,17 @@ BLOCK = 2**18  # tokens decoded at a time: some 20 MB of addresses, whatever the
 def token_bytes(tokenizer: Tokenizer, template: Template) -> TokenBytes:
     """The bytes of every id below `vocab_size`; special tokens are spelled out, as in `tokenizer.decode`."""
     given = tokenizer.decode(prefill(template, tokenizer)).encode()
-    return table([tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)], end=tokenizer.end, given=given)
+    return table([tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)], ends=tokenizer.ends, given=given)
 
 
-def table(pieces: Sequence[bytes], *, end: int, given: bytes = b"") -> TokenBytes:
+def table(pieces: Sequence[bytes], *, ends: Sequence[int], given: bytes = b"") -> TokenBytes:
     """The same of any list of pieces, token t being `pieces[t]`; see `TokenBytes`."""
-    if not 0 <= end < len(pieces):
-        raise ValueError(f"end must be one of the {len(pieces)} tokens, got {end}")
+    if not ends or not all(0 <= end < len(pieces) for end in ends):
+        raise ValueError(f"ends must be some of the {len(pieces)} tokens, got {tuple(ends)}")
     return TokenBytes(
         spelled=np.frombuffer(b"".join(pieces) or b"\x00", np.uint8),
         start=np.cumsum([0, *map(len, pieces)], dtype=np.int32),
-        end=end,
+        ends=tuple(ends),
         given=given,
     )
 

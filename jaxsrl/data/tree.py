@@ -51,7 +51,7 @@ def _add_form(nodes, branch, demonstration, form, trained, wanted, template, tok
     trained_depth = count if form == "solve" else count - 1
     depth = max([*wanted, trained_depth if trained else 0])
     for k in range(depth + 1):
-        completes = trained and form == "action" and k < count
+        completes, opens = trained and form == "action" and k < count, chat.opens_turn(template, form, k)
         if k in wanted or completes:
             tail = chat.tail(template, tokenizer, titles[k] if k < count else None) if form == "action" else []
             start = add(tail, at) if tail else at
@@ -59,14 +59,18 @@ def _add_form(nodes, branch, demonstration, form, trained, wanted, template, tok
                 given = chat.prefill(template, tokenizer)
                 branch[form, k] = add(given, start) if given else start
             if completes:
-                add(chat.completion(template, tokenizer, thoughts[k], demonstration.actions[k]), start, target=True)
+                written = chat.completion(template, tokenizer, thoughts[k], demonstration.actions[k], opens=opens)
+                add(written, start, target=True)
         if k == depth:
             break
         if form == "action":
-            at = add(chat.action(template, tokenizer, demonstration.actions[k]), at)
+            on_trunk = opens and template.trunk_in == "assistant"
+            at = add(chat.action(template, tokenizer, demonstration.actions[k], opens=on_trunk), at)
         else:
             last = trained and k == count - 1
-            tokens = chat.completion(template, tokenizer, thoughts[k], demonstration.actions[k], last=last)
+            tokens = chat.completion(
+                template, tokenizer, thoughts[k], demonstration.actions[k], last=last, opens=opens
+            )  # fmt: skip
             at = add(tokens, at, target=trained)
 
 

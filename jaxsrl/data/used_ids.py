@@ -13,23 +13,32 @@ class UsedIds:
     Args:
       kept: ids of `base`. Its special tokens and its 256 single bytes are kept in any case, so every text that
         `base` can write can be written. The same ids give the same tokenizer, in whatever order they come.
+    Raises: ValueError if `base` has no token for some byte, or an id is none of it.
     """
 
     def __init__(self, base: Tokenizer, kept: Iterable[int]):
+        if base.byte_ids is None:
+            raise ValueError(
+                f"{base.name} has no token for some single byte, so what is not kept cannot be spelled in bytes; set "
+                "used_ids_only=false"
+            )
         self.base = base
-        self.base_ids = tuple(sorted({*map(int, kept), *base.byte_ids, *base.specials.values()}))
+        own = (*base.specials.values(), *base.begin, *base.ends)
+        self.base_ids = tuple(sorted({*map(int, kept), *base.byte_ids, *own}))
         lowest, highest = self.base_ids[0], self.base_ids[-1]
         if lowest < 0 or highest >= base.vocab_size:
             raise ValueError(f"kept ids must be in 0..{base.vocab_size - 1}, got {lowest}..{highest}")
         self._new = {token: new for new, token in enumerate(self.base_ids)}
         self.name = f"{base.name}/{len(self.base_ids)}"
         self.vocab_size = -(-len(self.base_ids) // 16) * 16
-        self.end = self._new[base.end]
+        self.begin = tuple(self._new[token] for token in base.begin)
+        self.ends = tuple(self._new[token] for token in base.ends)
+        self.end, self.template = self.ends[0], base.template
         self.specials = MappingProxyType({name: self._new[token] for name, token in base.specials.items()})
         self.byte_ids = tuple(self._new[token] for token in base.byte_ids)
 
-    def encode(self, text: str) -> list[int]:
-        return self._renumber(self.base.encode(text))
+    def encode(self, text: str, *, first: bool = True) -> list[int]:
+        return self._renumber(self.base.encode(text, first=first))
 
     def decode(self, ids: Iterable[int]) -> str:
         return b"".join(self.token_bytes(token) for token in ids).decode(errors="replace")
@@ -54,4 +63,4 @@ class UsedIds:
 
 def used_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> UsedIds:
     """`tokenizer` cut down to the ids that occur in `texts`."""
-    return UsedIds(tokenizer, {token for text in texts for token in tokenizer.encode(text)})
+    return UsedIds(tokenizer, {token for text in texts for token in tokenizer.encode(text, first=False)})

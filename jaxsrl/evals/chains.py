@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 
 from jaxsrl.collect.complete import Sampler, complete, join_rollouts, no_rollouts
-from jaxsrl.data.chat import THINK_CLOSE, THINK_OPEN
+from jaxsrl.data.templates import THINK_CLOSE, THINK_OPEN
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.evals.summary import Decoding
 from jaxsrl.rewards.format import Think, parse

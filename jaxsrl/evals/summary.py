@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxsrl.data.chat import THINK_CLOSE, THINK_OPEN
+from jaxsrl.data.templates import THINK_CLOSE, THINK_OPEN
 from jaxsrl.evals.statistics import Interval, bootstrap, majority_at_k, pass_at_k, pass_hat_k, resample, wilson
 from jaxsrl.types import Metrics, Rollouts
 

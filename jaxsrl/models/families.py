@@ -172,11 +172,15 @@ def _check_rotated(found: Mapping[str, Any]) -> None:
 
 
 def _rope(family: str, given: Mapping[str, Any]) -> tuple[float, Scaling | None, float | None]:
-    """(base, stretch, base of windowed layers), from either of the two ways in which files say it."""
+    """(base, stretch, base of windowed layers), from either of the two ways in which files say it.
+
+    A base inside `rope_scaling` counts before the one beside it, as in Transformers.
+    """
     both, older = given.get("rope_parameters"), _scaling(given.get("rope_scaling"), given)
+    older_base = _number(given | _theta(given.get("rope_scaling")), "rope_theta")
     if not isinstance(both, dict):
         local = _number(given, "rope_local_base_freq") if family == "gemma3_text" else None
-        return _number(given, "rope_theta"), older, local
+        return older_base, older, local
     if family == "gemma3_text":
         whole, local = both.get("full_attention"), both.get("sliding_attention")
         if not isinstance(whole, dict) or not isinstance(local, dict):
@@ -186,11 +190,16 @@ def _rope(family: str, given: Mapping[str, Any]) -> tuple[float, Scaling | None,
         base = _number(local, "rope_theta")
     else:
         whole, base = both, None
-    scaling = _scaling(whole, given)
-    if given.get("rope_scaling") and older != scaling:
+    scaling, whole_base = _scaling(whole, given), _number(given | _theta(whole), "rope_theta")
+    if given.get("rope_scaling") and (older, older_base) != (scaling, whole_base):
         # Readers do not agree on which of the two counts.
         raise ValueError("rope_scaling and rope_parameters say different things; remove one of them")
-    return _number(given | whole, "rope_theta"), scaling, base
+    return whole_base, scaling, base
+
+
+def _theta(said: Any) -> dict[str, Any]:
+    """The base of an object that may have one."""
+    return {"rope_theta": said["rope_theta"]} if isinstance(said, dict) and "rope_theta" in said else {}
 
 
 def _scaling(said: Any, given: Mapping[str, Any]) -> Scaling | None:

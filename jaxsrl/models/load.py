@@ -30,7 +30,8 @@ def load_weights(folder: Path, config: ModelConfig, *, dtype: str = "float32", s
       dtype: of the parameters; tensors are converted from the file's.
       sharding: a tree like the parameters', or one sharding for all; None puts everything on the first device. Each
         process reads the parts of its own devices; on the host there is what these hold of one parameter at a time.
-    Raises: WeightsError that names every missing, unexpected and mis-shaped tensor, or the file that is no safetensors.
+    Raises: WeightsError that names every missing, unexpected and mis-shaped tensor, the file that is no safetensors, or
+      the first tensor with a number that is not finite.
     """
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = tensors(config)
@@ -158,7 +159,14 @@ def _array(tensor: Tensor, layers: int, parts: Mapping[str, Held], dtype: np.dty
 
     def read(name: str, index: tuple[slice, ...]) -> np.ndarray:
         part = parts[name][index[::-1] if tensor.transposed else index]
-        return (part.T if tensor.transposed else part).astype(dtype, copy=False)
+        with np.errstate(over="ignore"):  # a number that is too large becomes infinite, and is named below
+            part = (part.T if tensor.transposed else part).astype(dtype, copy=False)
+        if not (finite := np.isfinite(part)).all():
+            raise WeightsError(
+                f"{parts[name].path}: {_some([parts[name].stored])} has {finite.size - finite.sum()} of {finite.size} "
+                f"numbers that are not finite in {dtype}; the file is damaged, or its model diverged: take another"
+            )
+        return part
 
     def part_of(index: tuple[slice, ...]) -> np.ndarray:
         index = tuple(slice(*i.indices(n)) for i, n in zip(index, shape, strict=True))

@@ -123,7 +123,8 @@ def _in_blocks(read, token, length, token_bytes: TokenBytes, *, most: int):
 def read_action(token, length, token_bytes: TokenBytes, *, think: Think, prefilled: bool, rooms: Rooms):
     """Code points of one completion's action, their number, whether it is well formed, and whether it fits."""
     given = (OPEN.encode() if prefilled else b"") + token_bytes.given
-    ended = (length > 0) & (token[jnp.maximum(length - 1, 0)] == token_bytes.end)
+    last = token[jnp.maximum(length - 1, 0)]
+    ended = (length > 0) & (sum(last == end for end in token_bytes.ends) > 0)
     spelled = (token_bytes.spelled, token_bytes.start)
     byte, size, known = join(token, length - ended, *spelled, room=rooms.bytes - len(given))
     byte = jnp.concatenate([jnp.array(list(given), jnp.uint8), byte])

@@ -1,5 +1,7 @@
 """Proxy-tuning: a small tuned model steers a large untuned one, token by token."""
 
+from collections.abc import Sequence
+
 import jax
 
 from jaxsrl.models.config import ModelConfig
@@ -8,7 +10,7 @@ from jaxsrl.rollout.sampling import Sampling
 
 
 def make_proxy_sampler(
-    large: ModelConfig, small: ModelConfig, sampling: Sampling, end: int, *, alpha: float = 1.0,
+    large: ModelConfig, small: ModelConfig, sampling: Sampling, ends: Sequence[int], *, alpha: float = 1.0,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Sample:  # fmt: skip
     """Draws from z_M + alpha (z_M+ - z_M-): large untuned, small tuned, small untuned; then temperature and truncation.
@@ -24,4 +26,4 @@ def make_proxy_sampler(
         base, tuned, untuned = logits
         return base + alpha * (tuned - untuned)
 
-    return make_mixed_sampler((large, small, small), mix, sampling, end, mesh)
+    return make_mixed_sampler((large, small, small), mix, sampling, ends, mesh)

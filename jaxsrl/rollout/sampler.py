@@ -38,11 +38,14 @@ def prompt_mask(prompts: Prompts) -> Bool[Array, "R K T"]:
     return seen | own  # an unused slot sees one token, so that its softmax is finite
 
 
-def make_sampler(config: ModelConfig, sampling: Sampling, end: int, mesh: jax.sharding.Mesh | None = None) -> Sample:
+def make_sampler(
+    config: ModelConfig, sampling: Sampling, ends: Sequence[int], mesh: jax.sharding.Mesh | None = None
+) -> Sample:
     """Returns sample(params, prompts, key, temperature) -> Completions [P C], P = R K. It is pure; the caller jits it.
 
-    Job r K + k is slot k of row r. `token` and `logp` are 0 behind a completion's length, which counts the end token
-    and is 0 where the slot is empty. `logp` is that of the logits in float32, divided by the temperature.
+    Job r K + k is slot k of row r. A completion ends with the first of the ids `ends`, which is part of it. `token` and
+    `logp` are 0 behind a completion's length, which is 0 where the slot is empty. `logp` is that of the logits in
+    float32, divided by the temperature.
     The temperature is an argument: greedy and sampled evaluation share one program. Truncation and cap are fixed.
     A token's noise is a function of `key`, its slot's address and its index in the completion. It does not depend on
     the row, the slot, or what else is in the batch.
@@ -51,13 +54,14 @@ def make_sampler(config: ModelConfig, sampling: Sampling, end: int, mesh: jax.sh
     the last member has ended. Each member gets what it gets alone. A slot that has ended costs its share until then.
     There is no reverse-mode derivative.
     """
-    many = make_mixed_sampler((config,), lambda logits: logits[0], sampling, end, mesh)
+    many = make_mixed_sampler((config,), lambda logits: logits[0], sampling, ends, mesh)
     return lambda params, *rest: many((params,), *rest)
 
 
 def make_mixed_sampler(
-    configs: Sequence[ModelConfig], mix: Callable, sampling: Sampling, end: int, mesh: jax.sharding.Mesh | None = None
-) -> Sample:
+    configs: Sequence[ModelConfig], mix: Callable, sampling: Sampling, ends: Sequence[int],
+    mesh: jax.sharding.Mesh | None = None,
+) -> Sample:  # fmt: skip
     """`make_sampler` for several models that see the same tokens: its `params` are a tuple, one for each of them.
 
     Args:
@@ -84,7 +88,7 @@ def make_mixed_sampler(
                 for x, head in zip(last, heads, strict=True)
             ]
             drawn = draw(mix(logits), keys, written.index, temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-            return _store(written, *drawn, end)
+            return _store(written, *drawn, ends)
 
         def body(written):
             at = written.index - 1
@@ -120,14 +124,14 @@ def _start(configs: Sequence[ModelConfig], prompts: Prompts, cap: int, dtypes: S
     )  # fmt: skip
 
 
-def _store(written: Written, token: Int[Array, "R K"], logp: Float[Array, "R K"], end: int) -> Written:
+def _store(written: Written, token: Int[Array, "R K"], logp: Float[Array, "R K"], ends: Sequence[int]) -> Written:
     """One more token of every slot that still runs; 0 of the others."""
     done, index = written.done, written.index
     token, logp = jnp.where(done, 0, token), jnp.where(done, 0, logp)
     put = lambda all, new: write_at(all, new[:, :, None], (index * 0, index * 0, index))
     return written._replace(
         index=index + 1, newest=token, token=put(written.token, token), logp=put(written.logp, logp),
-        length=jnp.where(done, written.length, index + 1), done=done | (token == end),
+        length=jnp.where(done, written.length, index + 1), done=done | (sum(token == end for end in ends) > 0),
     )  # fmt: skip
 
 

@@ -2,20 +2,21 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxsrl.config.check_lengths import check_fits
-from jaxsrl.config.demonstrations import tokenizer_path
+from jaxsrl.config.demonstrations import config_tokenizer, tokenizer_path
 from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.console import Console
+from jaxsrl.data.spelled import about_separator, about_spelling, spelled
 from jaxsrl.data.token_bytes import token_bytes
-from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
-from jaxsrl.data.tokenizer_files import write_files
+from jaxsrl.data.tokenizer import Tokenizer
+from jaxsrl.data.tokenizer_files import text_of, write_files
 from jaxsrl.data.used_ids import used_ids
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
@@ -25,6 +26,8 @@ from jaxsrl.progress import Progress
 from jaxsrl.runs import Run, write_json
 from jaxsrl.stages.material import Material
 
+PARTS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -33,6 +36,7 @@ class Prepared:
     material: Material
     splits: Mapping[str, TaskData]
     warnings: Mapping[str, str | None]
+    notes: tuple[str, ...] = ()
 
 
 def prepare(config: Config, compiled: Compiled) -> Prepared:
@@ -45,7 +49,9 @@ def prepare(config: Config, compiled: Compiled) -> Prepared:
         model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template),
         placement=make_placement(config.mesh, config.layout_to_sample), compiled=compiled,
     )  # fmt: skip
-    return Prepared(material=material, splits=splits, warnings=warnings)
+    return Prepared(
+        material=material, splits=splits, warnings=warnings, notes=notes(config, splits, tokenizer)
+    )  # fmt: skip
 
 
 def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConfig]:
@@ -57,8 +63,7 @@ def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConf
     for stage in config.stages:
         if stage.data not in loaded:
             loaded[stage.data] = stage.data.load(config.data_dir)
-    splits = {stage.name: loaded[stage.data] for stage in config.stages}
-    tokenizer, model = load_tokenizer(tokenizer_path(config)), config.model
+    tokenizer, model = config_tokenizer(config), config.model
     if config.weights is not None:
         model = replace(read_config(Path(config.weights)), dtype=model.dtype, remat=model.remat)
     if config.used_ids_only:
@@ -70,7 +75,27 @@ def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConf
             f"model.vocab={model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "
             f"set model.vocab={tokenizer.vocab_size}"
         )
-    return splits, tokenizer, model
+    loaded = {data: spelled_splits(tokenizer, part) for data, part in loaded.items()}
+    return {stage.name: loaded[stage.data] for stage in config.stages}, tokenizer, model
+
+
+def spelled_splits(tokenizer: Tokenizer, part: TaskData) -> TaskData:
+    """Demonstrations as the tokenizer spells them."""
+    parts = {name: tuple(spelled(tokenizer, d) for d in getattr(part, name)) for name in PARTS}
+    return replace(part, **parts)
+
+
+def notes(config: Config, splits: Mapping[str, TaskData], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """What a person should know about template and tokenizer before the first step."""
+    kind = config.template.kind
+    found = []
+    if kind == "auto" and config.weights:
+        found.append(f"template: {tokenizer.template}, that of {tokenizer_path(config)}")
+    for name, part in splits.items():
+        whole = (*part.train, *part.validation, *part.test)
+        said = about_spelling(tokenizer, whole), about_separator(tokenizer, part.train, config.template.separator)
+        found += [f"[{name}] {one}" for one in said if one]
+    return tuple(found)
 
 
 def begin(run: Run, config: Config, prepared: Prepared) -> int:
@@ -81,9 +106,11 @@ def begin(run: Run, config: Config, prepared: Prepared) -> int:
     start = _first_stage(config, run.record)
     if is_first():
         write_json(run.folder / "config.json", to_dict(config))  # settings that may change: those of the last attempt
-        _write_model(run.folder, config, prepared.material.model)
+        _write_model(run.folder, config, prepared.material)
     if len(jax.devices()) > config.mesh.size:
         run.console.say(f"{config.mesh.size} of {len(jax.devices())} devices are used; set mesh.fsdp or mesh.data")
+    for note in prepared.notes:
+        run.console.say(note)
     for name, part in prepared.splits.items():
         _write_quarantine(run, name, part)
         if prepared.warnings[name]:
@@ -100,9 +127,10 @@ def _check_devices(config: Config) -> None:
         )
 
 
-def _write_model(folder: Path, config: Config, model: ModelConfig) -> None:
+def _write_model(folder: Path, config: Config, material: Material) -> None:
     """What `convert` needs beside the parameters, so that a run folder can be moved without its sources."""
-    write_json(folder / "model.json", to_dict(model))
+    write_json(folder / "model.json", to_dict(material.model))
+    write_json(folder / "text.json", asdict(text_of(config.template, material.tokenizer)))
     if config.weights is not None:
         shutil.copyfile(Path(config.weights) / "config.json", folder / "weights_config.json")
     if not config.used_ids_only:

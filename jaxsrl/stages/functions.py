@@ -57,8 +57,8 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         place_rows=partial(place_rows, mesh), compact=stage.compact, updates=stage.updates_per_rollout,
         minibatches=stage.minibatches, behavior=stage.behavior_logp, place=partial(place_whole, mesh),
         weigh_part=once(
-            ("weigh_part", static_of(objective), material.token_bytes.end, mesh),
-            lambda: jax.jit(make_weigh_part(objective, material.token_bytes.end), out_shardings=whole_sharding(mesh)),
+            ("weigh_part", static_of(objective), material.token_bytes.ends, mesh),
+            lambda: jax.jit(make_weigh_part(objective, material.token_bytes.ends), out_shardings=whole_sharding(mesh)),
         ),
     )  # fmt: skip
 
@@ -89,9 +89,9 @@ def make_collector(
         ),
         put=once(("put",), lambda: jax.jit(put, donate_argnums=0)),
         weigh=once(
-            ("weigh", static_of(objective), tokens.end, wanted, reward, on_host, mesh),
+            ("weigh", static_of(objective), tokens.ends, wanted, reward, on_host, mesh),
             lambda: jax.jit(
-                make_weigh(objective, tokens.end, wanted, reward, unfit_on_host=on_host),
+                make_weigh(objective, tokens.ends, wanted, reward, unfit_on_host=on_host),
                 out_shardings=whole_sharding(mesh),
             ),
         ),

@@ -66,7 +66,7 @@ def written(prompts: Any, write: Write) -> Completions:
 
 @cache
 def weighing(objective: Objective, wanted: int | None) -> Callable[..., Any]:
-    return jax.jit(make_weigh(objective, BYTES.end, wanted, objective.device_reward))
+    return jax.jit(make_weigh(objective, BYTES.ends, wanted, objective.device_reward))
 
 
 putting = jax.jit(put, donate_argnums=0)

@@ -24,7 +24,7 @@ def learner(objective, **settings):
     return Learner(
         needs=objective.needs, shapes=shapes_for(3), numbers=as_arrays(numbers_of(objective)), fill=None, unfill=None,
         score=None, rate=None, gradient=None, train_step=None, still=None, whole=None,
-        weigh_part=jax.jit(make_weigh_part(objective, BYTES.end)), **settings,
+        weigh_part=jax.jit(make_weigh_part(objective, (BYTES.end,))), **settings,
     )  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def test_the_key_reaches_the_sampler():
     """With the same parameters, another key draws other tokens, and the same key the same ones."""
     model = ModelConfig(vocab=272, width=16, layers=1, heads=2, kv_heads=1, head_width=8, mlp_width=16)
     params = init_params(model, jax.random.key(0))
-    sample = make_sampler(model, Sampling(max_new_tokens=CAP), BYTES.end)
+    sample = make_sampler(model, Sampling(max_new_tokens=CAP), BYTES.ends)
     plain = make_collector(SPREAD, Collect(demonstrations=2), PAIR, srl(), Asked())
     real = replace(plain, draw=jax.jit(make_draw(sample, None, TABLE, None)))
     drawn = [collect(real, 0, 0, lambda: params, jax.random.key(seed), 1.0) for seed in (0, 0, 1)]

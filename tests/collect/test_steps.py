@@ -166,7 +166,7 @@ def test_programs_are_traced_once(tmp_path):
     """As `chex` counts, with the functions that are traced handed in: over six steps, and in another run after it."""
     made = config(tmp_path, "device", collect=replace(TINY.stages[1].collect, prompts=None))
     with stage_parts(made) as (parts, state, progress):
-        objective, end = parts.stage.objective, parts.tokenizer.end
+        objective, end = parts.stage.objective, parts.tokenizer.ends
         rooms = rooms_for(parts.splits.train, encode=parts.tokenizer.encode, max_new_tokens=6, given=b"")
         sample, table = parts.policy.sampler(parts.stage.sampling), parts.log.reader.token_bytes
         drawing = make_draw(sample, objective.reward, table, rooms)

@@ -50,3 +50,9 @@ def test_what_it_would_do():
     expert = [Demonstration(problem_id="1", problem="?", actions=("b", "c"))]
     assert ActionSimilarity(where="host")(rollouts, expert).reward.tolist() == [1.0]
     assert ActionSimilarity(where="host", prefilled=True)(rollouts, expert).reward.tolist() == [-1.0]
+
+
+def test_a_thought_is_not_required_where_the_template_has_closed_it():
+    config = replace(load(TINY), template=Template(kind="qwen3_nothink"))
+    with pytest.raises(ValueError, match=r"stages\.srl\.objective\.reward\.think=required asks .*optional"):
+        override(config, ["stages.srl.objective.reward.think=required"])

@@ -97,7 +97,7 @@ def main(data: Path) -> None:
     texts += [noise(draw) for _ in range(40)]
     for text in texts:
         assert qwen3.encode(text) == plain.encode(text, split_special_tokens=True), text
-    spelled = [[text, plain.encode(text, split_special_tokens=True), gpt2.encode(text, split_special_tokens=True)]
+    spelled = [[text, qwen3.encode(text, split_special_tokens=True), gpt2.encode(text, split_special_tokens=True)]
                for text in SPELLED]
     pieces = [[parts, qwen3.encode("".join(p if isinstance(p, str) else p[0] for p in parts))] for parts in PIECES]
     GOLDEN.parent.mkdir(exist_ok=True)

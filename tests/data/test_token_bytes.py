@@ -7,7 +7,6 @@ import pytest
 from jaxsrl.data import datasets
 from jaxsrl.data import token_bytes as module
 from jaxsrl.data.chat import Template
-from jaxsrl.data.sentencepiece import pieces
 from jaxsrl.data.token_bytes import decode_all, table, token_bytes
 from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.data.used_ids import UsedIds, used_ids
@@ -19,7 +18,7 @@ def spelled(found, ids):
 
 def check(tokenizer, ids=None):
     found = token_bytes(tokenizer, Template())
-    assert found.end == tokenizer.end and found.given == b"" and len(found.start) == tokenizer.vocab_size + 1
+    assert found.ends == tokenizer.ends and found.given == b"" and len(found.start) == tokenizer.vocab_size + 1
     for token in range(tokenizer.vocab_size) if ids is None else ids:
         assert spelled(found, [token]) == tokenizer.token_bytes(token)
     return found
@@ -55,28 +54,34 @@ ENCODED = {
 }
 
 
+@pytest.mark.needs("sentencepiece")
 def test_sentencepiece_with_byte_fallback(data_dir):
-    found = table(pieces(data_dir / "tokenizers" / "mistral_v1" / "tokenizer.model"), end=2)
-    assert len(found.start) == 32001
+    tokenizer = load_tokenizer(data_dir / "tokenizers" / "mistral_v1")
+    found = check(tokenizer, range(0, tokenizer.vocab_size, 7))
+    assert (len(found.start), tokenizer.begin, tokenizer.ends) == (32001, (1,), (2,))
     for text, ids in ENCODED.items():
+        assert tokenizer.encode(text) == ids
         assert spelled(found, ids).decode() == " " + text
+        assert spelled(found, tokenizer.encode(text, first=False)).decode() == text
     assert spelled(found, [0, 1, 2]) == " ⁇ <s></s>".encode()
-    assert spelled(found, [*range(3, 259)]) == bytes(range(256))
+    assert spelled(found, [*range(3, 259)]) == bytes(range(256)) and tokenizer.byte_ids == tuple(range(3, 259))
+    assert tokenizer.decode(tokenizer.encode("</s> <s>")) == " </s> <s>" and not {1, 2} & {*tokenizer.encode("</s><s>")}
 
 
+@pytest.mark.needs("sentencepiece")
 def test_what_is_no_model_raises(data_dir, tmp_path):
     whole = (data_dir / "tokenizers" / "mistral_v1" / "tokenizer.model").read_bytes()
     path = tmp_path / "tokenizer.model"
     for data in (b"", b"{}", b"version https://git-lfs", whole[:1001], bytes(100)):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match="tokenizer.model: no SentencePiece model"):
-            pieces(path)
+        with pytest.raises(ValueError, match="tokenizer.model: .*no SentencePiece model"):
+            load_tokenizer(path)
 
 
 def test_the_end_must_be_a_token():
-    with pytest.raises(ValueError, match="end must be one of the 2 tokens"):
-        table([b"a", b"b"], end=2)
-    assert table([b""], end=0).spelled.dtype == np.uint8
+    with pytest.raises(ValueError, match="ends must be some of the 2 tokens"):
+        table([b"a", b"b"], ends=(0, 2))
+    assert table([b""], ends=(0,)).spelled.dtype == np.uint8
 
 
 def same_texts(tokenizer, token, length):

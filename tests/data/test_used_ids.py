@@ -41,8 +41,8 @@ def test_other_texts_fall_back_to_bytes_and_come_back(qwen3, text):
     small = UsedIds(qwen3, [])
     ids = small.encode(text)
     assert small.decode(ids) == qwen3.decode(qwen3.encode(text))
-    assert bytes(small.byte_ids.index(token) for token in ids).decode() == small.decode(ids)
-    assert not set(ids) & set(small.specials.values())
+    kept = {*small.byte_ids, *small.specials.values()}  # added tokens that are not special are found in a text
+    assert set(ids) <= kept and not {small.specials[name] for name in ("<|im_end|>", "<|endoftext|>")} & set(ids)
 
 
 def test_special_tokens_stay_single(qwen3):

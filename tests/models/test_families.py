@@ -190,6 +190,11 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ({"rope_parameters": YARN | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5 is not supported"),
         ({"rope_parameters": {"rope_type": "default"}, "rope_scaling": YARN}, "say different things; remove one"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "of type 'None' is none of"),
+        (
+            {"rope_parameters": YARN | {"rope_theta": 5e5}, "rope_scaling": YARN | {"rope_theta": 1e6}},
+            "say different things; remove one",
+        ),
+        ({"rope_scaling": YARN | {"rope_theta": "5e5"}}, "rope_theta must be a number above 0, got '5e5'"),
         ({"rope_scaling": YARN, "original_max_position_embeddings": 32}, "is said twice: 16 and 32"),
         ({"model_type": "gemma3"}, "text_config must be an object"),
         ({"model_type": "gemma3", "text_config": {"model_type": "mistral"}}, "of model_type gemma3_text"),
@@ -315,4 +320,38 @@ def test_pickles_are_not_opened(tmp_path):
     folder = checkpoint(tmp_path / "in", "qwen2")
     (folder / SINGLE).rename(folder / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="pytorch_model.bin may run code"):
+        load_weights(folder, read_config(folder))
+
+
+def test_a_base_inside_rope_scaling_counts_as_in_transformers():
+    """What Transformers 5.23.0 makes of each: `LlamaConfig(**said).rope_parameters["rope_theta"]`."""
+    case = {key: value for key, value in reference.published("llama").items() if key != "rope_theta"}
+    base = lambda **said: model_config(case | said).rope_base
+    assert base(rope_scaling=YARN | {"rope_theta": 5e5}) == 5e5
+    assert base(rope_scaling=YARN | {"rope_theta": 5e5}, rope_theta=1e4) == 5e5
+    assert base(rope_scaling=YARN, rope_theta=5e5) == 5e5
+    assert base(rope_scaling=YARN) == base() == 1e4
+    config = model_config(reference.published("gemma3") | {"rope_scaling": {"rope_type": "default", "rope_theta": 7e5}})
+    assert (config.rope_base, config.local_rope_base) == (7e5, 1e4)
+    assert model_config(published_config(config, 256)).rope_base == 7e5
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_tensor_that_is_not_finite_is_named(tmp_path, wrong):
+    folder = checkpoint(tmp_path / "in", "qwen2")
+    held = load_file(folder / SINGLE)
+    name = "model.layers.1.mlp.up_proj.weight"
+    held[name] = held[name].copy()
+    held[name][3, 5] = wrong
+    save_file(held, folder / SINGLE, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=rf"{name} has 1 of \d+ numbers that are not finite in float32"):
+        load_weights(folder, read_config(folder))
+
+
+def test_a_number_too_large_for_the_parameters_is_named(tmp_path):
+    folder = checkpoint(tmp_path / "in", "qwen2")
+    held = load_file(folder / SINGLE)
+    held["model.norm.weight"] = np.full(held["model.norm.weight"].shape, 1e300)
+    save_file(held, folder / SINGLE, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match="model.norm.weight has .* not finite in float32"):
         load_weights(folder, read_config(folder))

@@ -90,7 +90,7 @@ def prompts():
 @jax.jit
 def numbers(params):
     """Hidden states of the learner; tokens and log-probs of the sampler."""
-    b, sample = batch(), make_sampler(MODEL, Sampling(max_new_tokens=5), 0)
+    b, sample = batch(), make_sampler(MODEL, Sampling(max_new_tokens=5), (0,))
     hidden = forward(MODEL, params, b.token, b.position, b.enter, b.leave)
     written = sample(params, prompts(), jax.random.key(3), jnp.float32(1.0))
     return hidden, written.token, written.logp

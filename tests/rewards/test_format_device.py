@@ -22,7 +22,7 @@ PIECES = (
     b"\xf0\x9f", b"\x98\x80a", b"", b"<|end|>",
 )  # fmt: skip
 END = len(PIECES) - 1
-TABLE = table(PIECES, end=END)
+TABLE = table(PIECES, ends=(END,))
 ROWS, ROOMS, TOKENS = 64, Rooms(bytes=128, code_points=128), 96
 BEGINNING_WITH = {b: [t for t in range(END) if PIECES[t][:1] == bytes([b])] for b in range(256)}
 

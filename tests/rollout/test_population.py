@@ -22,7 +22,7 @@ MEMBERS, R, K, T, CAP, END = 4, 2, 3, 8, 9, 0
 MODEL = ModelConfig(vocab=11, width=12, layers=2, heads=2, kv_heads=1, head_width=6, mlp_width=10, qk_norm=True)
 MATRIX = (MEMBERS, MODEL.layers, MODEL.width, MODEL.mlp_width)  # as the population holds it
 CACHE = (MEMBERS, MODEL.layers, R, MODEL.kv_heads, K, CAP, MODEL.head_width)  # of all members
-sample = make_sampler(MODEL, Sampling(max_new_tokens=CAP), END)
+sample = make_sampler(MODEL, Sampling(max_new_tokens=CAP), (END,))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -48,13 +48,13 @@ def params():
 
 
 def proxy(large=LARGE, **settings):
-    return make_proxy_sampler(large, SMALL, Sampling(max_new_tokens=CAP), BYTES.end, **settings)
+    return make_proxy_sampler(large, SMALL, Sampling(max_new_tokens=CAP), BYTES.ends, **settings)
 
 
 def test_the_two_ends(params):
     """With alpha 0 it is M, with M in the place of M- it is M+; all of one size, so that there are three programs."""
     base, plus, minus = (init_params(SMALL, jax.random.key(seed)) for seed in range(3))
-    one = jax.jit(make_sampler(SMALL, Sampling(max_new_tokens=CAP), BYTES.end))
+    one = jax.jit(make_sampler(SMALL, Sampling(max_new_tokens=CAP), BYTES.ends))
     on, off = jax.jit(proxy(large=SMALL)), jax.jit(proxy(large=SMALL, alpha=0.0))
     of = lambda sample, given: draw(sample, given)[1:]
     untuned, tuned = of(one, base), of(one, plus)
@@ -97,4 +97,4 @@ def test_log_probs_are_those_of_the_mixed_logits(params):
 def test_vocabularies_must_be_one():
     other = ModelConfig(width=16, layers=1, **SIZE | {"vocab": 300})
     with pytest.raises(ValueError, match="vocabulary"):
-        make_proxy_sampler(LARGE, other, Sampling(), BYTES.end)
+        make_proxy_sampler(LARGE, other, Sampling(), BYTES.ends)

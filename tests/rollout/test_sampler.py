@@ -34,7 +34,7 @@ def params():
 
 def sampler(row_tokens=96, rows=2, slots=8, **template):
     """A sampler, and a list of what it draws: log-probs are no part of what evaluation reads."""
-    sample, drawn = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.end)), []
+    sample, drawn = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.ends)), []
 
     def keeping(*args):
         drawn.append(sample(*args))
@@ -107,6 +107,25 @@ def test_the_end_token_is_kept_and_nothing_follows_it(params):
     assert (rollouts.token[inside] != BYTES.end).all()
 
 
+def test_each_of_several_end_tokens_ends_a_completion(params):
+    """Two ids are made likely. With one of them as the end, the other one stands inside of completions."""
+    other = ord("a")
+    biased = params | {"embedding": params["embedding"].at[jnp.array([BYTES.end, other])].mul(6.0)}
+    points = [[BranchPoint(after=1, samples=8)]] * 2
+    prompts, _ = laid_out(demonstrations(2), points, row_tokens=96, slots=8, rows=2)
+    found = {}
+    for ends in ((BYTES.end,), (BYTES.end, other), (other, BYTES.end)):
+        sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), ends))
+        drawn = jax.device_get(sample(biased, prompts, jax.random.key(1), np.float32(1.0)))
+        length, token = drawn.length[drawn.length > 0], drawn.token[drawn.length > 0]
+        last = token[np.arange(len(token)), length - 1]
+        inside = token[np.arange(CAP) < length[:, None] - 1]
+        assert not set(inside.tolist()) & set(ends) and set(last[length < CAP].tolist()) <= set(ends)
+        found[ends] = set(inside.tolist()), set(last.tolist()), token.tolist()
+    assert other in found[BYTES.end,][0] and other in found[BYTES.end, other][1]
+    assert found[BYTES.end, other] == found[other, BYTES.end]
+
+
 def test_tokens_depend_on_the_address_and_not_on_the_batch(params):
     """Other prompts beside it, other rows, other order: same tokens."""
     _, alone, _ = draw(sampler(), params, count=1)
@@ -149,7 +168,7 @@ def laid_out(given, points, *, row_tokens, slots, rows, positions=None):
 
 def test_equal_prompts_draw_apart_by_their_position(params):
     """Two equal prompts in one call: other tokens, each the same alone and in rows of another shape."""
-    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.end))
+    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.ends))
     one, points = demonstrations(1)[0], [BranchPoint(after=1, samples=3)]
 
     def drawn(positions, **shape):
@@ -167,7 +186,7 @@ def test_equal_prompts_draw_apart_by_their_position(params):
 
 def test_jobs_are_the_slots_row_after_row(params):
     """Nothing is written behind a length, and nothing at all into an empty slot."""
-    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.end))
+    sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=CAP), BYTES.ends))
     points = [[BranchPoint(after=0, samples=3)]] * 2
     prompts, _ = laid_out(demonstrations(2), points, row_tokens=32, slots=4, rows=2)
     out = sample(params, prompts, jax.random.key(0), np.float32(1.0))
@@ -189,7 +208,7 @@ def test_a_copy_in_bfloat16_samples_the_same(tied):
     )
     points = [[BranchPoint(after=0, samples=8)]]
     prompts, _ = laid_out(demonstrations(1), points, row_tokens=48, slots=8, rows=1)
-    sample = jax.jit(make_sampler(config, Sampling(max_new_tokens=CAP), BYTES.end))
+    sample = jax.jit(make_sampler(config, Sampling(max_new_tokens=CAP), BYTES.ends))
     of = lambda params: sample(params, prompts, jax.random.key(0), np.float32(0.8))
     copy = jax.jit(rollout_copy, static_argnums=0)(config, params)
     assert {x.dtype.name for path, x in jax.tree_util.tree_leaves_with_path(copy) if "norm" not in path[-1].key} == {

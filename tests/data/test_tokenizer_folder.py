@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from jaxsrl.data import datasets
-from jaxsrl.data.bpe_tokenizer import ALPHABET
 from jaxsrl.data.jsonl import read_rows
-from jaxsrl.data.tokenizer import load_tokenizer
+from jaxsrl.data.spelling import ALPHABET
+from jaxsrl.data.tokenizer import as_spelled, load_tokenizer
+from jaxsrl.data.used_ids import used_ids
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "tokenizer_reference.json").read_text(encoding="utf-8"))
 MARKS = {300: "<|endoftext|>", 301: "<|im_end|>", 302: "<think>"}
+SPECIAL = {300, 301}  # `<think>` is an added token that is not special, as Qwen3's
 
 
 def write_folder(path, **config):
@@ -42,7 +44,7 @@ def write_json(path, **change):
             {
                 "id": token,
                 "content": text,
-                "special": True,
+                "special": token in SPECIAL,
                 "single_word": False,
                 "lstrip": False,
                 "rstrip": False,
@@ -100,7 +102,7 @@ def test_a_text_is_encoded_once_and_its_ids_are_the_callers_own(tiny):
 def test_round_trip_up_to_composition(tiny, text):
     ids = tiny.encode(text)
     assert tiny.decode(ids) == unicodedata.normalize("NFC", text)
-    assert not set(ids) & set(MARKS)
+    assert not set(ids) & SPECIAL
     assert b"".join(map(tiny.token_bytes, ids)).decode() == tiny.decode(ids)
 
 
@@ -110,8 +112,9 @@ def test_any_ids_decode_and_text_is_a_fixed_point(tiny, ids):
     assert tiny.decode(tiny.encode(text)) == unicodedata.normalize("NFC", text)
 
 
-def test_spelled_marks_are_text(tiny):
-    for text in MARKS.values():
+def test_spelled_special_tokens_are_text_and_other_added_tokens_are_found(tiny):
+    assert tiny.encode("a<think>b") == [97, 302, 98]
+    for text in (MARKS[token] for token in SPECIAL):
         assert len(tiny.encode(text)) > 1 and tiny.decode(tiny.encode(text)) == text
         assert tiny.encode(f"a{text}b") == [*tiny.encode("a"), *tiny.encode(text), *tiny.encode("b")]
 
@@ -161,11 +164,10 @@ def test_end_may_be_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"tokenizer_class": "BertTokenizer"}, "unknown tokenizer_class 'BertTokenizer', known are Qwen2Tokenizer"),
+        ({"tokenizer_class": "BertTokenizer"}, "unknown tokenizer_class 'BertTokenizer' for vocab.json.*known are"),
         ({"tokenizer_class": None}, "names no tokenizer_class; set tokenizer_class, known are"),
-        ({"tokenizer_class": "LlamaTokenizer"}, "'LlamaTokenizer' needs a tokenizer.json"),
-        ({"add_prefix_space": True}, "add_prefix_space=true"),
-        ({"added_tokens_decoder": {"300": {"content": "  ", "special": False}}}, "stands for ordinary text"),
+        ({"tokenizer_class": "LlamaTokenizer"}, "unknown tokenizer_class 'LlamaTokenizer'.*or add its tokenizer.json"),
+        ({"eos_token": "<eos>", "added_tokens_decoder": {}}, "no special token ends a text; name it as eos_token"),
     ],
 )
 def test_what_is_not_known_is_refused(tmp_path, config, message):
@@ -176,13 +178,13 @@ def test_what_is_not_known_is_refused(tmp_path, config, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"type": "Unigram", "vocab": []}}, "only byte-level BPE can be read, this is Unigram"),
-        ({"pre_tokenizer": {"type": "Metaspace"}}, "this is BPE with Metaspace"),
-        ({"pre_tokenizer": None}, "only byte-level BPE"),
-        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}}, "add_prefix_space"),
+        ({"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}, "a step WordPiece: what a token spells"),
+        ({"decoder": {"type": "CTC"}}, "a step CTC"),
+        ({"decoder": None, "pre_tokenizer": None}, "it has no decoder, so nothing says what its tokens spell"),
+        ({"pre_tokenizer": {"type": "Unheard"}}, "the library tokenizers cannot read it"),
     ],
 )
-def test_other_kinds_of_tokenizer_json_are_refused(tmp_path, change, message):
+def test_what_cannot_be_read_back_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         load_tokenizer(write_json(tmp_path / "a", **change))
 
@@ -190,12 +192,11 @@ def test_other_kinds_of_tokenizer_json_are_refused(tmp_path, change, message):
 def test_missing_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer at"):
         load_tokenizer(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="expected tokenizer.json, or vocab.json and merges.txt"):
+    with pytest.raises(ValueError, match="expected tokenizer.json, or vocab.json and merges.txt, or a SentencePiece"):
         load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.model").write_bytes(b"x")
-    for path in (tmp_path, tmp_path / "tokenizer.model"):
-        with pytest.raises(ValueError, match="SentencePiece"):
-            load_tokenizer(path)
+    (tmp_path / "vocab.txt").write_text("[UNK]")
+    with pytest.raises(ValueError, match="by themselves only tokenizer.json and SentencePiece models"):
+        load_tokenizer(tmp_path / "vocab.txt")
     (tmp_path / "vocab.json").write_text("[")
     (tmp_path / "merges.txt").write_text("")
     with pytest.raises(ValueError, match="cannot be read"):
@@ -205,12 +206,38 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
         load_tokenizer(tmp_path)
 
 
-def test_a_vocabulary_without_every_byte_is_refused(tmp_path):
+def test_a_vocabulary_without_every_byte_is_read_but_not_cut_down(tmp_path):
+    """What has no token is left out of the ids, as the library does."""
     folder = write_folder(tmp_path / "a")
     vocab = json.loads((folder / "vocab.json").read_text())
-    del vocab["ÿ"]
+    for character in (ALPHABET[0], ALPHABET[255]):
+        del vocab[character]
     (folder / "vocab.json").write_text(json.dumps(vocab))
-    with pytest.raises(ValueError, match="1 bytes have no token of their own, the first is 255"):
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.byte_ids is None and as_spelled(tokenizer, "he\x00llo") == "hello"
+    with pytest.raises(ValueError, match="no token for some single byte.*set used_ids_only=false"):
+        used_ids(tokenizer, ["hello"])
+
+
+@pytest.mark.parametrize("dropout", [0.1, 1.0])
+def test_merges_drawn_at_random_are_refused(tmp_path, dropout):
+    folder = write_json(tmp_path / "a")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["dropout"] = dropout
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"tokenizer.json: model.dropout={dropout} draws.*set it to null"):
+        load_tokenizer(folder)
+
+
+def test_every_end_that_the_files_name_ends_a_completion(tmp_path):
+    folder = write_folder(tmp_path / "a")
+    assert load_tokenizer(folder).ends == (301, 300)
+    (folder / "config.json").write_text('{"eos_token_id": 302}')
+    (folder / "generation_config.json").write_text('{"eos_token_id": [299, 302]}')
+    assert load_tokenizer(folder).ends == (301, 300, 302, 299)
+    assert load_tokenizer(folder, end="<|endoftext|>").ends == (300, 302, 299)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [777]}')
+    with pytest.raises(ValueError, match=r"must be in 0\.\.302, got 777; mend bos_token_id or eos_token_id"):
         load_tokenizer(folder)
 
 
@@ -254,12 +281,6 @@ def test_every_id_has_bytes(qwen3, gpt2):
         assert all(spelled) and sorted(spelled[token] for token in tokenizer.byte_ids) == [
             bytes([b]) for b in range(256)
         ]
-
-
-def test_published_files_that_are_not_byte_level_are_refused(data_dir):
-    for name, message in (("t5", "only byte-level BPE"), ("mistral_v1", "SentencePiece")):
-        with pytest.raises(ValueError, match=message):
-            load_tokenizer(data_dir / "tokenizers" / name)
 
 
 @pytest.mark.parametrize(("dataset", "at_end", "at_start"), [("numina", 1.0, 0.01), ("gsm8k", 0.999, 0.5)])
