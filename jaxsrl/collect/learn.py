@@ -37,6 +37,7 @@ class Learner:
       train_step: (state, batches, numbers, *frozen) -> (state, metrics).
       still: state -> (state, metrics); the step where nothing carries weight.
       whole: trained parameters -> the model's.
+      parts: of the devices, that have rows of their own.
       compact: rows are planned from what was sampled; else from the layout alone, with room for whole completions.
       updates: times that a collection is learned from.
       minibatches: optimizer steps each time, on parts that hold a demonstration with all its groups.
@@ -56,6 +57,7 @@ class Learner:
     whole: Callable[[Params], Params]
     frozen: tuple[Params, ...] = ()
     place_rows: Callable[[Segments], Segments] = lambda segments: segments
+    parts: int = 1
     compact: bool = True
     updates: int = 1
     minibatches: int = 1
@@ -143,6 +145,7 @@ def rows_of(learner: Learner, collection: Collection) -> Plan:
         collection.trunk_used,
         learner.shapes,
         whole_groups=learner.needs.whole_groups,
+        parts=learner.parts,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,8 @@ from jaxsrl.data.shapes import Shapes
 from jaxsrl.data.stretches import Budget, Runs, cut, fit, lay_runs
 from jaxsrl.data.tables import Tables, select
 from jaxsrl.types import Metrics, Segments
+
+LEVELS = 1.03, 1.07  # of the mean, what a row may hold where rows are levelled
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +34,7 @@ def plan(
     *,
     whole_groups: bool = False,
     rows: Sequence[int] | None = None,
+    parts: int = 1,
 ) -> Plan:
     """Rows of the rollouts that are kept, of the target tokens in use, and of what stands above either.
 
@@ -42,6 +46,8 @@ def plan(
       trunk_used: demonstrations whose target tokens have weight.
       whole_groups: a group stays in one row.
       rows: of each batch, filled up with empty ones; None takes as few of `shapes.rows` as hold the step.
+      parts: that work on rows of their own. Of several none is left with empty rows while others have full ones: rows
+        are filled less, and all of them alike.
     Returns: batches, and what packing did: `pack/tokens`; `pack/tree_tokens`, the same without those repeated because
       a tree was cut; `pack/dense_tokens` of a row for each path; `pack/slots`, token places; `pack/cut_trees`.
     Raises: ValueError if a path or a group does not fit a row, or the step not the rows given.
@@ -50,10 +56,11 @@ def plan(
     tokens = Budget.of(items.length, items.position, shapes.tokens)
     runs = Budget.of(np.ones(len(items), int), items.level, shapes.runs)
     refuse = lambda first, last: _refusal(tokens, runs, first, last, whole_groups)
-    first, last = cut(items.demonstration, ends, (tokens, runs), refuse)
-    first, last, row = fit(first, last, ends, tokens, runs)
+    first, last, row = _fitted(items, ends, tokens, runs, refuse)
     count = int(row.max(initial=-1)) + 1
     sizes = compose(count, shapes.rows) if rows is None else tuple(rows)
+    if parts > 1 and 0 < count < sum(sizes):
+        first, last, row = _levelled(items, ends, tokens, runs, sum(sizes), (first, last, row))
     if sum(sizes) < count:
         raise ValueError(
             f"{count} rows of {shapes.tokens} tokens are needed, and there are {sum(sizes)}: raise round_rows"
@@ -66,6 +73,26 @@ def plan(
         for a, b in zip(edges[:-1], edges[1:], strict=True)
     )
     return Plan(batches=batches, metrics=_metrics(items, laid, first, sum(sizes) * shapes.tokens))
+
+
+def _fitted(items: Tables, ends, tokens: Budget, runs: Budget, refuse) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First and last items of stretches, and their rows."""
+    first, last = cut(items.demonstration, ends, (tokens, runs), refuse)
+    return fit(first, last, ends, tokens, runs)
+
+
+def _levelled(items: Tables, ends, tokens: Budget, runs: Budget, rows: int, found):
+    """The same over all `rows`, each filled about alike; as found where that takes more of them."""
+    mean = int(tokens.take(*found[:2]).sum()) / rows
+    for more in LEVELS:
+        lower = replace(tokens, limit=min(math.ceil(mean * more), tokens.limit))
+        try:
+            again = _fitted(items, ends, lower, runs, lambda *_: ValueError("a path is longer"))
+        except ValueError:
+            continue
+        if int(again[2].max()) < rows:
+            return again
+    return found
 
 
 def compose(count: int, sizes: Sequence[int]) -> tuple[int, ...]:

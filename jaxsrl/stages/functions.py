@@ -55,7 +55,8 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
         whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),
         place_rows=partial(place_rows, mesh), compact=stage.compact, updates=stage.updates_per_rollout,
-        minibatches=stage.minibatches, behavior=stage.behavior_logp, place=partial(place_whole, mesh),
+        parts=config.mesh.row_parts, minibatches=stage.minibatches, behavior=stage.behavior_logp,
+        place=partial(place_whole, mesh),
         weigh_part=once(
             ("weigh_part", static_of(objective), material.token_bytes.ends, mesh),
             lambda: jax.jit(make_weigh_part(objective, material.token_bytes.ends), out_shardings=whole_sharding(mesh)),

@@ -48,6 +48,20 @@ def test_every_token_with_weight_sees_its_path_as_if_trees_were_packed(seed, tok
     assert deep >= 3
 
 
+def test_levelled_rows_hold_the_same():
+    levelled = 0
+    for seed in range(6):
+        c = case(seed, tokens=300, nodes=20, rows=(3,))
+        one, _ = filled(c, rows=None)
+        made, batches = filled(c, rows=None, parts=4)
+        assert [len(b.start) for b in made.batches] == [len(b.start) for b in one.batches]
+        want, metrics = expected(c)
+        assert weighed(batches) == want and made.metrics["pack/tree_tokens"] == metrics["pack/tree_tokens"]
+        fullest = [max(b.length.sum(axis=1).max() for b in m.batches) for m in (one, made)]
+        levelled += fullest[1] < fullest[0]
+    assert levelled >= 4
+
+
 def test_trees_are_cut_where_a_row_is_too_short_and_weigh_once():
     c = case(1, tokens=48, nodes=20)
     made, batches = filled(c)
