@@ -284,13 +284,15 @@ class Step:
     """Of the step; each has 10 actions and 9 branch points."""
     group_size: int = 8
     completion_tokens: int = 299
+    processes: int = 1
+    """Of the run; of several one is measured."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the numbers, too."""
 
     def __call__(self) -> None:
         from jaxsrl.bench.step import main
 
-        main(self.demonstrations, self.group_size, self.completion_tokens, self.json)
+        main(self.demonstrations, self.group_size, self.completion_tokens, self.processes, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)

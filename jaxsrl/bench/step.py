@@ -47,23 +47,25 @@ ACTIONS, CHARACTERS = 10, 480  # about 150 tokens of Qwen3's an action
 ROW_TOKENS, ROWS = 8192, 64
 
 
-def main(demonstrations: int, group_size: int, completion_tokens: int, path: Path | None) -> None:
+def main(demonstrations: int, group_size: int, completion_tokens: int, processes: int, path: Path | None) -> None:
     """Measures, prints a table, and writes it as JSON where a path is given.
 
     Raises: ValueError for sizes that leave nothing to measure.
     """
-    if min(demonstrations, completion_tokens) < 1 or group_size < 2:
+    if min(demonstrations, completion_tokens, processes) < 1 or group_size < 2:
         raise ValueError(
-            f"needs demonstrations and completion_tokens >= 1 and group_size >= 2, got {demonstrations}, "
-            f"{completion_tokens} and {group_size}"
+            f"needs demonstrations, completion_tokens and processes >= 1 and group_size >= 2, got {demonstrations}, "
+            f"{completion_tokens}, {processes} and {group_size}"
         )
     tokenizer = _tokenizer()
-    seconds, about = measure(tokenizer, demonstrations, group_size, completion_tokens)
+    seconds, about = measure(tokenizer, demonstrations, group_size, completion_tokens, processes)
     found = {
         "host_seconds/path": seconds["rows"], "host_seconds/all": sum(seconds.values()),
         "host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "fetches": fetches(),
     }  # fmt: skip
     print(f"{demonstrations} demonstrations x {ACTIONS - 1} branch points x {group_size} rollouts, {about}")
+    if processes > 1:
+        print(f"of one of {processes} processes, which lays out the whole step and reads and logs its own rollouts")
     print("processor seconds of the host; the reward is not in them, and made-up completions are in the memory\n")
     for name, value in (seconds | found).items():
         print(f"{name:<20} {value:.3f}")
@@ -72,7 +74,7 @@ def main(demonstrations: int, group_size: int, completion_tokens: int, path: Pat
 
 
 def measure(
-    tokenizer: Tokenizer, demonstrations: int, group_size: int, completion_tokens: int
+    tokenizer: Tokenizer, demonstrations: int, group_size: int, completion_tokens: int, processes: int = 1
 ) -> tuple[dict[str, float], str]:
     """Processor seconds of each part, and what was measured in words."""
     rng, objective = random.Random(0), SRL(reward=None, group_size=group_size)
@@ -80,7 +82,7 @@ def measure(
     points = [objective.branch_points(d, 0) for d in items]
     some = range(min(32, demonstrations))
     trees = [build(items[i], points[i], (), Template(), tokenizer) for i in some]
-    room = Room(demonstrations=len(some), completion_tokens=completion_tokens)
+    room = Room(demonstrations=len(some), completion_tokens=completion_tokens, prompt_parts=processes)
     fixed = {"tokens": ROW_TOKENS, "rows": (ROWS, ROWS // 4, ROWS // 16)}
     shapes = choose_shapes(trees, [points[i] for i in some], room, fixed)
     pool = -(-shapes.trunk_tokens * demonstrations // len(some))
@@ -93,8 +95,9 @@ def measure(
     used = np.zeros(len(layout.trunk.target), bool)
     planned = clock("rows", lambda: plan(layout.tables, length, active, used, shapes))
     reader = Reader(
-        reward=None, described=None, token_bytes=token_bytes(tokenizer, Template()), own=np.ones(shapes.jobs, bool)
-    )
+        reward=None, described=None, token_bytes=token_bytes(tokenizer, Template()),
+        own=np.arange(shapes.jobs) < shapes.jobs // processes,
+    )  # fmt: skip
     jobs = own_jobs(reader, layout, range(len(layout.sheets)))
     rollouts = clock("texts", lambda: read(reader, layout, jobs, token, length))
     actions = tuple(text.partition(THINK_CLOSE)[2] for text in rollouts.text)

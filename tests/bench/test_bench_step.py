@@ -20,6 +20,14 @@ def test_a_small_step_is_measured(tmp_path, capsys, monkeypatch):
     assert "54 completions" in found["about"] and "bytes" in found["about"]
 
 
+def test_one_of_several_processes_reads_its_own_rollouts(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("JAXSRL_DATA", raising=False)
+    small = ("--demonstrations", "3", "--group-size", "2", "--completion-tokens", "300", "--processes", "2")
+    assert main(["bench", "step", *small]) == 0
+    out = capsys.readouterr().out
+    assert "of one of 2 processes" in out and 0 < int(out.split(" completions")[0].split()[-1]) < 54
+
+
 def test_sizes_that_leave_nothing_are_named(capsys):
     assert main(["bench", "step", "--group-size", "1"]) == 2
     assert "group_size >= 2" in capsys.readouterr().err
