@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jaxsrl.processes import fetch, is_first
 from jaxsrl.types import Params, TrainState
 
-FORMAT = 2  # of what lies under `checkpoints/`. 1: policies lay in one folder, and the optimizer counted schedule steps
+FORMAT = 2  # of the folder `checkpoints/`. 1: policies lay in one folder, and the optimizer counted schedule steps
 
 
 @dataclass(frozen=True)

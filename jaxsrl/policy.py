@@ -1,4 +1,4 @@
-"""A policy as a value: parameters, what lies under them, where they lie, and what samples and scores with them."""
+"""A policy as a value: parameters, the frozen base, their placement, and what samples and scores with them."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -208,7 +208,7 @@ def make_reshard(source: jax.sharding.Mesh, target: jax.sharding.Mesh, dtype: An
         return x.astype(dtype) if parameter_axes(path) and x.dtype == np.float32 else x
 
     def reshard(params):
-        # Held where they lie until they are narrow: else they might be sent first.
+        # Cast before resharding, so that fewer bytes are sent.
         params = constrain_state(source, jax.tree_util.tree_map_with_path(narrow, params))
         for mesh, rules in _ways(source, target):
             params = constrain_state(mesh, params, rules)

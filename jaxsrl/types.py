@@ -256,7 +256,7 @@ class Scores:
 
 
 class Mean(NamedTuple):
-    """A mean that can be taken on: those of parts of a step add up to the whole step's."""
+    """A mean kept as (sum, weight), so that parts of a step can be combined."""
 
     total: float
     over: float  # how many, or how much weight, the total is divided by

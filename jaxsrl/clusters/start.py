@@ -145,8 +145,8 @@ def told_to_stop() -> Iterator[Callable[[], bool]]:
 def leave(code: int) -> None:
     """Ends a process of several that has failed; returns where it is alone.
 
-    If all have failed they part in order. Else the others would wait for this one, and it for them: after a few seconds
-    it goes, and they end with the error that it is gone.
+    If every process failed, all shut down cleanly. Otherwise they would wait for each other: after a few seconds this
+    one exits, and the others end with the error that it is gone.
     """
     if not jax.distributed.is_initialized():
         return
