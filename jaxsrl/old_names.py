@@ -8,7 +8,7 @@ from typing import Any
 
 FIELDS = {
     "samples": "group_size", "grader": "reward", "step_tokens": "action_tokens", "lone": "singleton_advantage",
-    "right_from": "success_threshold",
+    "right_from": "success_threshold", "answer": "extract",
 }  # fmt: skip
 VALUES = {"trunk": {"step": "action"}, "form": {"step": "action"}, "modes": {"steps": "actions"}}
 METRICS = {"steps/": "actions/", "forced_steps/": "forced_actions/"}

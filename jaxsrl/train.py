@@ -193,6 +193,17 @@ def show(parts: Parts, progress: Progress) -> None:
     )
     left = f"{pace:.2f} s/step, {pace * (steps - step):.0f} s left"
     parts.run.console.line(f"[{stage.name}] {step}/{steps} {shown} ({left})", last=step >= steps)
+    say_timeouts(parts, f"step {step}", line)
+
+
+def say_timeouts(parts: Parts, where: str, metrics: Metrics) -> None:
+    """A run in which a comparison was given up says so: another machine, or a busier one, may have finished it."""
+    share = max((v for name, v in metrics.items() if name.endswith("timeout_share") and v), default=0.0)
+    if share:
+        parts.run.console.say(
+            f"[{parts.stage.name}] {where}: comparing {share:.2%} of the answers ran out of time or memory; they count "
+            "as wrong, and the bits of this run are not promised"
+        )
 
 
 def write_timing(parts: Parts, progress: Progress, timing: dict[str, Any], clock: list[float]) -> None:
@@ -239,6 +250,7 @@ def evaluate(
         )  # fmt: skip
     head = {"stage": stage.name, "step": step, "kind": "eval", "split": split}
     metrics = merge([metrics])
+    say_timeouts(parts, f"{split} at step {step}", metrics)
     parts.run.journal.write("metrics.jsonl", [head | metrics])
     parts.run.journal.write(f"evals/{stage.name}.jsonl", [head | row for row in rows])
     return metrics

@@ -13,6 +13,7 @@ from jaxsrl.data.actions import Splitter, first_action
 from jaxsrl.data.chat import check_marks
 from jaxsrl.data.demonstrations import Fields, Loaded, read, split_by_problem
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
+from jaxsrl.old_names import takes_old_names
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.tasks.arithmetic import Arithmetic, generate, verify_answer
 from jaxsrl.types import Demonstration
@@ -59,7 +60,9 @@ def _shorter(demonstrations: tuple[Demonstration, ...], max_characters: int | No
     return tuple(d for d in demonstrations if len(d.problem) + sum(map(len, d.actions)) <= max_characters)
 
 
-def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, reward, mark: str) -> TaskData:
+def _splits(
+    loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, reward: FinalAnswer, mark: str
+) -> TaskData:
     """Train, validation and test by problem; counts say what was left out and why."""
     kept = _shorter(loaded.demonstrations, settings.max_characters)
     train, away = split_by_problem(kept, held_out=settings.held_out, seed=settings.split_seed)
@@ -72,7 +75,7 @@ def _splits(loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, r
         train = tuple(d for d in train if d.problem_id not in seen)
     counts = dict(loaded.counts) | {"too_long": len(loaded.demonstrations) - len(kept)}
     return TaskData(
-        train=train, validation=validation, test=tested, reward=reward, finished=_finished_by(mark),
+        train=train, validation=validation, test=tested, reward=reward, finished=_finished_by(mark), same=reward.same,
         first_action=partial(first_action, splitter=splitter), counts=counts,
         quarantine=tuple(str(bad) for part in (loaded, test) if part for bad in part.quarantine),
     )  # fmt: skip
@@ -125,19 +128,21 @@ class Numina:
         return _splits(loaded, None, self, splitter, FinalAnswer(extract="boxed"), "\\boxed")
 
 
+@takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Files:
     """Any JSONL files with a field map.
 
     Args:
       paths: relative to the data folder, or absolute.
-      answer: how the final answer is read from a solution; `finish_mark` in an action ends a chained solution.
+      extract: where the final answer stands in a completion; where the key stands is said by `fields`.
+      finish_mark: in an action, ends a chained solution.
     """
 
     paths: tuple[str, ...]
     fields: Fields = field(default_factory=Fields)
     splitter: Splitter = field(default_factory=Splitter)
-    answer: Literal["boxed", "hash", "last_number"] = "boxed"
+    extract: Literal["boxed", "hash", "last_number"] = "boxed"
     finish_mark: str = "\\boxed"
     held_out: int = 200
     max_characters: int | None = None
@@ -148,7 +153,7 @@ class Files:
         folder = data_folder(data_dir)
         paths = [path if os.path.isabs(path) else str(datasets.find(folder, path)) for path in self.paths]
         loaded = read(paths, self.fields, self.splitter, max_bad_share=self.max_bad_share)
-        return _splits(loaded, None, self, self.splitter, FinalAnswer(extract=self.answer), self.finish_mark)
+        return _splits(loaded, None, self, self.splitter, FinalAnswer(extract=self.extract), self.finish_mark)
 
 
 def arithmetic_answer(text: str, demonstration: Demonstration) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
+from jaxsrl.evals.direct import SameAnswers, as_text
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
@@ -30,6 +31,7 @@ class TaskData:
       reward: whether the final answer is right; used by evaluation in both modes.
       finished: whether an action ends a chained solution.
       first_action: the first action of a text that may run on into several.
+      same: whether two final answers are one vote in maj@k, for each pair.
       quarantine: printable reasons of rows set aside.
     """
 
@@ -39,6 +41,7 @@ class TaskData:
     reward: Reward
     finished: Callable[[str, Demonstration], bool]
     first_action: Callable[[str], str]
+    same: SameAnswers = as_text
     quarantine: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -301,7 +304,7 @@ class Config:
 
 def _check_tag(stage: Stage) -> None:
     """A tag that the template writes is part of every completion's text: a reward that adds it again would find two."""
-    for name, settings in _settings(stage.objective, "objective"):
+    for name, settings in settings_within(stage.objective, "objective"):
         if isinstance(settings, ActionSimilarity) and settings.prefilled:
             raise ValueError(
                 f"stages.{stage.name}.{name}.prefilled=true and template.prefill_think=true both write `<think>`, so "
@@ -311,7 +314,7 @@ def _check_tag(stage: Stage) -> None:
 
 def _check_thought(stage: Stage) -> None:
     """A template that closes the thought before a completion leaves none to be required of it."""
-    for name, settings in _settings(stage.objective, "objective"):
+    for name, settings in settings_within(stage.objective, "objective"):
         if isinstance(settings, ActionSimilarity) and settings.think == "required":
             raise ValueError(
                 f"stages.{stage.name}.{name}.think=required asks for a thought, and template.kind=qwen3_nothink has "
@@ -319,12 +322,12 @@ def _check_thought(stage: Stage) -> None:
             )
 
 
-def _settings(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def settings_within(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """A dataclass and those within it, by their path."""
     if is_dataclass(value) and not isinstance(value, type):
         yield name, value
         for inner in fields(value):
-            yield from _settings(getattr(value, inner.name), f"{name}.{inner.name}")
+            yield from settings_within(getattr(value, inner.name), f"{name}.{inner.name}")
 
 
 def _check_rows(stage: Stage, rows: BatchShapes, mesh: MeshShape, sampler: MeshShape) -> None:

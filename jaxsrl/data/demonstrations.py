@@ -5,11 +5,13 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from jaxsrl.data.actions import Cut, Splitter, split
 from jaxsrl.data.jsonl import Bad, DataError, read_rows
+from jaxsrl.ops.text.marks import after_mark
 from jaxsrl.types import Demonstration
 
 SHOWN = 5  # bad rows named in an error
@@ -21,7 +23,7 @@ class Fields:
 
     Args:
       answer: text or number; null where a row has no answer.
-      answer_mark: the answer is what follows the last of these marks in the solution (`####` in GSM8K).
+      answer_mark: the answer is what follows the last of these marks in the solution, on its line (`####` in GSM8K).
       id: must not occur twice.
       thoughts: a list of texts, one for each action.
       quality: a finite number, higher is better; `Curation` can choose by it.
@@ -163,12 +165,12 @@ def _text(row: Mapping[str, Any], field: str) -> str:
 
 
 def _scalar(row: Mapping[str, Any], field: str) -> str:
-    """A text or a finite number, as text; 27.0 is written 27."""
+    """A text or a finite number, as text: 27.0 is written 27, and 0.00005 without the exponent of Python's 5e-05."""
     value = _value(row, field)
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise RowError(f"{field} must be finite, got {value}")
-        return str(int(value) if value == int(value) else value)
+        return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
     return _text(row, field)
 
 
@@ -181,10 +183,10 @@ def _number(row: Mapping[str, Any], field: str) -> float:
 
 def _answer(row: Mapping[str, Any], fields: Fields, solution: str) -> str | None:
     if fields.answer_mark is not None:
-        _, mark, after = solution.rpartition(fields.answer_mark)
-        if not mark or not after.strip():
-            raise RowError(f"{fields.solution} has no answer after {fields.answer_mark!r}")
-        return after.strip()
+        after = after_mark(solution, fields.answer_mark)
+        if after is None:
+            raise RowError(f"{fields.solution} has no answer after {fields.answer_mark!r} on its line")
+        return after
     if fields.answer is None or _value(row, fields.answer) is None:
         return None
     return _scalar(row, fields.answer)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsrl.collect.complete import Sampler
 from jaxsrl.evals.chains import Chain, Link, Rules, link_chains
-from jaxsrl.evals.direct import answer_columns, answers_at_k, is_correct
+from jaxsrl.evals.direct import SameAnswers, answer_columns, answers_at_k, is_correct, timeouts
 from jaxsrl.evals.records import Record, record
 from jaxsrl.evals.summary import Column, Decoding, completion_columns, summarise
 from jaxsrl.types import Demonstration, Metrics, Params, Reward, Rewards, Rollouts
@@ -21,23 +21,25 @@ def solve_in_chains(
     decoding: Decoding,
     rules: Rules,
     reward: Reward,
+    same: SameAnswers,
 ) -> tuple[Metrics, list[Record]]:
     """Lets each problem be solved in `decoding.samples` chains and rewards what they wrote, actions joined.
 
     Args:
       demonstrations: one per problem.
       reward: is shown a chain that did not finish as a completion that was cut off.
+      same: see `answers_at_k`.
     """
     chains, links, rollouts = link_chains(sampler, params, key, demonstrations, decoding, rules)
     rewards = reward(_joined(chains, sampler.template.separator), demonstrations)
     problem = [demonstrations[chain.demonstration].problem_id for chain in chains]
     metrics: Metrics = {} if decoding.temperature else {"count": len(chains), "problems": len(demonstrations)}
     of_chains = _chain_columns(chains, links, rollouts, demonstrations, rewards)
-    metrics |= summarise(problem, decoding.label(of_chains, "answer"))
+    metrics |= summarise(problem, decoding.label(of_chains, "answer")) | timeouts(rewards, decoding)
     of_links = _link_columns(links, rollouts)
     metrics |= summarise([problem[link.chain] for link in links], decoding.label(of_links, "answer"))
     if decoding.temperature:
-        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples))
+        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples, same))
     return metrics, _records(chains, links, rollouts, demonstrations, rewards)
 
 

@@ -1,6 +1,6 @@
 """A whole solution in one completion."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -8,9 +8,11 @@ import numpy as np
 from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.data.tree import build
 from jaxsrl.evals.records import Record, record
+from jaxsrl.evals.statistics import one_vote
 from jaxsrl.evals.summary import Column, Decoding, at_k, completion_columns, summarise
 from jaxsrl.types import BranchPoint, Demonstration, Metrics, Params, Reward, Rewards
 
+SameAnswers = Callable[[Sequence[tuple[str, str]]], Sequence[bool]]
 CORRECT_FROM = 0.5  # reward from which an answer counts as right, so that a reward may pay form a little
 
 
@@ -21,11 +23,13 @@ def solve_directly(
     demonstrations: Sequence[Demonstration],
     decoding: Decoding,
     reward: Reward,
+    same: SameAnswers,
 ) -> tuple[Metrics, list[Record]]:
     """Samples solve-form completions of each problem and rewards their final answers.
 
     Args:
       demonstrations: one per problem; only problem and answer are used.
+      same: see `answers_at_k`.
     """
     points = [(BranchPoint(after=0, samples=decoding.samples, form="solve"),)] * len(demonstrations)
     trees = [build(d, p, (), sampler.template, sampler.tokenizer) for d, p in zip(demonstrations, points, strict=True)]
@@ -35,9 +39,9 @@ def solve_directly(
     problem = [demonstrations[m].problem_id for m in rollouts.demonstration]
     columns = answer_columns(rewards) | completion_columns(rollouts)
     metrics: Metrics = {} if decoding.temperature else {"count": len(rollouts), "problems": len(demonstrations)}
-    metrics |= summarise(problem, decoding.label(columns, "answer"))
+    metrics |= summarise(problem, decoding.label(columns, "answer")) | timeouts(rewards, decoding)
     if decoding.temperature:
-        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples))
+        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples, same))
     records = [
         record(
             rollouts, row, problem=problem[row], branch=0, sample=rollouts.sample[row], action=rewards.action[row],
@@ -61,7 +65,27 @@ def answer_columns(rewards: Rewards) -> dict[str, Column]:
     }
 
 
-def answers_at_k(rewards: Rewards, samples: int) -> dict[str, Column]:
-    """pass@k, pass^k and the majority's answer of rewards that come ordered by problem and sample."""
-    votes = [rewards.action[first : first + samples] for first in range(0, len(rewards.action), samples)]
+def as_text(pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Two answers are one vote if they are one text."""
+    return [a == b for a, b in pairs]
+
+
+def timeouts(rewards: Rewards, decoding: Decoding) -> Metrics:
+    """The share of completions that the reward gave up, where it may; such numbers need not repeat."""
+    share = rewards.metrics.get("reward/timeout_share")
+    name = "sampled_timeout_share" if decoding.temperature else "timeout_share"
+    return {} if share is None else {name: share}
+
+
+def answers_at_k(rewards: Rewards, samples: int, same: SameAnswers) -> dict[str, Column]:
+    """pass@k, pass^k and the majority's answer of rewards that come ordered by problem and sample.
+
+    Args:
+      same: (answers, answers) -> for each pair, whether the two are one vote.
+    """
+    groups = [rewards.action[first : first + samples] for first in range(0, len(rewards.action), samples)]
+    spelled = [list(dict.fromkeys(a for a in group if a is not None)) for group in groups]
+    pairs = list(dict.fromkeys((b, a) for one in spelled for i, a in enumerate(one) for b in one[i + 1 :]))
+    told = dict(zip(pairs, same(pairs), strict=True))
+    votes = [one_vote(group, lambda answer, seen: told[answer, seen]) for group in groups]
     return at_k(is_correct(rewards).reshape(-1, samples), votes)

@@ -9,7 +9,7 @@ from jaxsrl.collect.complete import Sampler
 from jaxsrl.evals.actions import probe_actions
 from jaxsrl.evals.chained import solve_in_chains
 from jaxsrl.evals.chains import Finished, FirstAction, Rules
-from jaxsrl.evals.direct import solve_directly
+from jaxsrl.evals.direct import SameAnswers, as_text, solve_directly
 from jaxsrl.evals.records import Record
 from jaxsrl.evals.settings import MODES, Evaluation, Mode
 from jaxsrl.evals.summary import Decoding
@@ -28,6 +28,7 @@ def evaluate(
     reward: Reward,
     finished: Finished,
     first_action: FirstAction,
+    same: SameAnswers = as_text,
 ) -> tuple[Metrics, list[Record]]:
     """Evaluates a policy on demonstrations it was not trained on.
 
@@ -40,6 +41,7 @@ def evaluate(
       demonstrations: `actions` uses all, `direct` and `chained` the first of each problem.
       reward: whether the final answer is right, see `direct.CORRECT_FROM`; `finished`, `first_action`: see
         `chains.Rules`.
+      same: whether two final answers are one vote in maj@k, see `direct.answers_at_k`.
     Returns: metrics as README.md lists them, `MODE/NAME` and `forced_MODE/NAME`; one record per completion.
     Raises: ValueError without demonstrations, or if a prompt does not fit a row of the sampler.
     """
@@ -58,7 +60,7 @@ def evaluate(
             for decoding in settings.decodings:
                 # Modes must not share noise: the first prompts of `actions` and `chained` are the same.
                 own = jax.random.fold_in(key, MODES.index(mode))
-                found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, reward)
+                found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, reward, same)
                 metrics |= {f"{name}/{part}": value for part, value in found.items()}
                 records += [{"mode": name, "decoding": decoding.name} | row for row in rows]
     return metrics, records
@@ -74,6 +76,7 @@ def _run(
     settings: Evaluation,
     rules: Rules,
     reward: Reward,
+    same: SameAnswers,
 ) -> tuple[Metrics, list[Record]]:
     if mode == "actions":
         return probe_actions(sampler, params, key, demonstrations, decoding, settings)
@@ -82,5 +85,5 @@ def _run(
         first.setdefault(demonstration.problem_id, demonstration)
     problems = list(first.values())
     if mode == "direct":
-        return solve_directly(sampler, params, key, problems, decoding, reward)
-    return solve_in_chains(sampler, params, key, problems, decoding, rules, reward)
+        return solve_directly(sampler, params, key, problems, decoding, reward, same)
+    return solve_in_chains(sampler, params, key, problems, decoding, rules, reward, same)

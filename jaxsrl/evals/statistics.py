@@ -1,7 +1,7 @@
 """Estimators over k samples of a problem, and how far a number may be off."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -56,8 +56,22 @@ def _check(right, samples: int, k: int) -> np.ndarray:
     return right
 
 
+def one_vote(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[str | None]:
+    """Each answer as the first of those before it that is the same, so that `0.5` and `1/2` are one vote."""
+    first: list[str] = []
+    votes: list[str | None] = []
+    for answer in answers:
+        vote = answer
+        if answer is not None:
+            vote = next((seen for seen in first if seen == answer or same(answer, seen)), answer)
+            if vote not in first:
+                first.append(vote)
+        votes.append(vote)
+    return votes
+
+
 def majority_at_k(votes: Sequence[Hashable | None], correct: Sequence[bool]) -> bool:
-    """Whether the most frequent answer of one problem's samples is right.
+    """Whether the most frequent answer of one problem's samples is right, as the first of them was judged.
 
     Equal counts: the answer that came first. None does not vote; without a vote the problem is not solved.
     """

@@ -56,6 +56,15 @@ def _of_stage(run: Run, stage: str) -> Iterator[str]:
     if lost:
         yield f"the loss has no value at {lost} logged step{'s' * (lost > 1)}: not finite, or every group was dropped."
     yield from _not_on_policy(run, stage)
+    late = any(
+        is_number(value) and value > 0
+        for lines in (run.train.get(stage, ()), run.evals.get(stage, ()))
+        for line in lines
+        for name, value in line.items()
+        if name.endswith("timeout_share")
+    )
+    if late:
+        yield "comparisons of answers ran out of time or memory (timeout_share): the bits of this run are not promised."
     yield from _constant_reward(run, stage)
     yield from _shares(run, stage)
 

@@ -28,6 +28,7 @@ MEANINGS = {
     "reward/mean_expert_from_200": "mean reward where it has 200 units or more: difflib's autojunk applies there",
     "reward/unfit_share": "share of rollouts too long for the device: scored on the host, in the device loop malformed",
     "reward/on_host_share": "earlier name of reward/unfit_share",
+    "timeout_share": "share of completions whose comparison with the key ran out of time or memory: counted as wrong",
     "correct": "share of completions with the right final answer",
     "reward/mean": "mean over the step's rollouts, dropped ones included",
 }

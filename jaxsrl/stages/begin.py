@@ -10,6 +10,7 @@ import jax
 
 from jaxsrl.config.check_lengths import check_fits
 from jaxsrl.config.demonstrations import config_tokenizer, tokenizer_path
+from jaxsrl.config.keys import check_keys
 from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.console import Console
@@ -44,6 +45,7 @@ def prepare(config: Config, compiled: Compiled) -> Prepared:
     _check_devices(config)
     with Console(silent=not is_first()).wait("reading and measuring the demonstrations"):
         splits, tokenizer, model = load_data(config)
+        splits = {stage.name: check_keys(stage, splits[stage.name]) for stage in config.stages}
         warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
     material = Material(
         model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template),

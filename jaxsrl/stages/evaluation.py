@@ -7,6 +7,7 @@ import jax
 
 from jaxsrl.collect.complete import Sampler
 from jaxsrl.collect.settings import BatchShapes
+from jaxsrl.config.keys import needs_key, with_key
 from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.evals.evaluate import Evaluation, evaluate
@@ -42,7 +43,8 @@ def evaluate_policy(
     policy: Policy, config: Config, stage: Stage, splits: TaskData, tokenizer: Tokenizer, key: jax.Array, problems,
     settings: Evaluation, shapes: BatchShapes, stop: Callable[[], bool] = lambda: False,
 ):  # fmt: skip
-    """All modes of an evaluation, each with a sampler of its own cap and shape.
+    """All modes of an evaluation, each with a sampler of its own cap and shape. Problems without a key are left out of
+    those that compare with one; `problems` of the metrics counts the rest.
 
     `actions` has many slots to a prompt, a whole solution one.
 
@@ -57,9 +59,11 @@ def evaluate_policy(
             policy, config, Sampling(max_new_tokens=cap), tokenizer, rows=shapes.evaluate_rows,
             row_tokens=shapes.prompt_tokens, slots=shapes.evaluate_slots if mode == "actions" else 1, stop=stop,
         )  # fmt: skip
+        asked = with_key(problems) if mode != "actions" and needs_key(splits.reward) else problems
         found, lines = evaluate(
-            sampler, params, key, problems, replace(settings, modes=(mode,)),
+            sampler, params, key, asked, replace(settings, modes=(mode,)),
             reward=splits.reward, finished=splits.finished, first_action=splits.first_action,
+            same=splits.same,
         )  # fmt: skip
         metrics |= found
         records += lines

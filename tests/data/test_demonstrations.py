@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from jaxsrl.data.actions import Splitter
 from jaxsrl.data.demonstrations import Fields, problem_id, read, split_by_problem
 from jaxsrl.data.jsonl import DataError
+from jaxsrl.rewards.extract import extract_answer
 from jaxsrl.types import Demonstration
 
 NUMBERED = Splitter(style="numbered")
@@ -79,8 +80,9 @@ def test_infinite_and_missing_values_are_bad(tmp_path):
 
 
 def test_numbers_and_null_as_answers(tmp_path):
-    path = write(tmp_path, [ROW | {"answer": answer} for answer in (27.0, 0.5, 12, None)])
-    assert [d.answer for d in read(path, Fields(answer="answer"), NUMBERED).demonstrations] == ["27", "0.5", "12", None]
+    path = write(tmp_path, [ROW | {"answer": answer} for answer in (27.0, 0.5, 12, 5e-05, 1e22, None)])
+    keys = [d.answer for d in read(path, Fields(answer="answer"), NUMBERED).demonstrations]
+    assert keys == ["27", "0.5", "12", "0.00005", "1" + "0" * 22, None]
     assert read(path, Fields(), NUMBERED).demonstrations[0].answer is None
 
 
@@ -90,7 +92,18 @@ def test_answer_after_a_mark(tmp_path):
     )
     loaded = read(path, Fields(answer_mark="####"), Splitter(), max_bad_share=0.5)
     assert [d.answer for d in loaded.demonstrations] == ["1,072"]
-    assert loaded.quarantine[0].reason == "solution has no answer after '####'"
+    assert loaded.quarantine[0].reason == "solution has no answer after '####' on its line"
+
+
+@pytest.mark.parametrize(
+    ("solution", "key"),
+    [("3 + 4 = 7\n#### 7\nSo there are seven apples.", "7"), ("2 + 5\n#### 7\n\nDouble-checked.", "7"),
+     ("8 - 6\n#### 2 ", "2"), ("1 + 1\n#### 2\n#", "2")],
+)  # fmt: skip
+def test_the_answer_ends_with_its_line_as_in_a_completion(tmp_path, solution, key):
+    path = write(tmp_path, [{"problem": "p", "solution": solution}])
+    (demonstration,) = read(path, Fields(answer_mark="####"), Splitter()).demonstrations
+    assert demonstration.answer == key == extract_answer(solution, "hash")
 
 
 def test_short_rows_are_counted_apart_and_do_not_count_as_bad(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from jaxsrl.collect.complete import Sampler
 from jaxsrl.data.byte_tokenizer import MARKS, ByteTokenizer
 from jaxsrl.data.chat import Template
+from jaxsrl.evals.direct import as_text
 from jaxsrl.evals.evaluate import Evaluation, evaluate
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.types import Completions, Demonstration
@@ -100,15 +101,21 @@ def first_line(text: str) -> str:
     return text.split("\n")[0]
 
 
+GRADER = FinalAnswer(extract="last_number")
+
+
 @pytest.fixture
 def run():
     """run(policy, **settings) -> (metrics, records)"""
 
-    def run(policy, demonstrations=DEMONSTRATIONS, *, template=None, rows=ROWS, calls=None, seed=0, **settings):
+    def run(
+        policy, demonstrations=DEMONSTRATIONS, *, template=None, rows=ROWS, calls=None, seed=0, reward=GRADER,
+        same=as_text, **settings,
+    ):  # fmt: skip
         return evaluate(
             evaluation_sampler(policy, template, rows, calls), None, jax.random.key(seed), demonstrations,
-            Evaluation(**settings), reward=FinalAnswer(extract="last_number"), finished=finished,
-            first_action=first_line,
+            Evaluation(**settings), reward=reward, finished=finished,
+            first_action=first_line, same=same,
         )  # fmt: skip
 
     return run

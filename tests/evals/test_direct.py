@@ -2,6 +2,8 @@
 
 import pytest
 
+from jaxsrl.rewards.answer import FinalAnswer
+
 from .conftest import DEMONSTRATIONS, expert_of, perfect, sums
 
 
@@ -50,6 +52,20 @@ def test_samples_of_a_problem(run):
     assert metrics["pass^4"] == 0 and metrics["maj@4"] == pytest.approx(0.2)  # 3 twice beats 1001 and 1003
     assert metrics["avg@4_low"] == 0 and metrics["avg@4_high"] < 0.5
     assert len(records) == 5 + 20 and {r["decoding"] for r in records} == {"greedy", "sampled"}
+
+
+def test_the_majority_is_of_equal_answers(run):
+    """Right as 2, 2.0 and +2, wrong as 9 twice: as text the wrong answer would win."""
+    reward = FinalAnswer(extract="last_line")
+
+    def policy(prompt, temperature, sample, noise):
+        right = expert_of(prompt)[0].answer
+        return [right, "9", f"{right}.0", "9", f"+{right}"][sample]
+
+    metrics, _ = direct(run, policy, samples=5, temperature=0.7, reward=reward, same=reward.same)
+    assert metrics["maj@5"] == 1 and metrics["avg@5"] == pytest.approx(0.6)
+    metrics, _ = direct(run, policy, samples=5, temperature=0.7, reward=reward)
+    assert metrics["maj@5"] == 0
 
 
 def test_two_solutions_of_a_problem_are_one_problem(run):

@@ -10,6 +10,7 @@ from jaxsrl.evals.statistics import (
     avg_at_k,
     bootstrap,
     majority_at_k,
+    one_vote,
     paired_difference,
     pass_at_k,
     pass_hat_k,
@@ -54,6 +55,11 @@ def test_majority_breaks_ties_by_the_first_and_none_does_not_vote():
     assert not majority_at_k(["8", "7", "8", "7"], [False, True, False, True])
     assert majority_at_k([None, None, "7"], [False, False, True])
     assert not majority_at_k([None, None], [False, False])
+
+
+def test_answers_that_are_the_same_are_one_vote():
+    same = lambda a, b: float(a) == float(b)
+    assert one_vote(["7", "0.5", None, ".5", "7.0", "8"], same) == ["7", "0.5", None, "0.5", "7", "8"]
 
 
 def test_wilson_against_published_values():

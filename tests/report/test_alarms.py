@@ -28,6 +28,7 @@ def test_a_sound_run_has_none(make_run):
      ({"reward/malformed_share": 0.6}, {"reward/malformed_share": 0.4}, "60.0% of completions were malformed"),
      ({"completion/truncated_share": 0.7}, {"completion/truncated_share": 0.3}, "70.0% of completions ran to the cap"),
      ({"collect/short": 1}, {"collect/short": 0}, "refill bound was met at 100%"),
+     ({"reward/timeout_share": 0.01}, {"reward/timeout_share": 0.0}, "bits of this run are not promised"),
      ({"update/skipped": 3}, {"update/skipped": 0}, "3 updates were skipped"),
      ({"pg/behavior_kl": 0.02}, {"pg/behavior_kl": 0.002}, "pg/behavior_kl is 0.02 at step 1"),
      ({"loss": None}, {"loss": 0.2}, "no value at 30 logged steps")],

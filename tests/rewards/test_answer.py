@@ -4,7 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxsrl.rewards.answer import FinalAnswer, extract_answer, last_boxed, same_answer
+from jaxsrl.rewards.answer import FinalAnswer, same_answer
+from jaxsrl.rewards.extract import extract_answer, last_boxed
+from jaxsrl.rewards.forms import ACCEPT
 from jaxsrl.types import Demonstration, Rollouts
 
 
@@ -143,7 +145,7 @@ def test_rewards_settings_and_metrics():
         "reward/malformed_share": 3 / 6,
     }
     want = {"extract": "boxed", "correct": 2.0, "wrong": -0.5, "malformed": -1.0, "numeric_tolerance": 0.0}
-    assert rewards.settings == want
+    assert rewards.settings == want | {"accept": list(ACCEPT), "symbolic": None}
     singles = [reward(rollouts("", text), KEYS).reward[1] for text in texts[1::2]]
     assert singles[:2] == rewards.reward[1:4:2].tolist()
 
