@@ -145,9 +145,12 @@ def rollout_files(folder: Path, stage: str) -> list[Path]:
     return [path for path in found if path.name.split(".")[0] == stage]
 
 
-def rollout_file(stage: str, process: int) -> str:
-    """Where in the run folder a process writes the rollouts of a stage."""
-    return f"rollouts/{stage}.jsonl" if process == 0 else f"rollouts/{stage}.{process}.jsonl"
+PER_PROCESS = ("rollouts", "evals")  # folders in which every process writes of its own completions
+
+
+def process_file(folder: str, stage: str, process: int) -> str:
+    """Where in the run folder a process writes its own completions of a stage."""
+    return f"{folder}/{stage}.jsonl" if process == 0 else f"{folder}/{stage}.{process}.jsonl"
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

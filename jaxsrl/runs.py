@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxsrl.checkpoint import Checkpoints, check_format, fingerprint
 from jaxsrl.console import Console
-from jaxsrl.metrics import Journal, NoJournal, rollout_file
+from jaxsrl.metrics import PER_PROCESS, Journal, NoJournal, process_file
 from jaxsrl.processes import Stopped, broadcast_from_first, from_all, is_first
 from jaxsrl.types import Params
 
@@ -195,9 +195,9 @@ def _cut_back(checkpoints: Checkpoints, journal: Journal, record: dict[str, Any]
 
 
 def _open_own(journal: Journal, record: dict[str, Any] | None) -> None:
-    """What a process that is not the first wrote before, its rollouts alone: so that each file has an offset."""
+    """What a process that is not the first wrote before, its completions alone: so that each file has an offset."""
     for name in record["offsets"] if record else {}:
-        if name.startswith("rollouts/") and name.endswith(f".{jax.process_index()}.jsonl"):
+        if name.startswith(PER_PROCESS) and name.endswith(f".{jax.process_index()}.jsonl"):
             journal.write(name, [])
 
 
@@ -206,11 +206,12 @@ def offsets(run: Run) -> dict[str, int]:
     own = run.journal.offsets() | run.rollout_journal.offsets()
     if jax.process_count() == 1:
         return own
-    names = [name for name in {**(run.record or {"offsets": {}})["offsets"], **own} if name.startswith("rollouts/")]
-    stages = sorted({Path(name).name.split(".")[0] for name in names})  # the same in every process
-    lengths = from_all(np.array([own.get(rollout_file(stage, jax.process_index()), 0) for stage in stages]))
+    names = [name for name in {**(run.record or {"offsets": {}})["offsets"], **own} if name.startswith(PER_PROCESS)]
+    # The same in every process: each opens its files of a stage, if only to write nothing.
+    places = sorted({(Path(name).parts[0], Path(name).name.split(".")[0]) for name in names})
+    lengths = from_all(np.array([own.get(process_file(*place, jax.process_index()), 0) for place in places]))
     for process, row in enumerate(lengths.astype(int).tolist()):
-        own |= {rollout_file(stage, process): length for stage, length in zip(stages, row, strict=True) if length}
+        own |= {process_file(*place, process): length for place, length in zip(places, row, strict=True) if length}
     return own
 
 

@@ -336,6 +336,23 @@ def place_sheet(mesh: jax.sharding.Mesh | None, sheet: Any) -> Any:
     return replace(place_whole(mesh, replace(sheet, prompts=None)), prompts=place_rows(mesh, sheet.prompts))
 
 
+def held_rows(mesh: jax.sharding.Mesh | None, rows: int) -> dict[int, tuple[bool, ...]]:
+    """Process -> which rows of arrays cut by rows lie on its devices."""
+    if mesh is None:
+        return {jax.process_index(): (True,) * rows}
+    held = {device.process_index: np.zeros(rows, bool) for device in mesh.devices.flat}
+    for device, (part, *_) in rows_sharding(mesh).devices_indices_map((rows,)).items():
+        held[device.process_index][part] = True
+    return {process: tuple(mask.tolist()) for process, mask in held.items()}
+
+
+def place_held_rows(mesh: jax.sharding.Mesh | None, batch: Any, rows: int) -> Any:
+    """Rows [r …] of which every process gives those that it holds, as one batch of `rows`, cut by rows."""
+    where = rows_sharding(mesh)
+    put = lambda x: jax.make_array_from_process_local_data(where, x, (rows, *x.shape[1:]))
+    return jax.tree.map(put, batch)
+
+
 def own_rows(mesh: jax.sharding.Mesh | None, rows: int) -> np.ndarray:
     """[rows] bool: of arrays cut by rows, those that this process reads; each row has one reader."""
     if mesh is None:

@@ -18,7 +18,7 @@ from jaxsrl.collect.rollout_log import log_rollouts
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.evals.evaluate import Evaluation
-from jaxsrl.metrics import merge
+from jaxsrl.metrics import merge, process_file
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
@@ -252,7 +252,8 @@ def evaluate(
     metrics = merge([metrics])
     say_timeouts(parts, f"{split} at step {step}", metrics)
     parts.run.journal.write("metrics.jsonl", [head | metrics])
-    parts.run.journal.write(f"evals/{stage.name}.jsonl", [head | row for row in rows])
+    own = process_file("evals", stage.name, jax.process_index())
+    parts.run.rollout_journal.write(own, [head | row for row in rows])
     return metrics
 
 

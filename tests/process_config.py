@@ -6,17 +6,21 @@ from pathlib import Path
 from jaxsrl.collect import BatchShapes
 from jaxsrl.config import Config
 from jaxsrl.config.overrides import load
+from jaxsrl.evals.settings import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.sharding import MeshShape
 
 STEPS = {"sft": 6, "srl": 2, "rlvr": 2}
+ASKED = {"sft": 1, "srl": 2}  # problems: of one process alone, and of each of two
+EVALUATION = Evaluation(modes=("actions", "direct", "chained"), temperature=1.0, samples=2)
 
 
 def config() -> Config:
     tiny = load(Path(__file__).parent / "tiny_config.py")
     # Four demonstrations have branch points enough for the rows of both processes.
     quiet = lambda stage: replace(
-        stage, steps=STEPS[stage.name], validate=replace(stage.validate, every=0), test=None,
+        stage, steps=STEPS[stage.name], validate=replace(stage.validate, every=0),
+        test=EVALUATION if stage.name in ASKED else None, test_problems=ASKED.get(stage.name, 1),
         collect=replace(stage.collect, demonstrations=4, prompts=stage.collect.prompts and 8),
     )  # fmt: skip
     return replace(

@@ -5,6 +5,7 @@ sent SIGTERM, resumed by two until one of them is killed, ended by one alone, an
 happened to. Most of its time is the start of processes and compilation.
 """
 
+import json
 import os
 import re
 import signal
@@ -108,6 +109,20 @@ def lines(folder: Path) -> list[dict]:
     return [x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"]
 
 
+def evaluated(folder: Path, stage: str) -> dict:
+    lines = [x for x in read(folder / "metrics.jsonl") if x["kind"] == "eval" and x["split"] == "test"]
+    (line,) = (x for x in lines if x["stage"] == stage)
+    return {name: value for name, value in line.items() if isinstance(value, float | int)}
+
+
+def tested(folder: Path, name: str) -> list[dict]:
+    return [x for x in read(folder / "evals" / name) if x["split"] == "test"]
+
+
+def alike(records: list[dict]) -> list[str]:
+    return sorted(json.dumps(x) for x in records)
+
+
 def check_messages(heard: list[dict]) -> None:
     """From the first step on text crosses where a stage begins: which shapes and policies there are, and nothing else.
 
@@ -161,6 +176,13 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
         for name, value in one.items():
             same = pytest.approx(value, rel=1e-4, abs=1e-6) if isinstance(value, float) else value
             assert many[name] == same, (one["stage"], one["step"], name)
+    for stage, count in (("sft", 1), ("srl", 2)):  # problems; the second process has none of one, and half of two
+        parts = [tested(folder, name) for name in (f"{stage}.jsonl", f"{stage}.1.jsonl")]
+        asked = [{x["problem"] for x in part} for part in parts]
+        assert [len(some) for some in asked] == [1, count - 1] and not asked[0] & asked[1]
+        assert alike(tested(alone, f"{stage}.jsonl")) == alike(sum(parts, []))
+        one, many = (evaluated(where, stage) for where in (alone, folder))
+        assert one == pytest.approx(many, abs=1e-6) and {"direct/pass@2", "chained/sampled_words_mean"} <= set(one)
     shares = [read(path) for path in rollout_files(folder, "srl")]
     assert [path.name for path in rollout_files(folder, "srl")] == ["srl.1.jsonl", "srl.jsonl"] and all(shares)
     assert read_rollouts(folder, "srl") == read_rollouts(alone, "srl")  # tokens and rewards

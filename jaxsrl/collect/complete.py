@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsrl.collect.share import Share
 from jaxsrl.data.chat import Template, Tokenizer, prefill
 from jaxsrl.data.layout import Layout, lay_out_trees
 from jaxsrl.data.shapes import Shapes
 from jaxsrl.data.sheets import FORMS
-from jaxsrl.processes import fetch
+from jaxsrl.processes import any_process, fetch, from_all
 from jaxsrl.types import BranchPoint, Completions, Params, Rollouts, Tree
 
 
@@ -21,7 +22,9 @@ class Sampler:
 
     Args:
       sample: (params, prompts, key, temperature) -> Completions.
-      rows, row_tokens, slots: shape of a call: prompt rows, their length, and completions a row.
+      rows, row_tokens, slots: shape of a call: prompt rows, their length, and completions a row. Where several
+        processes share an evaluation, the rows are those that this one holds.
+      share: of an evaluation, what this process asks.
     """
 
     sample: Callable[..., Completions]
@@ -31,6 +34,7 @@ class Sampler:
     row_tokens: int
     slots: int
     max_new_tokens: int
+    share: Share = Share()
 
 
 def complete(
@@ -45,12 +49,18 @@ def complete(
 
     The address of a completion counts how often its prompt occurred before: what else is asked does not matter.
     """
-    if not any(points):
+    if not any_process(any(points)):
         return no_rollouts(sampler.max_new_tokens)
     layout, tree = lay_out_prompts(sampler, trees, points)
+    if sampler.share.count > 1:  # all make as many calls, the last of them perhaps for others
+        calls = int(from_all(np.array([len(layout.sheets)])).max())
+        layout, tree = lay_out_prompts(sampler, trees, points, calls)
+    held = sampler.share.jobs(sampler.slots)
     calls = (sampler.sample(params, sheet.prompts, key, np.float32(temperature)) for sheet in layout.sheets)
     parts = list(_fetched(calls))
-    token, length = (np.concatenate([getattr(part, name) for part in parts]) for name in ("token", "length"))
+    token, length = (np.concatenate([getattr(part, name)[held] for part in parts]) for name in ("token", "length"))
+    if not any(points):
+        return no_rollouts(sampler.max_new_tokens)
     jobs = layout.jobs
     place = [{(FORMS.index(point.form), point.after): i for i, point in enumerate(some)} for some in points]
     which = np.array([
@@ -67,11 +77,14 @@ def complete(
 
 
 def lay_out_prompts(
-    sampler: Sampler, trees: Sequence[Tree], points: Sequence[Sequence[BranchPoint]]
+    sampler: Sampler, trees: Sequence[Tree], points: Sequence[Sequence[BranchPoint]], calls: int | None = None
 ) -> tuple[Layout, list[int]]:
     """The prompts of calls of the sampler's shape, and whose tree each demonstration of the layout is.
 
     A tree of which a branch point wants more completions than a row has slots is laid out several times.
+
+    Args:
+      calls: exactly so many; None takes as many as are needed.
     """
     tree, parts, offsets = [], [], []
     for t, some in enumerate(points):
@@ -83,11 +96,12 @@ def lay_out_prompts(
     before = _occurrences(trees)
     shapes = Shapes(
         prompt_rows=sampler.rows, prompt_tokens=sampler.row_tokens, slots=sampler.slots, group_size=sampler.slots,
-        groups=sampler.rows * sampler.slots, code_points=0, sheets=0, trunk_tokens=1, demonstrations=len(tree),
+        groups=sampler.rows * sampler.slots, code_points=0, sheets=0, trunk_tokens=1, demonstrations=max(len(tree), 1),
         targets=0, tokens=1, runs=1, rows=(1,), round_rows=1,
     )  # fmt: skip
     chosen = [trees[t] for t in tree]
-    return lay_out_trees((), chosen, parts, shapes, positions=[before[t] for t in tree], offsets=offsets), tree
+    positions = [before[t] for t in tree]
+    return lay_out_trees((), chosen, parts, shapes, positions=positions, offsets=offsets, sheets=calls), tree
 
 
 def _occurrences(trees: Sequence[Tree]) -> list[int]:

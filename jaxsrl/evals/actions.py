@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxsrl.collect.complete import Sampler, complete, no_rollouts
+from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.data.tree import build
 from jaxsrl.evals.baselines import other_problem_actions, previous_action
 from jaxsrl.evals.records import Record, record
 from jaxsrl.evals.settings import Evaluation
-from jaxsrl.evals.summary import Column, Decoding, at_k, completion_columns, summarise
+from jaxsrl.evals.summary import Column, Decoding, Shared, at_k, completion_columns, summarise
 from jaxsrl.rewards.format import parse
 from jaxsrl.rewards.similarity import score_pairs
 from jaxsrl.types import BranchPoint, Demonstration, Metrics, Params, Rollouts
@@ -25,24 +25,24 @@ def probe_actions(
     settings: Evaluation,
 ) -> tuple[Metrics, list[Record]]:
     """Samples one action at every branch point of every demonstration and compares it with the expert's."""
-    points = [_points(demonstration, decoding.samples, settings.last_action) for demonstration in demonstrations]
-    rollouts = no_rollouts(sampler.max_new_tokens)
-    if any(points):
-        trees = [
-            build(d, p, (), sampler.template, sampler.tokenizer) for d, p in zip(demonstrations, points, strict=True)
-        ]
-        rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
+    ids = [demonstration.problem_id for demonstration in demonstrations]
+    every = [_points(demonstration, decoding.samples, settings.last_action) for demonstration in demonstrations]
+    points = [some if own else () for some, own in zip(every, sampler.share.own(ids), strict=True)]
+    trees = [build(d, p, (), sampler.template, sampler.tokenizer) for d, p in zip(demonstrations, points, strict=True)]
+    rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
     places = list(zip(rollouts.demonstration.tolist(), rollouts.branch.tolist(), strict=True))
     expert = [demonstrations[m].actions[after].strip() for m, after in places]
     action = [_action(rollouts, row, settings) for row in range(len(rollouts))]
     columns = _compare(demonstrations, places, action, expert, settings)
     exact, similarity = columns["exact"].value, columns["similarity"].value
-    problem = [demonstrations[m].problem_id for m, _ in places]
-    metrics: Metrics = {} if decoding.temperature else {"count": len(places), "problems": len(set(problem))}
-    metrics |= summarise(problem, decoding.label(columns | completion_columns(rollouts), "exact"))
+    problem, shared = [ids[m] for m, _ in places], Shared(share=sampler.share, ids=tuple(dict.fromkeys(ids)))
+    asked = {ids[m] for m, some in enumerate(every) if some}
+    counts = {"count": sum(map(len, every)), "problems": len(asked)}
+    metrics: Metrics = {} if decoding.temperature else counts
+    metrics |= summarise(problem, decoding.label(columns | completion_columns(rollouts), "exact"), shared)
     if decoding.temperature:
         groups = exact.astype(bool).reshape(-1, decoding.samples)
-        metrics |= summarise(problem[:: decoding.samples], at_k(groups))
+        metrics |= summarise(problem[:: decoding.samples], at_k(groups), shared)
     records = [
         record(
             rollouts, row, problem=problem[row], branch=after, sample=rollouts.sample[row], action=action[row],

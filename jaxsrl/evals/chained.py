@@ -9,7 +9,7 @@ from jaxsrl.collect.complete import Sampler
 from jaxsrl.evals.chains import Chain, Link, Rules, link_chains
 from jaxsrl.evals.direct import SameAnswers, answer_columns, answers_at_k, is_correct, timeouts
 from jaxsrl.evals.records import Record, record
-from jaxsrl.evals.summary import Column, Decoding, completion_columns, summarise
+from jaxsrl.evals.summary import Column, Decoding, Shared, completion_columns, summarise
 from jaxsrl.types import Demonstration, Metrics, Params, Reward, Rewards, Rollouts
 
 
@@ -33,13 +33,15 @@ def solve_in_chains(
     chains, links, rollouts = link_chains(sampler, params, key, demonstrations, decoding, rules)
     rewards = reward(_joined(chains, sampler.template.separator), demonstrations)
     problem = [demonstrations[chain.demonstration].problem_id for chain in chains]
-    metrics: Metrics = {} if decoding.temperature else {"count": len(chains), "problems": len(demonstrations)}
+    shared = Shared(share=sampler.share, ids=tuple(d.problem_id for d in demonstrations))
+    count = len(demonstrations)
+    metrics: Metrics = {} if decoding.temperature else {"count": count, "problems": count}
     of_chains = _chain_columns(chains, links, rollouts, demonstrations, rewards)
-    metrics |= summarise(problem, decoding.label(of_chains, "answer")) | timeouts(rewards, decoding)
+    metrics |= summarise(problem, decoding.label(of_chains, "answer"), shared) | timeouts(rewards, decoding, shared)
     of_links = _link_columns(links, rollouts)
-    metrics |= summarise([problem[link.chain] for link in links], decoding.label(of_links, "answer"))
+    metrics |= summarise([problem[link.chain] for link in links], decoding.label(of_links, "answer"), shared)
     if decoding.temperature:
-        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples, same))
+        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples, same), shared)
     return metrics, _records(chains, links, rollouts, demonstrations, rewards)
 
 

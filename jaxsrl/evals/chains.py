@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
+import numpy as np
 
 from jaxsrl.collect.complete import Sampler, complete, join_rollouts, no_rollouts
 from jaxsrl.data.templates import THINK_CLOSE, THINK_OPEN
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.evals.summary import Decoding
+from jaxsrl.processes import any_process
 from jaxsrl.rewards.format import Think, parse
 from jaxsrl.types import BranchPoint, Demonstration, Params, Rollouts, Tree
 
@@ -68,16 +70,19 @@ def link_chains(
     earlier ones that share it, so a chain follows from its problem, its number and the chains before it: not from
     what else is evaluated, nor from how many come after.
 
+    Where processes share an evaluation, these are the chains of this one's problems; all go on until all have ended.
+
     Returns: chains ordered by demonstration and sample, links in the order of the rollouts, rollouts.
     """
-    chains = [Chain(demonstration=m, sample=s) for m in range(len(demonstrations)) for s in range(decoding.samples)]
+    own = np.flatnonzero(sampler.share.own([d.problem_id for d in demonstrations])).tolist()
+    chains = [Chain(demonstration=m, sample=s) for m in own for s in range(decoding.samples)]
     links: list[Link] = []
     rounds = [no_rollouts(sampler.max_new_tokens)]
-    while any(chain.end is None for chain in chains):
+    while any_process(any(chain.end is None for chain in chains)):
         trees, points, asked, outgrown = _prompts(sampler, demonstrations, chains)
         for c in outgrown:
             chains[c] = replace(chains[c], end="outgrown")
-        if not asked:
+        if not any_process(bool(asked)):
             break
         rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
         for row, c in enumerate(asked):

@@ -9,7 +9,7 @@ from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.data.tree import build
 from jaxsrl.evals.records import Record, record
 from jaxsrl.evals.statistics import one_vote
-from jaxsrl.evals.summary import Column, Decoding, at_k, completion_columns, summarise
+from jaxsrl.evals.summary import Column, Decoding, Shared, at_k, completion_columns, summarise
 from jaxsrl.types import BranchPoint, Demonstration, Metrics, Params, Reward, Rewards
 
 SameAnswers = Callable[[Sequence[tuple[str, str]]], Sequence[bool]]
@@ -31,17 +31,20 @@ def solve_directly(
       demonstrations: one per problem; only problem and answer are used.
       same: see `answers_at_k`.
     """
-    points = [(BranchPoint(after=0, samples=decoding.samples, form="solve"),)] * len(demonstrations)
+    ids = [demonstration.problem_id for demonstration in demonstrations]
+    shared = Shared(share=sampler.share, ids=tuple(ids))
+    whole = BranchPoint(after=0, samples=decoding.samples, form="solve")
+    points = [(whole,) if own else () for own in sampler.share.own(ids)]
     trees = [build(d, p, (), sampler.template, sampler.tokenizer) for d, p in zip(demonstrations, points, strict=True)]
     rollouts = complete(sampler, params, key, decoding.temperature, trees, points)
     rewards = reward(rollouts, demonstrations)
     correct = is_correct(rewards)
     problem = [demonstrations[m].problem_id for m in rollouts.demonstration]
     columns = answer_columns(rewards) | completion_columns(rollouts)
-    metrics: Metrics = {} if decoding.temperature else {"count": len(rollouts), "problems": len(demonstrations)}
-    metrics |= summarise(problem, decoding.label(columns, "answer")) | timeouts(rewards, decoding)
+    metrics: Metrics = {} if decoding.temperature else {"count": len(ids), "problems": len(ids)}
+    metrics |= summarise(problem, decoding.label(columns, "answer"), shared) | timeouts(rewards, decoding, shared)
     if decoding.temperature:
-        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples, same))
+        metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples, same), shared)
     records = [
         record(
             rollouts, row, problem=problem[row], branch=0, sample=rollouts.sample[row], action=rewards.action[row],
@@ -70,11 +73,14 @@ def as_text(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     return [a == b for a, b in pairs]
 
 
-def timeouts(rewards: Rewards, decoding: Decoding) -> Metrics:
+def timeouts(rewards: Rewards, decoding: Decoding, shared: Shared) -> Metrics:
     """The share of completions that the reward gave up, where it may; such numbers need not repeat."""
-    share = rewards.metrics.get("reward/timeout_share")
+    found = rewards.means.get("reward/timeout_share")
+    if found is None:
+        return {}
+    every = shared.share.of_all({name: np.array([getattr(found, name)], float) for name in ("total", "over")})
     name = "sampled_timeout_share" if decoding.temperature else "timeout_share"
-    return {} if share is None else {name: share}
+    return {name: float(every["total"].sum() / max(every["over"].sum(), 1))}
 
 
 def answers_at_k(rewards: Rewards, samples: int, same: SameAnswers) -> dict[str, Column]:

@@ -42,7 +42,8 @@ def evaluate(
       reward: whether the final answer is right, see `direct.CORRECT_FROM`; `finished`, `first_action`: see
         `chains.Rules`.
       same: whether two final answers are one vote in maj@k, see `direct.answers_at_k`.
-    Returns: metrics as README.md lists them, `MODE/NAME` and `forced_MODE/NAME`; one record per completion.
+    Returns: metrics as README.md lists them, `MODE/NAME` and `forced_MODE/NAME`; one record per completion. Where
+      processes share the evaluation, all have the metrics, and each has the records of its own problems.
     Raises: ValueError without demonstrations, or if a prompt does not fit a row of the sampler.
     """
     demonstrations = list(demonstrations)[: settings.problems]
@@ -63,7 +64,7 @@ def evaluate(
                 found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, reward, same)
                 metrics |= {f"{name}/{part}": value for part, value in found.items()}
                 records += [{"mode": name, "decoding": decoding.name} | row for row in rows]
-    return metrics, records
+    return metrics, records if sampler.share.tells else []
 
 
 def _run(

@@ -1,11 +1,12 @@
 """Columns of an evaluation to metrics with intervals over problems."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxsrl.collect.share import Share
 from jaxsrl.data.templates import THINK_CLOSE, THINK_OPEN
 from jaxsrl.evals.statistics import Interval, bootstrap, majority_at_k, pass_at_k, pass_hat_k, resample, wilson
 from jaxsrl.types import Metrics, Rollouts
@@ -18,6 +19,31 @@ class Column:
     value: Float[np.ndarray, "P"]
     among: Bool[np.ndarray, "P"] | None = None
     share: bool = False  # values are 0 or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The problems that processes share, known to all by their ids: rows cross as numbers."""
+
+    share: Share
+    ids: tuple[str, ...]
+
+    def of_all(
+        self, problem: Sequence[str], columns: Mapping[str, Column]
+    ) -> tuple[Sequence[str], Mapping[str, Column]]:
+        """The rows of all processes."""
+        if self.share.count == 1:
+            return problem, columns
+        number, rows = {name: i for i, name in enumerate(self.ids)}, {}
+        for name, column in columns.items():
+            among = np.ones(len(problem), bool) if column.among is None else column.among
+            rows |= {f"value {name}": column.value, f"among {name}": among.astype(float)}
+        every = self.share.of_all({"problem": np.array([number[one] for one in problem], float)} | rows)
+        joined = {
+            name: replace(column, value=every[f"value {name}"], among=every[f"among {name}"] > 0)
+            for name, column in columns.items()
+        }
+        return [self.ids[int(i)] for i in every["problem"]], joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +64,7 @@ class Decoding:
         return {f"avg@{self.samples}" if n == headline else f"sampled_{n}": c for n, c in columns.items()}
 
 
-def summarise(problem: Sequence[str], columns: Mapping[str, Column]) -> Metrics:
+def summarise(problem: Sequence[str], columns: Mapping[str, Column], shared: Shared | None = None) -> Metrics:
     """Mean of every column, with 95 % bounds as NAME_low and NAME_high. The order of rows is of no consequence.
 
     Problems are what is drawn at random, so rows of one problem are kept together. A share with at most one row per
@@ -47,8 +73,11 @@ def summarise(problem: Sequence[str], columns: Mapping[str, Column]) -> Metrics:
 
     Args:
       problem: the id of each row's problem.
+      shared: how processes share the evaluation; the rows are then this one's, the metrics those of all.
     Returns: None for the mean of no rows; bounds are left out where there are fewer than two problems to draw from.
     """
+    if shared is not None:
+        problem, columns = shared.of_all(problem, columns)
     ids, owner = np.unique(np.asarray(problem, dtype=object).astype(str), return_inverse=True)
     draws = resample(len(ids)) if len(ids) else None
     metrics: Metrics = {}

@@ -7,6 +7,7 @@ import jax
 
 from jaxsrl.collect.complete import Sampler
 from jaxsrl.collect.settings import BatchShapes
+from jaxsrl.collect.share import share_of
 from jaxsrl.config.keys import needs_key, with_key
 from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
@@ -14,7 +15,7 @@ from jaxsrl.evals.evaluate import Evaluation, evaluate
 from jaxsrl.policy import Policy, sampling_params
 from jaxsrl.processes import Stopped
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.sharding import place_rows
+from jaxsrl.sharding import held_rows, place_held_rows, place_rows
 
 
 def evaluation_sampler(
@@ -28,14 +29,17 @@ def evaluation_sampler(
     """
     mesh, program = policy.placement.sampler_mesh, policy.sampler(sampling)
 
+    share = share_of(held_rows(mesh, rows), jax.process_index())
+
     def sample(params, prompts, *rest):
         if stop():
             raise Stopped
-        return program(params, place_rows(mesh, prompts), *rest)
+        placed = place_rows(mesh, prompts) if share.count == 1 else place_held_rows(mesh, prompts, rows)
+        return program(params, placed, *rest)
 
     return Sampler(
-        sample=sample, tokenizer=tokenizer, template=config.template, rows=rows, slots=slots,
-        row_tokens=row_tokens, max_new_tokens=sampling.max_new_tokens,
+        sample=sample, tokenizer=tokenizer, template=config.template, rows=rows // share.count, slots=slots,
+        row_tokens=row_tokens, max_new_tokens=sampling.max_new_tokens, share=share,
     )  # fmt: skip
 
 

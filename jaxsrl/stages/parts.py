@@ -12,7 +12,7 @@ from jaxsrl.collect.rollout_log import Log, Writer, start_writer
 from jaxsrl.collect.settings import BatchShapes
 from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
-from jaxsrl.metrics import rollout_file
+from jaxsrl.metrics import process_file
 from jaxsrl.policy import TRAIN, Policy, address
 from jaxsrl.progress import Progress
 from jaxsrl.runs import Run
@@ -84,7 +84,7 @@ def make_parts(
     evaluation = evaluation_shapes(config, stage, splits, material.tokenizer)
     writer = start_writer()  # the last thing that can fail: the loop closes it
     log = Log(
-        journal=run.rollout_journal, writer=writer, name=rollout_file(stage.name, jax.process_index()),
+        journal=run.rollout_journal, writer=writer, name=process_file("rollouts", stage.name, jax.process_index()),
         stage=stage.name, reader=collector.reader,
     )  # fmt: skip
     return Parts(
