@@ -278,7 +278,10 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Measures what an SRL step costs the host: processor seconds by part, peak memory, and fetches from the device."""
+    """Measures what an SRL step costs the host: processor seconds by part, peak memory, and fetches from the device.
+
+    And counts the FLOPs of the learner's gradient over those that its trees need, on four shapes of trees.
+    """
 
     demonstrations: int = 512
     """Of the step; each has 10 actions and 9 branch points."""
@@ -286,13 +289,16 @@ class Step:
     completion_tokens: int = 299
     processes: int = 1
     """Of the run; of several one is measured."""
+    models: tuple[str, ...] = ("qwen2.5-0.5b", "qwen2.5-1.5b")
+    """Presets whose FLOPs are counted; nothing is computed with them."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the numbers, too."""
 
     def __call__(self) -> None:
         from jaxsrl.bench.step import main
 
-        main(self.demonstrations, self.group_size, self.completion_tokens, self.processes, self.json)
+        sizes = self.demonstrations, self.group_size, self.completion_tokens, self.processes
+        main(*sizes, self.models, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)

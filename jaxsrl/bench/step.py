@@ -1,4 +1,7 @@
-"""What an SRL step costs the host: its layout, the learner's rows, texts and log lines. Completions are made up."""
+"""What an SRL step costs the host: its layout, the learner's rows, texts and log lines. Completions are made up.
+
+And what the learner's gradient computes over what its trees need, counted (`flops.py`).
+"""
 
 import io
 import json
@@ -7,7 +10,7 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsrl.bench.flops import executed_over_useful
 from jaxsrl.bench.pairs import names, step_text
 from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.collect.collect import Collection
@@ -34,7 +38,7 @@ from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.data.tree import build
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import Journal
-from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.config import ModelConfig, preset
 from jaxsrl.objectives.srl import SRL
 from jaxsrl.processes import counting
 from jaxsrl.rewards.similarity import ActionSimilarity
@@ -47,11 +51,18 @@ ACTIONS, CHARACTERS = 10, 480  # about 150 tokens of Qwen3's an action
 ROW_TOKENS, ROWS = 8192, 64
 
 
-def main(demonstrations: int, group_size: int, completion_tokens: int, processes: int, path: Path | None) -> None:
+def main(
+    demonstrations: int, group_size: int, completion_tokens: int, processes: int, models: Sequence[str],
+    path: Path | None,
+) -> None:  # fmt: skip
     """Measures, prints a table, and writes it as JSON where a path is given.
 
-    Raises: ValueError for sizes that leave nothing to measure.
+    Args:
+      models: presets whose FLOPs are counted, see `flops.py`.
+    Raises: ValueError for sizes that leave nothing to measure, or an unknown preset.
     """
+    for name in models:
+        preset(name)  # before minutes are spent
     if min(demonstrations, completion_tokens, processes) < 1 or group_size < 2:
         raise ValueError(
             f"needs demonstrations, completion_tokens and processes >= 1 and group_size >= 2, got {demonstrations}, "
@@ -63,12 +74,13 @@ def main(demonstrations: int, group_size: int, completion_tokens: int, processes
         "host_seconds/path": seconds["rows"], "host_seconds/all": sum(seconds.values()),
         "host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "fetches": fetches(),
     }  # fmt: skip
+    found |= executed_over_useful(models)
     print(f"{demonstrations} demonstrations x {ACTIONS - 1} branch points x {group_size} rollouts, {about}")
     if processes > 1:
         print(f"of one of {processes} processes, which lays out the whole step and reads and logs its own rollouts")
     print("processor seconds of the host; the reward is not in them, and made-up completions are in the memory\n")
     for name, value in (seconds | found).items():
-        print(f"{name:<20} {value:.3f}")
+        print(f"{name:<32} {value:.3f}")
     if path is not None:
         path.write_text(json.dumps(found | {"parts": seconds, "about": about}, indent=1) + "\n")
 

@@ -16,7 +16,7 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
 from jaxsrl.models.rope import RopeAngles, rope_angles
 from jaxsrl.models.shared_index import read_at
-from jaxsrl.ops.tree_attention import Backend, tree_attention
+from jaxsrl.ops.tree_attention import KEPT, Backend, tree_attention
 from jaxsrl.sharding import platform, spec
 from jaxsrl.types import Params
 
@@ -190,7 +190,11 @@ def _of_layer(turns: tuple[RopeAngles, ...], window: Int[Array, ""] | None) -> R
 def _remat(config: ModelConfig, body):
     if config.remat == "none":
         return body
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
+    policies = jax.checkpoint_policies
+    # What attention returned is kept either way: it is as small as x, and costs more to make anew than all else.
+    policy = policies.save_only_these_names(KEPT)
+    if config.remat == "dots":
+        policy = policies.save_from_both_policies(policy, policies.dots_with_no_batch_dims_saveable)
     return jax.checkpoint(body, policy=policy, prevent_cse=False)  # a scan keeps the two passes apart by itself
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from jaxsrl.ops.tree_attention import DEFAULT, TILES, tree_attention
 from jaxsrl.ops.tree_attention.reference import visible
-from jaxsrl.ops.tree_attention.xla import _tiling
+from jaxsrl.ops.tree_attention.schedule import Tiles, schedule
 from jaxsrl.ops.tree_attention.xla import tree_attention as tiled
 
 # Of the largest reference entry. bfloat16 keeps 8 bits: a weight and a product are each rounded once.
 BOUND = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}
+FINE, COARSE = Tiles(8, 3, 4, 2, 2), Tiles(16, 8, 2, 1, 4)  # most is far; most is near
 SHAPES = [(3, 100, 4, 2, 8), (2, 257, 2, 1, 16), (4, 128, 3, 3, 8)]  # R T N K H
 
 
@@ -82,36 +83,71 @@ def test_visible_is_the_path():
             assert list(np.flatnonzero(seen[row, t])) == above
 
 
-def test_tilings():
-    """What the cases below cover: (row groups, queries of a block)."""
-    assert _tiling(3, 100, 4, 2**30, True) == (1, 100)  # all at once
-    assert _tiling(4, 128, 3, 2**17, True) == (2, 128)  # two rows a tile
-    assert _tiling(2, 257, 2, 1, True) == (2, 64)  # a row at a time, in blocks, the last one ragged
-    assert _tiling(2, 257, 2, 2**17, False) == (1, 64 * 1)  # all rows, in blocks
+def test_tiles_fit_the_batch():
+    assert TILES["cpu"].fit(3, 100) == Tiles(64, 6, 4, 2, 16)  # two tiles a row
+    assert Tiles(64, 8, 4, 2, 16).fit(1, 144) == Tiles(48, 3, 2, 2, 16)  # a row is cut evenly
+    assert Tiles(16, 8, 4, 2, 4).fit(1, 5) == Tiles(16, 1, 1, 1, 4)
+    assert [Tiles(16, 8, 4, 2, 4).count(*shape) for shape in ((1, 5), (3, 33), (4, 64))] == [4, 12, 16]
+    x = jnp.arange(3 * 33).reshape(3, 33)
+    assert jnp.array_equal(COARSE.join(COARSE.cut(x), 3, 33), x)
+
+
+@pytest.mark.parametrize("tiles", [FINE, COARSE], ids=["fine", "coarse"])
+def test_both_parts_are_used(tiles):
+    tree, _ = forest(2, 257)
+    made = schedule(tiles.fit(2, 257), **tree, window=None)
+    assert made.near_steps > 0 and made.far_steps > 0
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "held", "split_rows"),
+    ("shape", "dtype", "tiles"),
     [
-        (SHAPES[0], "float32", 2**30, True),
-        (SHAPES[0], "bfloat16", 1, False),
-        (SHAPES[1], "float32", 1, True),
-        (SHAPES[1], "float32", 2**17, False),
-        (SHAPES[1], "bfloat16", 1, True),
-        (SHAPES[2], "float32", 2**17, True),
-        (SHAPES[0], "float64", 1, True),
+        (SHAPES[0], "float64", FINE),
+        (SHAPES[1], "float64", COARSE),
+        (SHAPES[2], "float64", FINE),
+        (SHAPES[2], "float64", TILES["tpu"]),
+        (SHAPES[0], "float32", COARSE),
+        (SHAPES[1], "float32", TILES["cpu"]),
+        (SHAPES[1], "bfloat16", FINE),
+        (SHAPES[0], "bfloat16", TILES["cpu"]),
     ],
     ids=str,
 )
-def test_backends_agree(shape, dtype, held, split_rows):
+def test_backends_agree(shape, dtype, tiles):
     with jax.enable_x64(dtype == "float64"):
         tree, _ = forest(*shape[:2])
         args = inputs(shape, dtype)
         wide = [x.astype(jnp.promote_types(dtype, jnp.float32)) for x in args]
         want = value_and_cotangents(partial(tree_attention, backend="reference"), tree, *wide)
-        got = value_and_cotangents(partial(tiled, held=held, split_rows=split_rows), tree, *args)
+        got = value_and_cotangents(partial(tiled, tiles=tiles), tree, *args)
         assert all(x.dtype == dtype for x in got)
         assert_close(got, want, BOUND[dtype])
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_random_forests(seed):
+    """Values and every cotangent in float64, near and far parts in other shares each time."""
+    with jax.enable_x64(True):
+        tree, _ = forest(2, 160, seed)
+        args = inputs((2, 160, 4, 2, 8), "float64", seed)
+        want = value_and_cotangents(partial(tree_attention, backend="reference"), tree, *args)
+        assert_close(value_and_cotangents(partial(tiled, tiles=FINE), tree, *args), want, BOUND["float64"])
+
+
+def test_members_of_a_vmap():
+    """Members with trees of their own, and shared queries: the same as one after another."""
+    shape = SHAPES[0]
+    trees = [forest(*shape[:2], seed)[0] for seed in (0, 1)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *trees)
+    q, k, v, cotangent = inputs(shape, "float32")
+    keys = jnp.stack([k, 2 * k])
+    run = partial(value_and_cotangents, partial(tiled, tiles=FINE))
+    many = jax.vmap(lambda tree, k: run(tree, q, k, v, cotangent))(stacked, keys)
+    for member, tree in enumerate(trees):
+        one = run(tree, q, keys[member], v, cotangent)
+        assert_close([x[member] for x in many], one, BOUND["float32"])
+    with pytest.raises(ValueError, match="must share the attention window"):
+        jax.vmap(lambda window: tiled(q, k, v, **trees[0], window=window, tiles=FINE))(jnp.arange(2))
 
 
 def test_a_window_counts_along_the_path():
@@ -120,7 +156,7 @@ def test_a_window_counts_along_the_path():
     tree, paths = forest(*shape[:2])
     args, window = inputs(shape, "float32"), jnp.int32(7)
     want = value_and_cotangents(partial(tree_attention, backend="reference", window=window), tree, *args)
-    assert_close(value_and_cotangents(partial(tiled, window=window, held=1), tree, *args), want, BOUND["float32"])
+    assert_close(value_and_cotangents(partial(tiled, window=window, tiles=FINE), tree, *args), want, BOUND["float32"])
     q, k, v, _ = args
     token, seen = max(((t, path) for t, path in enumerate(paths[0])), key=lambda item: len(item[1]))
     assert len(seen) > 7
@@ -165,14 +201,49 @@ def test_padding_sees_itself_only(backend):
     assert all(np.all(np.isfinite(g)) for g in grads)
 
 
-def test_scores_of_a_tile_only():
-    """No array of the compiled backward pass holds the scores of a whole row, let alone of all rows."""
-    rows, length, heads = 4, 1024, 4
-    q, k, v, _ = (jax.ShapeDtypeStruct((rows, length, n, 8), jnp.float32) for n in (heads, 2, 2, heads))
-    index = jax.ShapeDtypeStruct((rows, length), jnp.int32)
-    loss = lambda q, k, v, i: jnp.sum(tiled(q, k, v, position=i, enter=i, leave=i, held=2**17) ** 2)
+def comb(prompt, action, points, length, samples):
+    """position, enter, leave of one demonstration whose every branch point has completions, in depth-first order."""
+    ends = [prompt + action * k for k in range(points)]
+    nodes = [(k, prompt if k == 0 else action, points + (points - k) * samples, ends[k - 1] if k else 0)
+             for k in range(points)]  # fmt: skip
+    for k in reversed(range(points)):
+        nodes += [(len(nodes) + n, length, len(nodes) + n + 1, ends[k]) for n in range(samples)]
+    made = [
+        (np.arange(size) + start, np.full(size, number), np.full(size, leave)) for number, size, leave, start in nodes
+    ]
+    columns = [np.concatenate(part).astype(np.int32)[None] for part in zip(*made, strict=True)]
+    return dict(zip(("position", "enter", "leave"), columns, strict=True))
+
+
+# (prompt, action, branch points, completion, samples), and pairs computed over visible ones at most.
+COMBS = {
+    "math": ((200, 150, 9, 300, 8), 1.5),
+    "long": ((250, 200, 15, 400, 8), 1.25),
+    "agent": ((2000, 400, 19, 300, 8), 1.12),
+    "grpo": ((200, 0, 1, 1024, 8), 1.8),
+}
+
+
+@pytest.mark.parametrize("name", COMBS)
+def test_pairs_that_are_computed(name):
+    shape, bound = COMBS[name]
+    tree = comb(*shape)
+    tiles = TILES["tpu"].fit(*tree["enter"].shape)
+    made = jax.jit(partial(schedule, tiles, window=None))(**tree)
+    near = int(made.near_steps) * tiles.group * tiles.tile**2
+    far = int(made.far_steps) * tiles.queries * tiles.keys * tiles.tile**2
+    # Every token sees its position's worth of tokens, and itself.
+    assert 1 < (near + far) / (int(tree["position"].sum()) + tree["position"].size) < bound
+
+
+def test_scores_of_a_step_only():
+    """No array of the compiled backward pass is as large as the scores of one head of a row."""
+    length, heads = 4096, 2
+    q, k, v = (jax.ShapeDtypeStruct((1, length, n, 8), jnp.float32) for n in (heads, 1, 1))
+    index = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    loss = lambda q, k, v, i: jnp.sum(tiled(q, k, v, position=i, enter=i, leave=i, tiles=TILES["cpu"]) ** 2)
     memory = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, k, v, index).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < heads * length * length * 4
+    assert memory.temp_size_in_bytes < length * length * 4 / 8
 
 
 def test_settings_are_checked():

@@ -5,16 +5,19 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float, Int
 
+from jaxsrl.ops.tree_attention.schedule import KEPT as KEPT
+from jaxsrl.ops.tree_attention.schedule import Tiles
+
 Backend = Literal["reference", "xla"]
 
 DEFAULT: dict[str, Backend] = {"cpu": "xla", "gpu": "xla", "tpu": "xla"}
 
-# How `xla` cuts its work (see there). CPU: 2^17 float32 scores stay in a core's second-level cache; 2^17 took 0.6 times
-# the processor time of 2^19, value and gradient, at 16 x 256 tokens, 4 heads. Not measured on an accelerator yet.
-TILES = {
-    "cpu": {"held": 2**17, "split_rows": True},
-    "gpu": {"held": 2**28, "split_rows": False},
-    "tpu": {"held": 2**28, "split_rows": False},
+# How `xla` cuts its work. CPU: the 2^17 float32 scores of four heads stay in a second-level cache. Accelerators
+# have not been measured: larger steps, as each costs the start of some kernels.
+TILES: dict[str, Tiles] = {
+    "cpu": Tiles(tile=64, group=8, queries=4, keys=2, near=16),
+    "gpu": Tiles(tile=128, group=32, queries=8, keys=2, near=16),
+    "tpu": Tiles(tile=128, group=32, queries=8, keys=2, near=16),
 }
 
 
@@ -35,6 +38,10 @@ def tree_attention(
     Token q sees token k iff enter[k] <= enter[q] < leave[k] and position[k] <= position[q], and itself in any case,
     so that padding, whose interval is empty, stays finite.
 
+    Tokens of a row stand in depth-first order: a node's tokens, then the subtrees of its children one after another. So
+    nobody stands before what it sees, and `enter` never falls but to padding. `xla` needs that order, which shapes
+    cannot show; in any other it leaves pairs out. `reference` takes any.
+
     Args:
       window: tokens on its path that a token sees at most, itself included: position[q] - position[k] < window.
       backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
@@ -54,7 +61,7 @@ def tree_attention(
         case "xla":
             from jaxsrl.ops.tree_attention.xla import tree_attention as impl
 
-            settings = TILES.get(platform, TILES["gpu"])
+            settings = {"tiles": TILES.get(platform, TILES["gpu"])}
         case unknown:
             raise ValueError(f"unknown backend {unknown!r}; there are: reference, xla")
     return impl(q, k, v, position=position, enter=enter, leave=leave, window=window, **settings)

@@ -1,141 +1,221 @@
-"""Tree attention for any platform, in tiles; the backward pass makes the weights anew, so that no layer keeps them.
+"""Tree attention for any platform: tiles that hold nothing visible are not computed (see `schedule.py`).
 
-Key-value heads are not repeated: the query heads of one key head lie side by side, and one product serves them.
+Every step is a few batched products. It adds its part of the softmax to what its queries have so far, by log-sum-exp.
+The backward pass takes the same steps and makes the weights anew, so that no layer keeps them.
+
+Key-value heads are not repeated: the G query heads of one key head lie side by side, and one product serves them.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float, Int
 
-SMALLEST_BLOCK = 64  # queries; below it a tile's products are too thin to be worth a loop
+from jaxsrl.ops.tree_attention.schedule import KEPT, Schedule, Tiles, schedule
 
 
 def tree_attention(
     q: Float[Array, "R T N H"], k: Float[Array, "R T K H"], v: Float[Array, "R T K H"], *,
     position: Int[Array, "R T"], enter: Int[Array, "R T"], leave: Int[Array, "R T"],
-    window: Int[Array, ""] | None = None, held: int = 2**17, split_rows: bool = True,
+    window: Int[Array, ""] | None = None, tiles: Tiles,
 ) -> Float[Array, "R T N H"]:  # fmt: skip
-    """See the public function. Scores, softmax and sums in float32 at least; products take the dtype of q, k, v.
-
-    Args:
-      held: scores that exist at once, about: R' N Q T for a tile of R' rows and Q queries.
-      split_rows: tiles may take some of the rows, for a cache; otherwise they take all rows and fewer queries, which
-        keeps an accelerator busy and a sharded row axis whole.
-    """
-    rows, length, heads, width = q.shape
-    groups, block = _tiling(rows, length, heads, held, split_rows)
-    q = (q * width**-0.5).reshape(rows, length, k.shape[2], -1, width).transpose(0, 2, 3, 1, 4)
-    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    split = lambda x: x.reshape(groups, rows // groups, *x.shape[1:])
-    one = lambda part: _attend(block, *part, window)
-    out = jax.lax.map(one, jax.tree.map(split, (q, k, v, (position, enter, leave))))
-    out = out.reshape(rows, k.shape[1], -1, length, width)
-    return out.transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, width)
-
-
-def _tiling(rows: int, length: int, heads: int, held: int, split_rows: bool) -> tuple[int, int]:
-    """(row groups, queries of a block) that hold about `held` scores at once."""
-    of_row = heads * length * length
-    sizes = [n for n in range(1, rows + 1) if rows % n == 0 and n * of_row <= held] or [1]
-    group = max(sizes) if split_rows else rows
-    fitting = held // (group * heads * length)
-    if fitting >= length:
-        return rows // group, length
-    return rows // group, min(length, max(SMALLEST_BLOCK, fitting // SMALLEST_BLOCK * SMALLEST_BLOCK))
+    """See the public function. Scores, softmax and sums in float32 at least; products take the dtype of q, k, v."""
+    return _attend(tiles, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(block, q, k, v, tree, window):
-    """Attention of scaled queries q [R K G T H] to k, v [R K T H]; tree = (position, enter, leave)."""
-    return _forward(block, q, k, v, tree, window)[0]
+def _attend(tiles, q, k, v, tree, window):
+    """Attention of scaled queries; tree = (position, enter, leave)."""
+    return _forward(tiles, q, k, v, tree, window)[0]
 
 
-def _forward(block, q, k, v, tree, window):
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-
-    def one(part):
-        q, own = part
-        scores = _scores(q, k, own, tree, window)
-        top = jnp.max(scores, axis=-1, keepdims=True)
-        weight = jnp.exp(scores - top)
-        total = jnp.sum(weight, axis=-1, keepdims=True)
-        out = _per_group("rkqs,rksh->rkqh", weight.astype(v.dtype), v, wide) / total
-        return out.astype(q.dtype), (top + jnp.log(total))[..., 0]
-
-    out, log_total = jax.lax.map(one, (_cut(q, block, 3), _queries(tree, block)))
-    out, log_total = _join(out, q.shape[3], 3), _join(log_total, q.shape[3], 3)
+def _forward(tiles, q, k, v, tree, window):
+    out, log_total = _members_as_rows(partial(_forward_pass, tiles))(window, (q, k, v, *tree))
+    out, log_total = checkpoint_name(out, KEPT), checkpoint_name(log_total, KEPT)
     return out, (q, k, v, tree, window, out, log_total)
 
 
-def _backward(block, saved, cotangent):
+def _backward(tiles, saved, cotangent):
     q, k, v, tree, window, out, log_total = saved
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    mean = jnp.sum(cotangent.astype(wide) * out.astype(wide), axis=-1)
-
-    def one(carry, part):
-        q, cotangent, log_total, mean, own = part
-        weight = jnp.exp(_scores(q, k, own, tree, window) - log_total[..., None])
-        d_weight = _per_group("rkqh,rksh->rkqs", cotangent, v, wide)
-        d_scores = (weight * (d_weight - mean[..., None])).astype(q.dtype)
-        d_q = _per_group("rkqs,rksh->rkqh", d_scores, k, wide)
-        d_k = _over_group(d_scores, q, wide)
-        d_v = _over_group(weight.astype(q.dtype), cotangent, wide)
-        return (carry[0] + d_k, carry[1] + d_v), d_q.astype(q.dtype)
-
-    zero = jnp.zeros(k.shape, wide)
-    parts = *(_cut(x, block, 3) for x in (q, cotangent, log_total, mean)), _queries(tree, block)
-    (d_k, d_v), d_q = jax.lax.scan(one, (zero, zero), parts)
-    return _join(d_q, q.shape[3], 3), d_k.astype(k.dtype), d_v.astype(v.dtype), None, None
+    run = _members_as_rows(partial(_backward_pass, tiles))
+    return *run(window, (q, k, v, *tree, out, log_total, cotangent)), None, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _scores(q, k, own, tree, window):
-    """[R K G Q T] scores of a block of queries, the lowest number where a token is not seen."""
-    q_position, q_enter, q_index = (x[:, :, None] for x in own)
-    position, enter, leave = (x[:, None, :] for x in tree)
-    seen = (enter <= q_enter) & (q_enter < leave) & (position <= q_position)
-    if window is not None:
-        seen = seen & (q_position - position < window)
-    seen = seen | (q_index == jnp.arange(position.shape[2])[None, None, :])
+def _members_as_rows(run: Callable):
+    """`run(window, arrays [R T …]) -> arrays [R T …]`; under `vmap` the members' rows are rows of one call.
+
+    Left to itself, `vmap` would make loops that select their whole carry at every step, as members have other lengths.
+    """
+
+    @custom_vmap
+    def one(window, arrays):
+        return run(window, arrays)
+
+    @one.def_vmap
+    def many(members, batched, window, arrays):
+        if any(jax.tree.leaves(batched[0])):
+            raise ValueError("the members of a vmap must share the attention window")
+        whole = [x if b else jnp.broadcast_to(x, (members, *x.shape)) for x, b in zip(arrays, batched[1], strict=True)]
+        out = _members_as_rows(run)(window, tuple(x.reshape(-1, *x.shape[2:]) for x in whole))
+        out = jax.tree.map(lambda x: x.reshape(members, -1, *x.shape[1:]), out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return one
+
+
+def _forward_pass(tiles, window, arrays):
+    """(out [R T N H], log-sum-exp of the scores [R T N])."""
+    q, k, v, *tree = arrays
+    tiles = tiles.fit(*tree[0].shape)
+    plan, (rows, length, kv_heads, _) = schedule(tiles, *tree, window), k.shape
     wide = jnp.promote_types(q.dtype, jnp.float32)
-    scores = _per_group("rkqh,rksh->rkqs", q, k, wide)
-    return jnp.where(seen[:, None, None], scores, jnp.finfo(wide).min)
+    cut = partial(_cut, tiles, kv_heads)
+    q, k, v = cut(q), cut(k), cut(v)
+
+    def step(pairs: Pairs, state):
+        out, total, top = (pairs.query.take(x) for x in state)
+        scores = _scores(pairs, q, k, wide)
+        higher = jnp.maximum(top, jnp.max(scores, axis=-1, keepdims=True))
+        weight = jnp.exp(scores - higher)
+        shrink = jnp.exp(top - higher)
+        total = total * shrink + jnp.sum(weight, axis=-1, keepdims=True)
+        out = out * shrink + _times("kpqs,kpsh->kpqh", weight.astype(v.dtype), pairs.key.take(v), wide)
+        return tuple(pairs.query.put(x, new) for x, new in zip(state, (out, total, higher), strict=True))
+
+    each = jnp.zeros((*q.shape[:3], 1), wide)
+    out, total, top = _visit(tiles, plan, step, (jnp.zeros(q.shape, wide), each, each + jnp.finfo(wide).min))
+    back = partial(_join, tiles, rows, length)
+    # What stands behind the last token was never visited, and is cut off here.
+    return back(out / jnp.where(total > 0, total, 1)).astype(q.dtype), back(top + jnp.log(total))[..., 0]
 
 
-def _queries(tree, block):
-    """What a block of queries must know of itself: position, enter, index in the row."""
-    position, enter, _ = tree
-    index = jnp.broadcast_to(jnp.arange(position.shape[1])[None, :], position.shape)
-    return tuple(_cut(x, block, 1) for x in (position, enter, index))
+def _backward_pass(tiles, window, arrays):
+    """Gradients of q, k and v."""
+    q, k, v, *tree, out, log_total, cotangent = arrays
+    tiles = tiles.fit(*tree[0].shape)
+    plan, (rows, length, kv_heads, _) = schedule(tiles, *tree, window), k.shape
+    dtype, wide = q.dtype, jnp.promote_types(q.dtype, jnp.float32)
+    cut = partial(_cut, tiles, kv_heads)
+    mean = cut(jnp.sum(cotangent.astype(wide) * out.astype(wide), axis=-1, keepdims=True))
+    q, k, v, log_total, cotangent = cut(q), cut(k), cut(v), cut(log_total[..., None]), cut(cotangent)
+
+    def step(pairs: Pairs, sums):
+        own, d_out, keys = pairs.query.take(q), pairs.query.take(cotangent), pairs.key.take(k)
+        weight = jnp.exp(_scores(pairs, q, k, wide) - pairs.query.take(log_total))
+        d_weight = _times("kpqh,kpsh->kpqs", d_out, pairs.key.take(v), wide)
+        d_scores = (weight * (d_weight - pairs.query.take(mean))).astype(dtype)
+        d_q = _times("kpqs,kpsh->kpqh", d_scores, keys, wide)
+        d_k = _times("kpqs,kpqh->kpsh", d_scores, own, wide)
+        d_v = _times("kpqs,kpqh->kpsh", weight.astype(dtype), d_out, wide)
+        return pairs.query.add(sums[0], d_q), pairs.key.add(sums[1], d_k), pairs.key.add(sums[2], d_v)
+
+    sums = _visit(tiles, plan, step, tuple(jnp.zeros(x.shape, wide) for x in (q, k, v)))
+    return tuple(_join(tiles, rows, length, x).astype(dtype) for x in sums)
 
 
-def _cut(x, block: int, axis: int):
-    """Blocks of `axis` in front of everything; the last one is filled with zeros."""
-    pad = [(0, 0)] * x.ndim
-    pad[axis] = (0, -x.shape[axis] % block)
-    x = jnp.pad(x, pad)
-    return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, block, *x.shape[axis + 1 :]), axis, 0)
+@dataclass(frozen=True)
+class Side:
+    """The query or the key tiles of a step. Arrays are [K M B*G …], of keys with G = 1; of a step [K P Q*G …]."""
+
+    take: Callable
+    put: Callable
+    add: Callable
 
 
-def _join(x, length: int, axis: int):
+@dataclass(frozen=True)
+class Pairs:
+    """What a step visits: P pairs of Q queries and S keys."""
+
+    query: Side
+    key: Side
+    seen: Bool[Array, "P Q S"]
+
+
+def _visit(tiles: Tiles, plan: Schedule, step: Callable, state):
+    near = lambda number, state: step(_near(tiles, plan, number), state)
+    far = lambda number, state: step(_far(tiles, plan, number), state)
+    state = jax.lax.fori_loop(0, plan.near_steps, near, state)
+    return jax.lax.fori_loop(0, plan.far_steps, far, state)
+
+
+def _near(tiles: Tiles, plan: Schedule, number: Int[Array, ""]) -> Pairs:
+    """One pair of every tile of a group that reaches so far."""
+    count, offset = len(plan.reach), plan.near_offset[number]
+    key = plan.member[plan.near_group[number]]
+    there = plan.reach.at[key].get(mode="fill", fill_value=0) > offset
+    absent = count + jnp.arange(tiles.group, dtype=jnp.int32)  # all different, and written nowhere
+    query, key = jnp.where(there, key + offset, absent), jnp.where(there, key, absent)
+    of = lambda x, index: x.at[index].get(mode="clip")
+    # Only the pair with itself visits a tile that is far.
+    leave = jnp.where((offset > 0) & of(plan.long, key)[:, None], -1, of(plan.leave, key))
+    seen = _seen(plan, of(plan.enter, query), leave, of(plan.position, query), of(plan.position, key))
+    place = jnp.arange(tiles.tile)
+    before = (offset > 0) | (place[:, None] >= place[None])[None]
+    own = (offset == 0) & (place[:, None] == place[None])[None]
+    return Pairs(_gathered(query), _gathered(key), (seen & before) | own)
+
+
+def _far(tiles: Tiles, plan: Schedule, number: Int[Array, ""]) -> Pairs:
+    """A block of queries by keys, without the pairs that are near."""
+    query, key = plan.far_query[number], plan.far_key[number]
+    of_query = lambda x: jax.lax.dynamic_slice_in_dim(x, query, tiles.queries).reshape(1, -1)
+    of_key = lambda x: jax.lax.dynamic_slice_in_dim(x, key, tiles.keys).reshape(1, -1)
+    leave = of_key(jnp.where(plan.long[:, None], plan.leave, -1))
+    seen = _seen(plan, of_query(plan.enter), leave, of_query(plan.position), of_key(plan.position))
+    tile = lambda first, count: jnp.repeat(first + jnp.arange(count), tiles.tile)
+    behind = tile(query, tiles.queries)[:, None] > tile(key, tiles.keys)[None]
+    return Pairs(_sliced(query, tiles.queries), _sliced(key, tiles.keys), seen & behind[None])
+
+
+def _seen(plan: Schedule, enter, leave, q_position, position) -> Bool[Array, "P Q S"]:
+    """By the interval and the window; whether the key is before the query is left to the caller."""
+    seen = enter[:, :, None] < leave[:, None, :]
+    if plan.window is not None:
+        seen &= q_position[:, :, None] - position[:, None, :] < plan.window
+    return seen
+
+
+def _gathered(index: Int[Array, "P"]) -> Side:
+    return Side(
+        take=lambda x: x.at[:, index].get(mode="clip"),
+        put=lambda x, new: x.at[:, index].set(new, mode="drop", unique_indices=True),
+        add=lambda x, new: x.at[:, index].add(new, mode="drop", unique_indices=True),
+    )
+
+
+def _sliced(start: Int[Array, ""], count: int) -> Side:
+    read = lambda x: jax.lax.dynamic_slice_in_dim(x, start, count, axis=1)
+    take = lambda x: read(x).reshape(x.shape[0], 1, -1, x.shape[3])
+    put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new.reshape(read(x).shape), start, axis=1)
+    return Side(take=take, put=put, add=lambda x, new: put(x, take(x) + new))
+
+
+def _scores(pairs: Pairs, q, k, wide):
+    """[K P Q*G S], the lowest number where a token is not seen."""
+    scores = _times("kpqh,kpsh->kpqs", pairs.query.take(q), pairs.key.take(k), wide)
+    each = scores.reshape(*scores.shape[:2], pairs.seen.shape[1], -1, scores.shape[3])
+    return jnp.where(pairs.seen[None, :, :, None], each, jnp.finfo(wide).min).reshape(scores.shape)
+
+
+def _times(formula: str, a, b, wide):
+    return jnp.einsum(formula, a, b, preferred_element_type=wide)
+
+
+def _cut(tiles: Tiles, kv_heads: int, x: Float[Array, "R T N H"]) -> Float[Array, "K M B*G H"]:
+    """Heads first, then tiles."""
+    x = tiles.cut(x.reshape(*x.shape[:2], kv_heads, -1, x.shape[3]))
+    return x.transpose(2, 0, 1, 3, 4).reshape(kv_heads, len(x), -1, x.shape[4])
+
+
+def _join(tiles: Tiles, rows: int, length: int, x: Float[Array, "K M B*G H"]) -> Float[Array, "R T N H"]:
     """The inverse of `_cut`."""
-    x = jnp.moveaxis(x, 0, axis)
-    x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
-    return jax.lax.slice_in_dim(x, 0, length, axis=axis)
-
-
-def _per_group(formula: str, x, y, wide):
-    """einsum(x [R K G Q .], y [R K T .]) with G and Q taken together: one product per key head."""
-    flat = x.reshape(*x.shape[:2], -1, x.shape[-1])
-    made = jnp.einsum(formula, flat, y, preferred_element_type=wide)
-    return made.reshape(*x.shape[:4], -1)
-
-
-def _over_group(weight, x, wide):
-    """[R K T H]: weight [R K G Q T] times x [R K G Q H], summed over the queries of all heads of the group."""
-    flat = lambda y: y.reshape(*y.shape[:2], -1, y.shape[-1])
-    return jnp.einsum("rkqs,rkqh->rksh", flat(weight), flat(x), preferred_element_type=wide)
+    x = x.reshape(*x.shape[:2], tiles.tile, -1, x.shape[3]).transpose(1, 2, 0, 3, 4)
+    return tiles.join(x, rows, length).reshape(rows, length, -1, x.shape[4])
