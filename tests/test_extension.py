@@ -94,7 +94,7 @@ class Odds(Objective):
     needs: Needs = Needs(reference=True, whole_groups=True)
 
     def branch_points(self, demonstration, step):
-        return tuple(BranchPoint(after=k, samples=self.samples) for k in range(len(demonstration.actions) - 1))
+        return tuple(BranchPoint(after=k, samples=self.group_size) for k in range(len(demonstration.actions) - 1))
 
     def reward(self, rollouts, demonstrations):
         nothing = (None,) * len(rollouts)
