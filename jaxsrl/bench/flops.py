@@ -4,7 +4,8 @@ The program is walked as JAX traced it, with every loop multiplied out: XLA's ow
 often a loop runs that depends on the data follows from the batch, whose integers are computed on the way.
 
 Useful are 6 FLOPs a parameter and token for the products of the layers; 8 D V a scored token for the head, whose logits
-are X"""
+are made again; 14 a visible pair and channel for attention, whose scores are made again.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
