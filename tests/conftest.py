@@ -1,5 +1,6 @@
 """Fixtures of the whole suite, and which tests also run on a second Python."""
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -20,6 +21,7 @@ OPTIONAL = (
     "jax_cuda13_pjrt", "jax_cuda13_plugin", "libtpu", "math_verify", "rapidfuzz", "sentencepiece", "torch",
     "transformers",
 )  # fmt: skip
+MOST_MAPS = 20_000
 FAST = (
     "objectives/", "rewards/test_answer.py", "rewards/test_format.py", "rewards/test_similarity.py", "test_floors.py",
     "test_setup.py",
@@ -75,3 +77,16 @@ def quick():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Lets go of compiled programs before they are too many.
+
+    On a CPU each is a handful of memory maps, of which Linux gives a process 65,530; with none left XLA aborts.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()

@@ -115,7 +115,7 @@ def evaluated(folder: Path, stage: str) -> dict:
     return {name: value for name, value in line.items() if isinstance(value, float | int)}
 
 
-def tested(folder: Path, name: str) -> list[dict]:
+def of_test(folder: Path, name: str) -> list[dict]:
     return [x for x in read(folder / "evals" / name) if x["split"] == "test"]
 
 
@@ -177,10 +177,10 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
             same = pytest.approx(value, rel=1e-4, abs=1e-6) if isinstance(value, float) else value
             assert many[name] == same, (one["stage"], one["step"], name)
     for stage, count in (("sft", 1), ("srl", 2)):  # problems; the second process has none of one, and half of two
-        parts = [tested(folder, name) for name in (f"{stage}.jsonl", f"{stage}.1.jsonl")]
+        parts = [of_test(folder, name) for name in (f"{stage}.jsonl", f"{stage}.1.jsonl")]
         asked = [{x["problem"] for x in part} for part in parts]
         assert [len(some) for some in asked] == [1, count - 1] and not asked[0] & asked[1]
-        assert alike(tested(alone, f"{stage}.jsonl")) == alike(sum(parts, []))
+        assert alike(of_test(alone, f"{stage}.jsonl")) == alike(sum(parts, []))
         one, many = (evaluated(where, stage) for where in (alone, folder))
         assert one == pytest.approx(many, abs=1e-6) and {"direct/pass@2", "chained/sampled_words_mean"} <= set(one)
     shares = [read(path) for path in rollout_files(folder, "srl")]
