@@ -1,9 +1,9 @@
 """A base model on short problems with thoughts; from it SFT and SRL on the same long demonstrations, without thoughts.
 
 Run:    launch/local.sh configs/quickstart.py
-Takes:  3 minutes on two CPU cores, compilation included (after the installation)
-Expect: exact actions after the expert's, 50 held-out problems: base 0.35, SFT 0.00, SRL 0.42; no whole long problem
-        is solved by any. (one seed, measured 2026-11-28)
+Takes:  1 to 3 minutes on two CPU cores, compilation included (after the installation)
+Expect: exact actions after the expert's, 50 held-out problems: base 0.35, SFT 0.00, SRL 0.41; no whole long problem
+        is solved by any. (one seed, measured 2026-11-29)
 """
 
 from jaxsrl.config import Config
