@@ -38,6 +38,8 @@ def test_evaluation_has_room_for_every_held_out_prompt():
     config = replace(load("tests/tiny_config.py"), rows=BatchShapes(evaluate_slots=3))
     stage = config.stages[1]
     splits = stage.data.load(None)
+    long = replace(splits.test[0], problem="x" * 200)  # far above what sizes are rounded to
+    splits = replace(splits, test=(long, *splits.test))
     found = evaluation_shapes(config, stage, splits, BYTES)
     longest = max(sizes.longest_prompt(config, d, BYTES) for d in (*splits.validation, *splits.test))
     assert found.prompt_tokens >= longest * 1.5 and found.prompt_tokens % 64 == 0

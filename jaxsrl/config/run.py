@@ -140,6 +140,11 @@ class Stage:
                 f"stage {self.name}: minibatches={self.minibatches} must be at most collect.demonstrations="
                 f"{self.collect.demonstrations}, which they are made of"
             )
+        if self.minibatches > 1 and not self.compact:
+            raise ValueError(
+                f"stage {self.name}: minibatches={self.minibatches} with compact=false would compute the whole "
+                "collection for each of them; set compact=true"
+            )
         if self.steps % self.steps_per_collection:
             raise ValueError(
                 f"stage {self.name}: steps={self.steps} must be a multiple of updates_per_rollout="

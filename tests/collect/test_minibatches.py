@@ -1,17 +1,18 @@
 """A collection in parts: each part weighs as if it alone had been collected."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 import pytest
 
 from jaxsrl.collect.device import make_weigh_part
-from jaxsrl.collect.learn import Learner, parts_of
+from jaxsrl.collect.learn import Learner, learn, parts_of
 from jaxsrl.collect.settings import Collect
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.numbers import as_arrays, numbers_of
 from jaxsrl.objectives.rl_with_sft import RLWithSFT
+from jaxsrl.types import TrainState
 from tests.coin import coin
 from tests.collect.by_hand import BYTES, PAIR, SPREAD, gather, in_order, shapes_for, srl, weights
 from tests.sharing import train
@@ -63,6 +64,42 @@ def test_a_demonstration_goes_with_its_groups():
     for part in parts_of(learner(objective, minibatches=3), found):
         trained = np.flatnonzero(part.trunk_used)
         assert len(trained) == 1 and np.flatnonzero(np.asarray(part.weighed.weights.trunk.nll).any(axis=1)) == trained
+
+
+@dataclass(frozen=True)
+class Told:
+    """A batch that only remembers by which parameters it was scored."""
+
+    behavior_logp: int | None = None
+
+
+@pytest.mark.parametrize(("behavior", "scored"), [("recompute", 0), ("sampler", None)])
+@pytest.mark.parametrize("minibatches", [1, 3])
+def test_log_probs_are_recomputed_before_the_first_step(behavior, scored, minibatches):
+    objective, seen = srl(), []
+
+    def step(state, batches, numbers):
+        seen.extend(batch.behavior_logp for batch in batches)
+        return replace(state, params=state.params + 1), {}
+
+    made = replace(
+        learner(objective, minibatches=minibatches, updates=2, behavior=behavior), train_step=step,
+        fill=lambda *_: Told(), score=lambda params, batch: params, whole=lambda params: params,
+    )  # fmt: skip
+    found, _ = gather(SPREAD, Collect(demonstrations=3), PAIR, objective)
+    state, metrics, _ = learn(made, TrainState(step=0, skipped=0, params=0, opt_state=(), key=None), found, None)
+    assert state.params == len(metrics) == 2 * minibatches and len(seen) >= len(metrics)
+    assert set(seen) == {scored}
+
+
+@pytest.mark.parametrize("wrong, said", [
+    (dict(minibatches=0), "minibatches must be >= 1"), (dict(minibatches=3), "at most collect.demonstrations=2"),
+    (dict(minibatches=2, compact=False), "set compact=true"), (dict(minibatches=2, steps=6), "times minibatches=2"),
+])  # fmt: skip
+def test_what_cannot_be_dealt_is_refused(tmp_path, wrong, said):
+    (stage,) = tiny(tmp_path, ("rlvr",)).stages
+    with pytest.raises(ValueError, match=said):
+        replace(stage, updates_per_rollout=2, **wrong)
 
 
 @pytest.mark.parametrize("minibatches", [1, 2])
