@@ -1,7 +1,7 @@
 """Where a stage stands beside its parameters and optimizer."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
@@ -22,7 +22,8 @@ class Progress:
       step: optimizer steps taken, as `TrainState.step` says.
       position: in the order of the demonstrations.
       executed: tokens; see `Stage.tokens`.
-      metrics: of the last optimizer step, for what follows results.
+      level: of the stage's curriculum; see `objectives/curriculum.py`.
+      metrics: of the last optimizer step, for the progress line.
       validation_pending: whether the parameters as they are still have to be validated.
       earlier_steps: length of each stage before.
     """
@@ -32,6 +33,7 @@ class Progress:
     step: int = 0
     position: int = 0
     executed: int = 0
+    level: float = 0.0
     metrics: Mapping[str, Any] = field(default_factory=dict)
     best: Best | None = None
     validation_pending: bool = False
@@ -50,12 +52,6 @@ class Progress:
         """
         known = {name: record[name] for name in cls.__dataclass_fields__}
         return cls(**known | {"best": None if known["best"] is None else Best(**known["best"])})
-
-    def after(self, steps: int, position: int, tokens: int, metrics: Mapping[str, Any]) -> Self:
-        """After `steps` more optimizer steps."""
-        return replace(
-            self, step=self.step + steps, position=position, executed=self.executed + tokens, metrics=metrics
-        )  # fmt: skip
 
 
 def is_due(before: int, now: int, every: int) -> bool:

@@ -110,6 +110,7 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
         found, means = fetch((found, collection.weighed.means))
         clock.append(time.monotonic())
     drawn = collection_metrics(parts.collector.reader, collection, means) | rows
+    drawn |= {"curriculum/level": progress.level} if stage.curriculum else {}
     progress, lines = _advance(stage, progress, collection, found, drawn)
     parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
     show(parts, progress)
@@ -146,7 +147,7 @@ def _collect(parts: Parts, state: TrainState, progress: Progress) -> tuple[Colle
     key = jax.random.fold_in(address(parts.config.seed, parts.index, TRAIN), progress.step)
     collection = collect(
         parts.collector, progress.position, progress.step, lambda: sent()[0], key, parts.stage.sampling.temperature,
-        ask=lambda: leave_if_told(parts.stop),
+        ask=lambda: leave_if_told(parts.stop), level=progress.level,
     )  # fmt: skip
     return collection, sent()[1] if sent.cache_info().currsize else {}
 
@@ -176,6 +177,8 @@ def _advance(
         progress, step=now, position=collection.position, executed=executed,
         metrics=lines[0] | lines[-1],
     )  # fmt: skip
+    if stage.curriculum:
+        after = replace(after, level=stage.curriculum.next_level(progress.level, after.metrics))
     more = not is_over(stage, after)
     return replace(after, validation_pending=more and is_due(progress.step, now, stage.validate.every)), lines
 

@@ -208,7 +208,7 @@ def test_compiled_collectives_carry_numbers(where, tmp_path):
     with open_run(tmp_path / "many", {}, lambda *_: None) as run:
         parts, state, _ = make_parts(run, config, 0, prepared.material, prepared.splits["srl"], lambda: False)
         parts.writer.close()
-    layout, _ = parts.collector.layouts(0, 0, 0)
+    layout, _ = parts.collector.layouts(0, 0, 0, 0.0)
     params, _ = sampling_params(replace(parts.policy, params=state.params))
     given = params, parts.collector.place_sheet(layout.sheets[0]), jax.random.key(0), np.float32(1)
     sent = collectives(parts.collector.draw.lower(*given).compile().as_text(), size, stage.sampling.max_new_tokens)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -262,7 +263,7 @@ def test_a_sampler_with_a_layout_of_its_own(sampled_alone):
     sampler = relayout(learner, MeshShape(data=2, tensor=4))
     held = jax.device_put(params, state_sharding(learner, params))
     sent = make_reshard(learner, sampler, "float32")(held)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(sent), jax.device_get(params))
+    chex.assert_trees_all_equal(jax.device_get(sent), jax.device_get(params))
     where = state_sharding(sampler, params)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), sent, where)))
     got, cost = samples(sampler, sent)
@@ -323,7 +324,7 @@ def test_a_reshard_between_layouts_that_cross():
     params = init_params(replace(MODEL, width=48), jax.random.key(0))
     held = jax.device_put(params, state_sharding(source, params))
     sent = make_reshard(source, target, "float32")(held)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(sent), jax.device_get(params))
+    chex.assert_trees_all_equal(jax.device_get(sent), jax.device_get(params))
     where = state_sharding(target, params)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), sent, where)))
 

@@ -24,7 +24,8 @@ class Collector:
     """The functions and settings that make an optimizer step's material; the same at every step of a stage.
 
     Args:
-      layouts: (position in the data, optimizer step, refill round) -> (Layout, position behind it).
+      layouts: (position in the data, optimizer step, refill round, level of the curriculum) -> (Layout, position
+        behind it).
       draw, weigh, put: see `device.py`; compiled.
       reference: (whole, layout, completions) -> log-probs [P C] under the frozen reference; where the objective weighs
         by them.
@@ -35,7 +36,7 @@ class Collector:
     settings: Collect
     shapes: Shapes
     numbers: Numbers
-    layouts: Callable[[int, int, int], tuple[Layout, int]]
+    layouts: Callable[[int, int, int, float], tuple[Layout, int]]
     draw: Callable[..., tuple[Completions, Scores | None]]
     weigh: Callable[..., Weighed]
     put: Callable[..., Any]
@@ -112,7 +113,7 @@ def _padded(value: np.ndarray, rows: int) -> np.ndarray:
 
 def collect(
     collector: Collector, position: int, step: int, params: Callable[[], Params], key: jax.Array, temperature: float,
-    ask: Callable[[], None] = lambda: None,
+    ask: Callable[[], None] = lambda: None, level: float = 0.0,
 ) -> Collection:  # fmt: skip
     """Gathers one optimizer step: samples, rewards and weighs, and refills dropped groups.
 
@@ -122,13 +123,14 @@ def collect(
       params: gives those to sample from; called if there is something to sample.
       key: the step's.
       ask: called before every round that waits for the one before; what it raises leaves nothing behind.
+      level: of the stage's curriculum.
     """
     settings, rounds, parts, graded, seen = collector.settings, [], [], [], 0
     on_host = collector.objective.device_reward is None
     for refill in range(settings.most_rounds):
         if settings.refill_rounds is None or not refill:
             ask()
-        layout, position = collector.layouts(position, step, refill)
+        layout, position = collector.layouts(position, step, refill, level)
         rounds.append(layout)
         for sheet in rounds[-1].sheets:
             parts.append(collector.draw(params(), collector.place_sheet(sheet), key, np.float32(temperature)))

@@ -11,6 +11,7 @@ from jaxsrl.evals.direct import SameAnswers, as_text
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
+from jaxsrl.objectives.curriculum import BackwardOnSuccess, Curriculum
 from jaxsrl.old_names import moved, takes_old_names
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
@@ -88,6 +89,8 @@ class Stage:
       tokens: budget of executed tokens: prefilled and sampled ones, and those of the trees learned from, each once for
         every optimizer step on them. The stage ends with the step that reaches it, or after `steps`.
       curation: which of the training demonstrations are used; None uses all.
+      curriculum: chooses among the objective's branch points by the results of earlier steps; None uses
+        all. Setting a field on the command line, as curriculum.levels=5, switches `BackwardOnSuccess` on.
       start_from: `STAGE` (its last parameters) or `STAGE:best` of an earlier stage; None starts from random parameters.
       updates_per_rollout: times that a collection is learned from (the mu of GRPO, PPO's epochs).
       minibatches: parts of a collection, each an optimizer step with weights of its own; the demonstrations of a
@@ -113,6 +116,7 @@ class Stage:
     collect: Collect = field(default_factory=Collect)
     sampling: Sampling = field(default_factory=Sampling)
     curation: Curation | None = None
+    curriculum: Curriculum | None = field(default=None, metadata={"begins_with": BackwardOnSuccess})
     start_from: str | None = None
     updates_per_rollout: int = 1
     minibatches: int = 1
@@ -193,6 +197,7 @@ class Stage:
             (self.steps_per_collection == 1, "updates_per_rollout=1 and minibatches=1"),
             (self.behavior_logp == "sampler", "behavior_logp=sampler"),
             (self.tokens is None, "steps instead of tokens"),
+            (self.curriculum is None, "no curriculum, as that follows the results of every step"),
             (self.steps % count == 0, f"steps as a multiple of it, got steps={self.steps}"),
             (self.validate.every % count == 0, f"validate.every as a multiple of it, got {self.validate.every}"),
         ):

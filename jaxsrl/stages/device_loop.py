@@ -95,7 +95,7 @@ def take_steps(
     for n in range(loop.steps):
         rounds = []
         for refill in range(loop.collector.settings.most_rounds):
-            layout, position = loop.collector.layouts(position, step + n, refill)
+            layout, position = loop.collector.layouts(position, step + n, refill, 0.0)
             rounds.append(layout)
         layouts.append(join(rounds))
         places.append(position)

@@ -107,16 +107,23 @@ def make_collector(
 
 def make_layouts(
     config: Config, stage: Stage, source: Source, tokenizer: Tokenizer, shapes: Shapes
-) -> Callable[[int, int, int], tuple[Layout, int]]:
-    """(position, optimizer step, refill round) -> layout; the next step's is made ahead, in a thread."""
+) -> Callable[[int, int, int, float], tuple[Layout, int]]:
+    """(position, optimizer step, refill round, level of the curriculum) -> layout.
 
-    def make(position: int, step: int, refill: int) -> tuple[Layout, int]:
+    The next step's is made ahead, in a thread; where results change the level, it is made again.
+    """
+    objective, curriculum = stage.objective, stage.curriculum
+
+    def make(position: int, step: int, refill: int, level: float) -> tuple[Layout, int]:
         drawn, after = source.take(position, stage.collect.demonstrations)
+        points = [objective.branch_points(d, step) for d in drawn]
+        if curriculum is not None:
+            points = [curriculum.branch_points(level, d, p) for d, p in zip(drawn, points, strict=True)]
         return lay_out(
-            drawn, [stage.objective.branch_points(d, step) for d in drawn], shapes, template=config.template,
+            drawn, points, shapes, template=config.template,
             tokenizer=tokenizer, trunk=stage.objective.trunk, refill=refill, positions=range(position, after),
             sheets=shapes.sheets if stage.device_steps else None,
         ), after  # fmt: skip
 
-    following = lambda asked, made: (made[1], asked[1] + stage.steps_per_collection, 0)
+    following = lambda asked, made: (made[1], asked[1] + stage.steps_per_collection, 0, asked[3])
     return ahead(make, following, config.layout_workers)

@@ -70,6 +70,7 @@ def make_parts(
     policy = replace(policy, params=None)  # those of a step are its state's
     progress = Progress(
         stage=stage.name, index=index, validation_pending=stage.steps > 0,
+        level=stage.curriculum.first if stage.curriculum else 0.0,
         earlier_steps={earlier.name: earlier.steps for earlier in config.stages[:index]},
     )  # fmt: skip
     if run.record and run.record["index"] == index:

@@ -96,7 +96,7 @@ def make_collector(
     """
     shapes, reward = shapes_for(settings.demonstrations), objective.device_reward
 
-    def layouts(position, step, refill):
+    def layouts(position, step, refill, level):
         asked.taken.append((position, settings.demonstrations))
         places = range(position, position + settings.demonstrations)
         drawn = [items[i % len(items)] for i in places]

@@ -23,6 +23,7 @@ from jaxsrl.rewards.rooms import rooms_for
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.sharding import MeshShape
 from jaxsrl.train import optimizer_step
+from jaxsrl.update import batch_logp, learning_rate, make_gradient, make_loss, make_train_step, optimizer
 from tests.parts import stage_parts
 
 TINY = load(Path(__file__).parents[1] / "tiny_config.py")
@@ -175,8 +176,21 @@ def test_programs_are_traced_once(tmp_path):
             parts.collector, draw=jax.jit(chex.assert_max_traces(drawing, n=1)),
             weigh=jax.jit(chex.assert_max_traces(weighing, n=1)),
         )  # fmt: skip
+        model = parts.policy.model
+        scoring = lambda params, batch: batch_logp(model, params, batch, 1.0)
+        settings, sizes = parts.stage.optimizer, len(parts.learner.shapes.rows)
+        gradient = make_gradient(chex.assert_max_traces(make_loss(model, objective, 1.0, None), n=sizes))
+        transform = optimizer(settings)
+        transform = transform._replace(update=chex.assert_max_traces(transform.update, n=1))
+        learner = replace(
+            parts.learner, behavior="recompute", score=jax.jit(chex.assert_max_traces(scoring, n=sizes)),
+            train_step=make_train_step(gradient, transform, learning_rate(settings, parts.stage.steps)),
+        )  # fmt: skip
+        watched, batches = replace(parts, collector=collector, learner=learner), set()
         for _ in range(6):
-            state, progress, _ = optimizer_step(replace(parts, collector=collector), state, progress)
+            state, progress, _ = optimizer_step(watched, state, progress)
+            batches.add(progress.metrics["pack/tree_tokens"])
+        assert len(batches) > 1  # not one batch six times
 
 
 def test_a_layout_made_ahead_changes_no_bit(tmp_path):
