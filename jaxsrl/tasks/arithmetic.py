@@ -17,15 +17,12 @@ demonstration without thoughts therefore asks for a computation that it does not
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Literal
 
+from jaxsrl.tasks.draw import SPLITS, Split, below, problem_id, split_of, stream
 from jaxsrl.types import Demonstration
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-SHARES = (6, 1, 1)  # eighths of all problems
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Each place of a step has letters of its own for the six operations +1 +2 +3 *3 *7 *9; factors without a common
 # divisor with 10 lose no digit.
@@ -126,12 +123,6 @@ def generate(settings: Arithmetic, count: int, split: Split = "train", first: in
     return [_demonstration(settings, split, index) for index in range(first, first + count)]
 
 
-def split_of(problem: str) -> Split:
-    """The split that a problem belongs to."""
-    eighth = _digest(problem)[0] % sum(SHARES)
-    return "train" if eighth < SHARES[0] else "validation" if eighth < SHARES[0] + SHARES[1] else "test"
-
-
 def verify(demonstration: Demonstration, actions: Sequence[str]) -> Verdict:
     """Compares proposed actions with the exact solution of the problem."""
     expected, _ = solve(demonstration.problem)
@@ -175,13 +166,13 @@ def corrupt(
       kind: `digit` writes one digit of one action wrong; `slip` goes on from that wrong digit without another
         mistake, so every later action is wrong too; `drop` leaves one action out.
     """
-    rng = random.Random(f"corrupt/{seed}/{demonstration.problem}")
+    rng = stream("corrupt", seed, demonstration.problem)
     actions = list(demonstration.actions)
-    at = _below(rng, len(actions))
+    at = below(rng, len(actions))
     if kind == "drop":
         return tuple(actions[:at] + actions[at + 1 :])
-    place = 2 + _below(rng, len(actions[at]) - 2)
-    wrong = str((int(actions[at][place]) + 1 + _below(rng, 9)) % 10)
+    place = 2 + below(rng, len(actions[at]) - 2)
+    wrong = str((int(actions[at][place]) + 1 + below(rng, 9)) % 10)
     actions[at] = actions[at][:place] + wrong + actions[at][place + 1 :]
     if kind == "slip" and at + 1 < len(actions):
         header, _ = demonstration.problem.split("\n")
@@ -190,17 +181,16 @@ def corrupt(
 
 
 def _demonstration(settings: Arithmetic, split: Split, index: int) -> Demonstration:
-    # The bits of random.Random.random() for a text seed are the same in every version of Python.
-    rng = random.Random(f"{settings.seed}/{split}/{index}")
-    run = settings.run[0] + _below(rng, settings.run[1] - settings.run[0] + 1)
-    begin = _below(rng, len(LETTERS) - run)
+    rng = stream(settings.seed, split, index)
+    run = settings.run[0] + below(rng, settings.run[1] - settings.run[0] + 1)
+    begin = below(rng, len(LETTERS) - run)
     first, second = (_setting(settings, rng, letters) for letters in (PLACES[0], PLACES[2]))
     header = f"{LETTERS[begin + run]}:{first}{second}\n{LETTERS[begin]}="
-    while split_of(problem := header + "".join(str(_below(rng, 10)) for _ in range(settings.digits))) != split:
+    while split_of(problem := header + "".join(str(below(rng, 10)) for _ in range(settings.digits))) != split:
         pass  # another start of the same machine
     actions, thoughts = solve(problem)
     return Demonstration(
-        problem_id=f"arithmetic/{_digest(problem).hex()}",
+        problem_id=problem_id("arithmetic", problem),
         problem=problem,
         actions=actions,
         answer=actions[-1].partition("=")[2],
@@ -210,12 +200,4 @@ def _demonstration(settings: Arithmetic, split: Split, index: int) -> Demonstrat
 
 
 def _setting(settings: Arithmetic, rng: random.Random, letters: str) -> str:
-    return letters[_below(rng, 3) + (3 if rng.random() < settings.multiply else 0)]
-
-
-def _below(rng: random.Random, bound: int) -> int:
-    return int(rng.random() * bound)
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=8).digest()
+    return letters[below(rng, 3) + (3 if rng.random() < settings.multiply else 0)]

@@ -144,9 +144,7 @@ def test_copying_is_seldom_right():
 
 
 def test_the_floor_of_a_guess_that_knows_the_rules():
-    maps = {
-        tuple(apply(b, apply(w, apply(a, "0123456789")))) for a in "ABCMNO" for w in "UVWXYZ" for b in "DEFPQR"
-    }
+    maps = {tuple(apply(b, apply(w, apply(a, "0123456789")))) for a in "ABCMNO" for w in "UVWXYZ" for b in "DEFPQR"}
     assert len(maps) <= 40 and len({m[1] + m[0] for m in maps}) == len(maps)  # two digits give the map away
 
 
@@ -185,7 +183,12 @@ def test_the_last_line_alone_can_be_asked_for():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("run", (0, 2)), ("run", (3, 2)), ("run", (1, 26)), ("digits", 4), ("multiply", 1.1), ("multiply", -0.1),
+        ("run", (0, 2)),
+        ("run", (3, 2)),
+        ("run", (1, 26)),
+        ("digits", 4),
+        ("multiply", 1.1),
+        ("multiply", -0.1),
         ("seed", -1),
     ],  # fmt: skip
 )

@@ -1,0 +1,20 @@
+"""Knapsacks of 5 to 7 items with conflicts, tested on N-1: training problems without one item of their solution.
+
+Run:    launch/local.sh configs/task_knapsack.py
+Expect: not measured yet
+"""
+
+from jaxsrl.config import Config
+from jaxsrl.config.task_stages import four_stages
+from jaxsrl.models.config import preset
+from jaxsrl.tasks.knapsack import Knapsack
+
+
+def config() -> Config:
+    return Config(
+        name="task-knapsack", model=preset("0.2M"),
+        stages=four_stages(
+            Knapsack(items=(3, 4)), Knapsack(), held_out=Knapsack(outage=512), action_tokens=48, solve_tokens=96,
+            base_train=512, train=512,
+        ),
+    )  # fmt: skip

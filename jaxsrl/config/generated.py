@@ -1,0 +1,42 @@
+"""Data that make themselves: any task of `jaxsrl/tasks/` as a stage's demonstrations."""
+
+from dataclasses import dataclass, replace
+
+from jaxsrl.config.run import TaskData
+from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.tasks.draw import Task, generate, lines_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """Demonstrations of a task; splits share no problem.
+
+    Args:
+      task: settings of the problems, such as `Mazes()`; `held_out` are those of validation and test where they differ.
+      train, validation, test: how many problems.
+      shuffle_experts: control in which every problem has the expert actions of the next one: a reward that is not
+        about the problem can teach the format only.
+    """
+
+    task: Task
+    held_out: Task | None = None
+    train: int = 2048
+    validation: int = 64
+    test: int = 200
+    shuffle_experts: bool = False
+
+    def load(self, data_dir: str | None) -> TaskData:
+        away = self.held_out or self.task
+        train = generate(self.task, self.train, "train")
+        if self.shuffle_experts:
+            others = train[1:] + train[:1]
+            train = [replace(d, actions=other.actions) for d, other in zip(train, others, strict=True)]
+        return TaskData(
+            train=tuple(train), validation=tuple(generate(away, self.validation, "validation")),
+            test=tuple(generate(away, self.test, "test")), reward=FinalAnswer(verify=away.right),
+            finished=away.finished, first_action=first_line,
+        )  # fmt: skip
+
+
+def first_line(text: str) -> str:
+    return next(iter(lines_of(text)), "")
