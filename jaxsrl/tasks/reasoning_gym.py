@@ -1,0 +1,82 @@
+"""Problems of the package Reasoning Gym, with its scorers. They have an answer and no steps: RLVR trains on them.
+
+`pip install jaxsrl[gym]`. For example, `ReasoningGym(dataset="letter_counting")`. Some of its scorers evaluate what a
+model wrote as an expression of Python; those datasets are refused.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+from typing import Any
+
+from jaxsrl.tasks.draw import Split, digest, first_of, lines_of, problem_id, split_of
+from jaxsrl.types import Demonstration
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasoningGym:
+    """One dataset of Reasoning Gym.
+
+    Args:
+      dataset: its name there.
+      settings: of the dataset, as pairs; see its documentation.
+      seed: of the problems.
+    """
+
+    dataset: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+
+    def demonstration(self, split: Split, index: int) -> Demonstration:
+        """Its one action is the answer.
+
+        Raises: ImportError if the package is not installed; ValueError for a dataset that is refused.
+        """
+        draws = count()
+
+        def draw() -> tuple[int, dict[str, Any]] | None:
+            number = next(draws)
+            entry = _entry(self, split, index, number)
+            return (number, entry) if split_of(entry["question"]) == split else None
+
+        number, entry = first_of(draw, f"problem of {self} in {split}")
+        return Demonstration(
+            problem_id=problem_id(self.dataset, entry["question"]), problem=entry["question"],
+            actions=(str(entry["answer"]),), answer=str(entry["answer"]),
+            source=f"{self.dataset}:{self.seed}/{split}/{index}/{number}",
+        )  # fmt: skip
+
+    def right(self, text: str, demonstration: Demonstration) -> bool:
+        """Its scorer gives the last line full marks."""
+        _, split, index, draw = demonstration.source.rsplit("/", 3)
+        entry = _entry(self, split, int(index), int(draw))
+        lines = lines_of(text)
+        return bool(lines) and _dataset(self, 0).score_answer(lines[-1], entry) == 1.0
+
+    def finished(self, action: str, demonstration: Demonstration) -> bool:
+        return True
+
+    def difficulty(self, demonstration: Demonstration) -> float:
+        """Characters of the problem: the package's own measures are not numbers."""
+        return float(len(demonstration.problem))
+
+
+def _entry(settings: ReasoningGym, split: str, index: int, draw: int) -> dict[str, Any]:
+    address = digest(f"{settings.seed}/{split}/{index}/{draw}")
+    return _dataset(settings, int.from_bytes(address, "big") % 2**31)[0]
+
+
+@lru_cache(256)
+def _dataset(settings: ReasoningGym, seed: int):
+    try:
+        import reasoning_gym
+        from reasoning_gym.dataset import ProceduralDataset
+    except ImportError as error:
+        raise ImportError("ReasoningGym needs the package reasoning-gym: pip install jaxsrl[gym]") from error
+    made = reasoning_gym.create_dataset(settings.dataset, size=1, seed=seed, **dict(settings.settings))
+    if type(made).score_answer is not ProceduralDataset.score_answer:
+        raise ValueError(
+            f"dataset={settings.dataset!r} has a scorer of its own, and some evaluate what a model wrote; take "
+            "one that compares texts, such as gcd or letter_counting"
+        )
+    return made
