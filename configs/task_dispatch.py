@@ -5,16 +5,20 @@ Expect: not measured yet
 """
 
 from jaxsrl.config import Config
+from jaxsrl.config.generated import Generated
 from jaxsrl.config.task_stages import four_stages
 from jaxsrl.models.config import preset
 from jaxsrl.tasks.dispatch import Dispatch
+
+HARD = Dispatch()
+NEW = Dispatch(outage=512)
 
 
 def config() -> Config:
     return Config(
         name="task-dispatch", model=preset("0.2M"),
         stages=four_stages(
-            Dispatch(units=(2, 2), hours=(2, 2)), Dispatch(), held_out=Dispatch(outage=512), action_tokens=96,
-            solve_tokens=288, base_train=512, train=512,
+            Generated(task=Dispatch(units=(2, 2), hours=(2, 2)), held_out=NEW, train=512),
+            Generated(task=HARD, held_out=NEW, train=512), HARD.right, action_tokens=96, solve_tokens=288,
         ),
     )  # fmt: skip

@@ -5,15 +5,19 @@ Expect: not measured yet
 """
 
 from jaxsrl.config import Config
+from jaxsrl.config.generated import Generated
 from jaxsrl.config.task_stages import four_stages
 from jaxsrl.models.config import preset
 from jaxsrl.tasks.mazes import Mazes
+
+HARD = Mazes(size=5)
 
 
 def config() -> Config:
     return Config(
         name="task-mazes", model=preset("0.2M"),
         stages=four_stages(
-            Mazes(size=5, family="free_space", least=2), Mazes(size=5), action_tokens=24, solve_tokens=640,
+            Generated(task=Mazes(size=5, family="free_space", least=2), held_out=HARD, train=8000),
+            Generated(task=HARD, train=1024), HARD.right, action_tokens=24, solve_tokens=640,
         ),
     )  # fmt: skip

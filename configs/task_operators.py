@@ -5,6 +5,7 @@ Expect: not measured yet
 """
 
 from jaxsrl.config import Config
+from jaxsrl.config.generated import Generated
 from jaxsrl.config.task_stages import four_stages
 from jaxsrl.models.config import preset
 from jaxsrl.tasks.operators import LONG, SHORT
@@ -14,6 +15,7 @@ def config() -> Config:
     return Config(
         name="task-operators", model=preset("0.2M"),
         stages=four_stages(
-            SHORT, LONG, action_tokens=32, solve_tokens=160,
+            Generated(task=SHORT, held_out=LONG, train=8000), Generated(task=LONG, train=1024), LONG.right,
+            action_tokens=32, solve_tokens=160,
         ),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxsrl.collect import BatchShapes, Collect
-from jaxsrl.config.generated import Generated
+from jaxsrl.config.generated import Generated, UnitCommitment
 from jaxsrl.config.overrides import load, override
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import read
@@ -15,7 +15,7 @@ from jaxsrl.rewards.overlong import Overlong
 from tests.sharing import train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-REAL = ("gsm8k", "numina")
+REAL = ("gsm8k", "numina", "task_commitment")
 ONE_SIZE = BatchShapes(
     tokens=1280, rows=1, prompt_tokens=1024, prompt_rows=1, slots=4, evaluate_rows=1, evaluate_slots=4
 )
@@ -36,7 +36,7 @@ def smoke(stage):
     # A policy of no skill solves nothing: bands of what it solves would be empty.
     curation = stage.curation and replace(stage.curation, pass_rate=None, bucket=None)
     data = stage.data
-    if isinstance(data, Generated):  # some tasks solve every problem that they make
+    if isinstance(data, Generated | UnitCommitment):  # some tasks solve every problem that they make
         data = replace(data, train=8, validation=2, test=2)
         stage = replace(stage, rows=ONE_SIZE)  # so that they share what is compiled
     return replace(

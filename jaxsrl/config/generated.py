@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from jaxsrl.config.demonstrations import data_folder
 from jaxsrl.config.run import TaskData
+from jaxsrl.data.datasets import find
 from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.tasks.commitment import Commitment, read_case
 from jaxsrl.tasks.draw import Task, generate, lines_of
 
 
@@ -36,6 +39,35 @@ class Generated:
             test=tuple(generate(away, self.test, "test")), reward=FinalAnswer(verify=away.right),
             finished=away.finished, first_action=first_line,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitCommitment:
+    """Unit commitment cut from real systems.
+
+    Args:
+      files: cases of PGLib-UC, relative to the data folder or absolute.
+      units, hours: fewest and most of a problem.
+      outage: held-out problems are those of N-1, cut from the first so many training problems; 0 draws whole ones.
+    """
+
+    files: tuple[str, ...] = (
+        "unit_commitment/rts_gmlc_2020-01-27.json.gz", "unit_commitment/rts_gmlc_2020-07-06.json.gz",
+    )  # fmt: skip
+    units: tuple[int, int] = (3, 5)
+    hours: tuple[int, int] = (4, 6)
+    outage: int = 0
+    train: int = 512
+    validation: int = 64
+    test: int = 200
+
+    def load(self, data_dir: str | None) -> TaskData:
+        folder = data_folder(data_dir)
+        cases = tuple(read_case(find(folder, name)) for name in self.files)
+        task = Commitment(cases=cases, units=self.units, hours=self.hours)
+        away = replace(task, outage=self.outage)
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
+        return Generated(task=task, held_out=away, **given).load(data_dir)
 
 
 def first_line(text: str) -> str:

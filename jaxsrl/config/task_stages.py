@@ -1,17 +1,15 @@
 """The stages that the configs of generated tasks share: a base model, then SFT, SRL and RLVR from it."""
 
 from jaxsrl.collect import Collect
-from jaxsrl.config.generated import Generated
-from jaxsrl.config.run import Stage, Validate
+from jaxsrl.config.run import Data, Stage, Validate
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.rewards.answer import FinalAnswer, Verifier
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
-from jaxsrl.tasks.draw import Task
 from jaxsrl.update import AdamW
 
 PROBE = Evaluation(modes=("actions",))
@@ -20,22 +18,21 @@ HELD_OUT = Evaluation(modes=("actions", "direct"))
 
 
 def four_stages(
-    easy: Task, hard: Task, *, action_tokens: int, solve_tokens: int, problems: int = 50, base_steps: int = 300,
-    held_out: Task | None = None, train: int = 1024, steps: int = 40, base_train: int = 8_000,
+    easy: Data, hard: Data, right: Verifier, *, action_tokens: int, solve_tokens: int, problems: int = 50,
+    base_steps: int = 300, steps: int = 40,
 ) -> tuple[Stage, ...]:  # fmt: skip
     """`base` learns whole solutions of easy problems; SFT, SRL and RLVR then train on hard ones, each from `base`.
 
     Args:
-      held_out: problems that all are tested on; None takes those of `hard`.
+      right: whether a whole solution of a hard problem is right.
       problems: of the test split. steps: of each of the three.
     """
-    data = lambda task, count: Generated(task=task, held_out=held_out or hard, train=count)
     common = dict(action_tokens=action_tokens, solve_tokens=solve_tokens, test=HELD_OUT, test_problems=problems)
-    later = dict(common, start_from="base", steps=steps, data=data(hard, train), optimizer=AdamW(lr=3e-4))
+    later = dict(common, start_from="base", steps=steps, data=hard, optimizer=AdamW(lr=3e-4))
     probe = Validate(every=steps, problems=25, evaluation=PROBE)
     return (
         Stage(
-            name="base", objective=SFT(trunk=("action", "solve")), steps=base_steps, data=data(easy, base_train),
+            name="base", objective=SFT(trunk=("action", "solve")), steps=base_steps, data=easy,
             collect=Collect(demonstrations=32), validate=Validate(problems=25, evaluation=PROBE),
             optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1), **common,
         ),
@@ -50,7 +47,7 @@ def four_stages(
         ),
         Stage(
             name="rlvr", collect=Collect(demonstrations=16), sampling=Sampling(max_new_tokens=solve_tokens),
-            objective=RLVR(reward=FinalAnswer(verify=hard.right), policy=GRPO(filter_std=0.0), group_size=8),
+            objective=RLVR(reward=FinalAnswer(verify=right), policy=GRPO(filter_std=0.0), group_size=8),
             validate=Validate(every=steps, problems=25, evaluation=SOLVED, metric="direct/answer"), **later,
         ),
     )  # fmt: skip
