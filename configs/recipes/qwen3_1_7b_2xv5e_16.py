@@ -1,0 +1,17 @@
+"""SRL on Qwen3-1.7B: two v5e-16 slices (32 chips).
+
+Plan:   jaxsrl plan configs/recipes/qwen3_1_7b_2xv5e_16.py --target 2xv5e-16
+Run:    jaxsrl launch configs/recipes/qwen3_1_7b_2xv5e_16.py --accelerator 2xv5e-16 --target TARGET --dry-run
+Needs:  @MEM@
+"""
+
+from jaxsrl.config import Config
+from jaxsrl.config.recipes import srl_recipe
+from jaxsrl.sharding import MeshShape
+
+
+def config() -> Config:
+    return srl_recipe(
+        "qwen3_1_7b_2xv5e_16", "qwen3-1.7b", "weights/Qwen3-1.7B", mesh=MeshShape(dcn=2, fsdp=16), sampler_mesh=MeshShape(dcn=2, data=16),
+        rows=32, prompt_rows=32,
+    )  # fmt: skip
