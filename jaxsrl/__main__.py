@@ -316,6 +316,60 @@ class Bench:
         self.what()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Memory, collectives and speed of a config on accelerators that need not be there; exits 2 where it does not fit."""
+
+    config: Annotated[Path | None, tyro.conf.Positional] = None
+    """Python file with a function config() -> Config."""
+    target: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """v5p-16, 2xv5e-16 (slices), h200, 8xh200 (a node); default is the file's ACCELERATOR."""
+    set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
+    """A setting to change; may be given several times."""
+    all: bool = False
+    """Plans every config of configs/recipes, or of the folder given."""
+    search: bool = False
+    """Ranks mesh, sampler mesh, remat and rows by formula, and compiles the best three."""
+    scaling: tuple[int, ...] = ()
+    """Chips, as 16 64 256: a table of weak scaling by formula."""
+    estimate: bool = False
+    """By formula, even where the compiler is installed."""
+    effort: Literal["quick", "full"] = "full"
+    """Of TPU's compiler; quick takes a fifth of the time, and its memory may differ by a GiB or two."""
+    share: float = 0.92
+    """Of a device's memory that may be filled."""
+    cache: bool = True
+    """Keep what compilers said, by a hash of the program."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to write the numbers, too."""
+
+    def __call__(self) -> None:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is compiled for need not be there, and is left alone
+        from jaxsrl.commands import plan
+        from jaxsrl.config.overrides import load, override
+
+        cache = plan.cache_folder() if self.cache else None
+        how = {"estimate": self.estimate, "effort": self.effort, "cache": cache, "share": self.share}
+        if self.all:
+            print(plan.plan_all(self.config or Path("configs/recipes"), **how))
+            return
+        if self.config is None:
+            raise ValueError("give a CONFIG, or --all for every recipe")
+        config = override(load(self.config), self.set)
+        devices = plan.devices_of(self.config, self.target)
+        if self.scaling:
+            print(plan.plan_scaling(config, devices.chip.name, self.scaling))
+            return
+        if self.search:
+            values, text = plan.plan_search(config, devices, **how)
+        else:
+            found, text = plan.plan_one(config, devices, **how)
+            values = found.to_json()
+        if self.json is not None:
+            plan.write_json(values, self.json)
+        print(text)
+
+
 STOPPED = 75  # the system's code for: failed for now, try again
 
 COMMANDS = {
@@ -327,6 +381,7 @@ COMMANDS = {
     "compare": Compare,
     "convert": Convert,
     "doctor": Doctor,
+    "plan": Plan,
     "bench": Bench,
 }
 

@@ -1,7 +1,7 @@
 """SRL on Qwen2.5-1.5B Instruct: one H200.
 
-Plan:   jaxsrl plan configs/recipes/qwen2_5_1_5b_h200.py --target h200
-Run:    jaxsrl launch configs/recipes/qwen2_5_1_5b_h200.py --accelerator h200 --target TARGET --dry-run
+Plan:   jaxsrl plan configs/recipes/qwen2_5_1_5b_h200.py
+Run:    jaxsrl launch configs/recipes/qwen2_5_1_5b_h200.py --target TARGET --dry-run
 Needs:  @MEM@
 """
 
@@ -9,9 +9,11 @@ from jaxsrl.config import Config
 from jaxsrl.config.recipes import srl_recipe
 from jaxsrl.sharding import MeshShape
 
+ACCELERATOR = "h200"
+
 
 def config() -> Config:
     return srl_recipe(
         "qwen2_5_1_5b_h200", "qwen2.5-1.5b", "weights/Qwen2.5-1.5B-Instruct", mesh=MeshShape(), sampler_mesh=MeshShape(),
-        rows=4, prompt_rows=4,
+        rows=4, prompt_rows=32,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """SRL with LoRA on Qwen2.5-7B Instruct: one H200.
 
-Plan:   jaxsrl plan configs/recipes/qwen2_5_7b_lora_h200.py --target h200
-Run:    jaxsrl launch configs/recipes/qwen2_5_7b_lora_h200.py --accelerator h200 --target TARGET --dry-run
+Plan:   jaxsrl plan configs/recipes/qwen2_5_7b_lora_h200.py
+Run:    jaxsrl launch configs/recipes/qwen2_5_7b_lora_h200.py --target TARGET --dry-run
 Needs:  @MEM@
 """
 
@@ -10,9 +10,11 @@ from jaxsrl.config.recipes import srl_recipe
 from jaxsrl.models.lora import LoRA
 from jaxsrl.sharding import MeshShape
 
+ACCELERATOR = "h200"
+
 
 def config() -> Config:
     return srl_recipe(
         "qwen2_5_7b_lora_h200", "qwen2.5-7b", "weights/Qwen2.5-7B-Instruct", mesh=MeshShape(), sampler_mesh=MeshShape(),
-        rows=2, prompt_rows=4, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
+        rows=2, prompt_rows=16, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
     )  # fmt: skip

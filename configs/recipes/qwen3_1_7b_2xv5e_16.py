@@ -1,13 +1,15 @@
 """SRL on Qwen3-1.7B: two v5e-16 slices (32 chips).
 
-Plan:   jaxsrl plan configs/recipes/qwen3_1_7b_2xv5e_16.py --target 2xv5e-16
-Run:    jaxsrl launch configs/recipes/qwen3_1_7b_2xv5e_16.py --accelerator 2xv5e-16 --target TARGET --dry-run
+Plan:   jaxsrl plan configs/recipes/qwen3_1_7b_2xv5e_16.py
+Run:    jaxsrl launch configs/recipes/qwen3_1_7b_2xv5e_16.py --target TARGET --dry-run
 Needs:  @MEM@
 """
 
 from jaxsrl.config import Config
 from jaxsrl.config.recipes import srl_recipe
 from jaxsrl.sharding import MeshShape
+
+ACCELERATOR = "2xv5e-16"
 
 
 def config() -> Config:

@@ -1,7 +1,7 @@
 """SRL with LoRA on Qwen3-8B: one H100 of 80 GB.
 
-Plan:   jaxsrl plan configs/recipes/qwen3_8b_lora_h100.py --target h100
-Run:    jaxsrl launch configs/recipes/qwen3_8b_lora_h100.py --accelerator h100 --target TARGET --dry-run
+Plan:   jaxsrl plan configs/recipes/qwen3_8b_lora_h100.py
+Run:    jaxsrl launch configs/recipes/qwen3_8b_lora_h100.py --target TARGET --dry-run
 Needs:  @MEM@
 """
 
@@ -10,9 +10,11 @@ from jaxsrl.config.recipes import srl_recipe
 from jaxsrl.models.lora import LoRA
 from jaxsrl.sharding import MeshShape
 
+ACCELERATOR = "h100"
+
 
 def config() -> Config:
     return srl_recipe(
         "qwen3_8b_lora_h100", "qwen3-8b", "weights/Qwen3-8B", mesh=MeshShape(), sampler_mesh=MeshShape(),
-        rows=2, prompt_rows=2, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
+        rows=2, prompt_rows=8, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
     )  # fmt: skip

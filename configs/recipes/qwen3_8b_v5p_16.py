@@ -1,7 +1,7 @@
 """SRL on Qwen3-8B: a v5p-16 slice (8 chips).
 
-Plan:   jaxsrl plan configs/recipes/qwen3_8b_v5p_16.py --target v5p-16
-Run:    jaxsrl launch configs/recipes/qwen3_8b_v5p_16.py --accelerator v5p-16 --target TARGET --dry-run
+Plan:   jaxsrl plan configs/recipes/qwen3_8b_v5p_16.py
+Run:    jaxsrl launch configs/recipes/qwen3_8b_v5p_16.py --target TARGET --dry-run
 Needs:  @MEM@
 """
 
@@ -9,9 +9,11 @@ from jaxsrl.config import Config
 from jaxsrl.config.recipes import srl_recipe
 from jaxsrl.sharding import MeshShape
 
+ACCELERATOR = "v5p-16"
+
 
 def config() -> Config:
     return srl_recipe(
         "qwen3_8b_v5p_16", "qwen3-8b", "weights/Qwen3-8B", mesh=MeshShape(fsdp=8), sampler_mesh=MeshShape(data=8),
-        rows=16, prompt_rows=8,
+        rows=16, prompt_rows=64,
     )  # fmt: skip

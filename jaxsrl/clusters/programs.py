@@ -97,8 +97,11 @@ def programs(placed: Placed) -> Iterator[Wanted]:
     params = device_bytes(held.state.params)
     always = {"optimizer": state, "reference": held.reference_bytes}
     if held.copy_run is not None:
+        given, without = held.whole, {}
+        if not placed.moves and held.base is not None:
+            given, without = held.whole["layers"]["adapters"], {"base": device_bytes(held.base)}
         yield wanted(
-            phase="reshard", run=held.copy_run, args=(("parameters", held.whole),), beside=always,
+            phase="reshard", run=held.copy_run, args=(("parameters", given),), beside=always | without,
             buffers={"sampler's copy": held.copy_bytes},
         )  # fmt: skip
     whole = _step_shapes(placed)
