@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxsrl.bench.workload import Work
+from jaxsrl.clusters.launch.job import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,6 +371,51 @@ class Plan:
         print(text)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Starts a config on this machine, under Slurm, on TPU VMs, in GKE or through SkyPilot; see launch/README.md."""
+
+    config: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function config() -> Config, below the current folder."""
+    target: Annotated[str, tyro.conf.arg(metavar="NAME")]
+    """local, slurm, tpu-vm, gke or skypilot."""
+    verb: Literal["start", "status", "logs", "stop"] = "start"
+    """What to do."""
+    dry_run: bool = False
+    """Print files and commands, and do nothing."""
+    accelerator: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """v5p-16, 2xv5e-16, 8xh200, ...; default is the file's ACCELERATOR."""
+    set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
+    """A setting to change; may be given several times."""
+    env: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")]] = ()
+    """A variable of every process, instead of the platform's; may be given several times."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of demonstration files, as the machines see it."""
+    processes: int = 1
+    """On this machine."""
+    restarts: int = 20
+    """After a failure that is no wrong config."""
+    place: Place = Place()
+
+    def __call__(self) -> int:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning takes no device from the run
+        from jaxsrl.commands import launch
+
+        given = dict(pair.partition("=")[::2] for pair in self.env)
+        made = launch.prepare(
+            self.config, target=self.target, settings=self.set, accelerator=self.accelerator, place=self.place,
+            arguments=("--data-dir", self.data_dir) if self.data_dir else (), given=given, processes=self.processes,
+            restarts=self.restarts,
+        )  # fmt: skip
+        if self.dry_run:
+            print(launch.described(made, files=True))
+            return 0
+        if self.verb == "start":
+            launch.write(made)
+            print(launch.described(made, files=False), flush=True)
+        return launch.run(made, self.verb)
+
+
 STOPPED = 75  # the system's code for: failed for now, try again
 
 COMMANDS = {
@@ -382,6 +428,7 @@ COMMANDS = {
     "convert": Convert,
     "doctor": Doctor,
     "plan": Plan,
+    "launch": Launch,
     "bench": Bench,
 }
 
@@ -396,7 +443,7 @@ def main(arguments: list[str] | None = None) -> int:
         COMMANDS, args=arguments, prog="jaxsrl", description="Trains language models from expert demonstrations."
     )
     try:
-        command()
+        return command() or 0
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return _left(130)
@@ -410,7 +457,6 @@ def main(arguments: list[str] | None = None) -> int:
             _left(1)
             raise
         return STOPPED
-    return 0
 
 
 def _failed(error: Exception, code: int) -> int:

@@ -2,7 +2,9 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen2_5_0_5b_v5e_16.py
 Run:    jaxsrl launch configs/recipes/qwen2_5_0_5b_v5e_16.py --target TARGET --dry-run
-Needs:  @MEM@
+Needs:  3.9 GiB of 15.8 on each device, in `gradient` (compiled: libtpu 0.0.42.1, quick effort, 2026-11-29)
+Takes:  0.4 h at the least (7 chip-hours), at the roofline; not run yet
+Expect: no score was measured
 """
 
 from jaxsrl.config import Config

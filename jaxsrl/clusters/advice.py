@@ -24,16 +24,16 @@ class Setting:
     saved_bytes: int
 
 
-def settings_that_help(config: Config, worst: Program, missing: int) -> list[Setting]:
+def settings_that_help(config: Config, worst: Program, missing: int, platform: str) -> list[Setting]:
     """The three settings that save most, those first that mend it alone.
 
     Args:
-      worst: the program that needs the most. missing: bytes.
+      worst: the program that needs the most. missing: bytes. platform: as `memory.estimates` takes it.
     """
-    before, found = _needed(config), []
+    before, found = _needed(config, platform), []
     for assignments in candidates(config, next(x for x in config.stages if x.name == worst.stage)):
         try:
-            saved = before - _needed(override(config, assignments))
+            saved = before - _needed(override(config, assignments), platform)
         except ValueError:  # a combination that the config refuses
             continue
         if saved > 0:
@@ -81,7 +81,7 @@ def _twice(config: Config, rows, where: str) -> tuple[str, ...]:
     return tuple(more)
 
 
-def _needed(config: Config) -> int:
+def _needed(config: Config, platform: str) -> int:
     """Bytes of the program that needs the most."""
-    found = [one for stage in config.stages for one in estimates(config, stage, stage_shapes(config, stage))]
+    found = [one for stage in config.stages for one in estimates(config, stage, stage_shapes(config, stage), platform)]
     return max(one.needed_bytes for one in found)

@@ -109,7 +109,9 @@ def device_bytes(tree: Any) -> int:
 
 def _leaf_bytes(x) -> int:
     size = 8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize
-    shape = x.shape if not isinstance(x, jax.ShapeDtypeStruct) or x.sharding is None else x.sharding.shard_shape(x.shape)
+    shape = (
+        x.shape if not isinstance(x, jax.ShapeDtypeStruct) or x.sharding is None else x.sharding.shard_shape(x.shape)
+    )
     return math.prod(shape) * size
 
 

@@ -43,14 +43,14 @@ def gradient(c: ModelConfig, tokens: float, scored: float, pairs: float, lora: L
 
     Scores of attention and logits are always made anew: 14 a pair and channel, 8 a scored token and head parameter.
     `remat=full` makes all products of a layer anew but the last, whose result nothing needs. A base under adapters gets
-    no gradient of its own.
+    no gradient of its own; adapters are made anew under `dots` too.
     """
     layer = layer_parameters(c)
     passes = 3 if lora is None else 2
     again = layer - c.mlp_width * c.width if c.remat == "full" else 0
     products = 2 * tokens * c.layers * (passes * layer + again)
     if lora is not None:
-        products += 2 * tokens * adapter_parameters(c, lora) * (4 if c.remat == "full" else 3)
+        products += 2 * tokens * adapter_parameters(c, lora) * (3 if c.remat == "none" else 4)
     head = (8 if lora is None else 6) * scored * c.width * c.vocab
     return products + head + 14 * c.layers * c.heads * c.head_width * pairs
 

@@ -16,12 +16,16 @@ from jaxsrl.models.config import ModelConfig, parameter_count
 from jaxsrl.sharding import MeshShape
 
 
-def estimates(config: Config, stage: Stage, shapes: StageShapes) -> tuple[Program, ...]:
-    """The stage's programs, as `programs.programs` has them, without compiling any."""
-    return tuple(_programs(config, stage, shapes))
+def estimates(config: Config, stage: Stage, shapes: StageShapes, platform: str = "tpu") -> tuple[Program, ...]:
+    """The stage's programs, as `programs.programs` has them, without compiling any.
+
+    Args:
+      platform: whose compiler's habits are assumed, `tpu` or `gpu`.
+    """
+    return tuple(_programs(config, stage, shapes, platform))
 
 
-def _programs(config: Config, stage: Stage, shapes: StageShapes) -> Iterator[Program]:
+def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) -> Iterator[Program]:
     c, learner, sampler, of = config.model, config.mesh, config.layout_to_sample, shapes.of
     size = 2 if c.dtype == "bfloat16" else 4
     whole = parameter_count(c) / _parts(c, learner)
@@ -49,7 +53,8 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes) -> Iterator[Pro
     sampled = (copy or params) + (base.get("base", 0) if not moves else 0)
     if calls:
         yield make("sample", calls, _caches(config, of.prompt_rows, of.prompt_tokens, of.slots, cap) | {
-            "sampler's parameters": sampled}, _sampler_other(c, sampler, of.prompt_rows, of.prompt_tokens, of.slots), held,
+            "sampler's parameters": sampled}, _sampler_other(c, sampler, of.prompt_rows, of.prompt_tokens, of.slots, platform),
+            held,
         )  # fmt: skip
         yield make("weigh", shapes.rounds, step, 0, always | base | {"parameters": params})
     rows = max(of.rows)
@@ -64,7 +69,7 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes) -> Iterator[Pro
     beside = always | step | others | ({"summed gradients": params} if shapes.batches > 1 else {})
     parts = base | {"parameters": params, "gradient": params, "batch": batch}
     updates = stage.updates_per_rollout
-    yield make("gradient", shapes.batches * updates, parts, gradient_other(config, rows, of.tokens), beside)
+    yield make("gradient", shapes.batches * updates, parts, gradient_other(config, rows, of.tokens, platform), beside)
     parts = {"parameters": params, "optimizer": moments, "gradient": params}
     yield make("update", updates * stage.minibatches, parts, 0, base | {"reference": reference})
     modes = {*stage.validate.evaluation.modes, *(stage.test.modes if stage.test else ())}
@@ -75,7 +80,7 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes) -> Iterator[Pro
         yield make(
             "evaluation", math.ceil(stage.validate.problems / shapes.evaluate_rows),
             _caches(config, shapes.evaluate_rows, of.prompt_tokens, slots, cap) | {"sampler's parameters": sampled},
-            _sampler_other(c, sampler, shapes.evaluate_rows, of.prompt_tokens, slots), held,
+            _sampler_other(c, sampler, shapes.evaluate_rows, of.prompt_tokens, slots, platform), held,
         )  # fmt: skip
 
 
@@ -94,7 +99,10 @@ def _parts(c: ModelConfig, layout: MeshShape) -> float:
 
 def _caches(config: Config, rows: int, tokens: int, slots: int, cap: int) -> dict[str, float]:
     c, layout = config.model, config.layout_to_sample
-    size, heads = 2 if c.dtype == "bfloat16" else 4, c.kv_heads / (layout.tensor if c.kv_heads % layout.tensor == 0 else 1)
+    size, heads = (
+        2 if c.dtype == "bfloat16" else 4,
+        c.kv_heads / (layout.tensor if c.kv_heads % layout.tensor == 0 else 1),
+    )
     own = 2 * size * c.layers * heads * c.head_width * rows / layout.row_parts
     return {
         "prompt cache": own * tokens, "slots' cache": own * slots * cap,
@@ -102,11 +110,11 @@ def _caches(config: Config, rows: int, tokens: int, slots: int, cap: int) -> dic
     }  # fmt: skip
 
 
-def _sampler_other(c: ModelConfig, layout: MeshShape, rows: int, tokens: int, slots: int) -> float:
-    """Logits, noise and the table as a product wants it; in the prefill a layer's activations."""
+def _sampler_other(c: ModelConfig, layout: MeshShape, rows: int, tokens: int, slots: int, platform: str) -> float:
+    """Logits with noise, and of the prefill a part of a layer's activations; TPUs turn the table around."""
     size, own = 2 if c.dtype == "bfloat16" else 4, rows / layout.row_parts
-    table = size * c.vocab * c.width / layout.tensor
-    return 2 * 4 * own * slots * c.vocab / layout.tensor + table + _layer(c, layout, rows, tokens)
+    table = size * c.vocab * c.width / layout.tensor if platform == "tpu" else 0
+    return 1.25 * 4 * own * slots * c.vocab / layout.tensor + table + _layer(c, layout, rows, tokens) / 4
 
 
 def logits(c: ModelConfig, layout: MeshShape, rows: int, tokens: int) -> float:
@@ -130,9 +138,10 @@ def kept(c: ModelConfig, layout: MeshShape) -> float:
     return size * c.layers * layer[c.remat]
 
 
-def gradient_other(config: Config, rows: int, tokens: int) -> float:
-    """Of the gradient of a batch, beside its arguments and result."""
+def gradient_other(config: Config, rows: int, tokens: int, platform: str) -> float:
+    """Of the gradient of a batch, beside its arguments and result. XLA for CUDA gathers and scatters the head at once."""
     c, layout = config.model, config.mesh
     head = 4 * c.vocab * c.width / layout.tensor if config.lora is None else 0
     own = rows / layout.row_parts * tokens
-    return own * kept(c, layout) + logits(c, layout, rows, tokens) + max(head, _layer(c, layout, rows, tokens))
+    found = own * kept(c, layout) + logits(c, layout, rows, tokens) + max(head, _layer(c, layout, rows, tokens))
+    return found + (1.5 * head if platform == "gpu" and layout.fsdp > 1 else 0)

@@ -85,7 +85,8 @@ def _stage_json(found: StagePlan) -> dict[str, Any]:
     ]
     phases = [asdict(one) | {"bound": one.bound, "least_seconds": one.least_seconds} for one in found.speed.phases]
     whole = {
-        name: getattr(found.speed, name) for name in ("step_seconds", "run_seconds", "tokens", "tokens_per_second", "mfu")
+        name: getattr(found.speed, name)
+        for name in ("step_seconds", "run_seconds", "tokens", "tokens_per_second", "mfu")
     }
     return {
         "stage": found.stage, "shapes": asdict(found.shapes), "programs": programs, "phases": phases, "speed": whole,
@@ -103,7 +104,7 @@ def check(plan: Plan, config: Config, share: float = SHARE) -> None:
         f"{plan.name} does not fit {plan.devices.name}: stage {worst.stage}, program {worst.phase!r} needs "
         f"{worst.needed_bytes / GIB:.2f} GiB on each {plan.devices.chip.kind}, and {share:.0%} of "
         f"{hbm / GIB:.2f} GiB may be filled: {missing / GIB:.2f} GiB are missing{refused}.\n"
-        + advice(settings_that_help(config, worst, missing), missing)
+        + advice(settings_that_help(config, worst, missing, plan.devices.chip.platform), missing)
     )
 
 
@@ -136,7 +137,7 @@ def make_plan(
     there = describe_devices(devices) if compiled else []
     for stage in config.stages:
         shapes = stage_shapes(config, stage)
-        found = estimates(config, stage, shapes)
+        found = estimates(config, stage, shapes, devices.chip.platform)
         if compiled and max(one.needed_bytes for one in found) < 2 * devices.chip.hbm_bytes:
             found = _compiled(config, stage, shapes, devices, there, effort, cache, say)
         made.append(StagePlan(
@@ -147,7 +148,9 @@ def make_plan(
     )  # fmt: skip
 
 
-def _compiled(config: Config, stage: Stage, shapes, devices: Hardware, there, effort, cache, say) -> tuple[Program, ...]:
+def _compiled(
+    config: Config, stage: Stage, shapes, devices: Hardware, there, effort, cache, say
+) -> tuple[Program, ...]:
     placed = place(config, stage, shapes, there)
     found = []
     for wanted in programs(placed):
@@ -170,9 +173,12 @@ def check_mesh(config: Config, devices: Hardware) -> None:
 def _source(devices: Hardware, compiled: bool, effort: str) -> str:
     if compiled:
         package = PACKAGE[devices.chip.platform]
-        return f"compiled by {package}, {effort} effort" if package == "libtpu" else f"compiled by XLA for CUDA ({package})"
+        return (
+            f"compiled by {package}, {effort} effort"
+            if package == "libtpu"
+            else f"compiled by XLA for CUDA ({package})"
+        )
     platform = devices.chip.platform
     if has_compiler(devices):
         return "estimated by formula (--estimate)"
     return f"ESTIMATED by formula, as {PACKAGE[platform]} is not installed; the compiler's own figures: {INSTALL[platform]}"
-

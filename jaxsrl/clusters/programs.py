@@ -93,8 +93,9 @@ def programs(placed: Placed) -> Iterator[Wanted]:
     config, stage, shapes = placed.config, placed.stage, placed.shapes
     held = _held(placed)
     learner, sampled, wanted = held.learner, bool(shapes.of.jobs and shapes.sheets), partial(Wanted, stage=stage.name)
-    state, step = device_bytes(held.state.opt_state), {}
+    state = device_bytes(held.state.opt_state)
     params = device_bytes(held.state.params)
+    base = {"base": device_bytes(held.base)} if held.base is not None else {}
     always = {"optimizer": state, "reference": held.reference_bytes}
     if held.copy_run is not None:
         given, without = held.whole, {}
@@ -108,7 +109,7 @@ def programs(placed: Placed) -> Iterator[Wanted]:
     if sampled:
         beside = always | ({"parameters": params} if held.copy_run is not None else {})
         yield _sample(placed, held, beside)
-        yield _weigh(placed, held, whole, always | {"parameters": params})
+        yield _weigh(placed, held, whole, always | base | {"parameters": params})
     completions, weights = whole.completions, whole.weights
     step = {"completions": device_bytes((completions, weights))}
     segments = _placed(whole.segments, NamedSharding(placed.mesh, PartitionSpec(RULES["rows"])))
@@ -120,14 +121,15 @@ def programs(placed: Placed) -> Iterator[Wanted]:
         phase="fill", run=learner.fill, times=batches,
         args=(("batch", segments), ("batch", whole.trunk), ("completions", completions), ("completions", weights),
               ("completions", whole.groups.group)),
-        buffers={"batch": device_bytes(batch)}, beside=always | {"parameters": params},
+        buffers={"batch": device_bytes(batch)}, beside=always | base | {"parameters": params},
     )  # fmt: skip
     scoring = learner.needs.reference + learner.needs.reference_to_weigh + (stage.behavior_logp == "recompute")
     others = {"batches": device_bytes(batch) * max(batches - 1, 0)}
-    base = {"base": device_bytes(held.base)} if held.base is not None else {}
     if scoring:
         given = (("parameters", held.whole), ("batch", batch))
-        yield wanted(phase="score", run=learner.score, args=given, times=batches * scoring, beside=always | step | others)
+        yield wanted(
+            phase="score", run=learner.score, args=given, times=batches * scoring, beside=always | step | others
+        )
     if learner.needs.reference:
         batch = replace(batch, ref_logp=batch.behavior_logp)
     numbers = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), as_arrays(numbers_of(stage.objective)))
@@ -310,7 +312,17 @@ def _weigh_call(placed: Placed, known: _StepShapes):
         scores = _scores(one)
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     ref = known.completions.logp if objective.needs.reference_to_weigh else None
-    return run, (known.completions, known.groups, known.trunk.target, one, scores, known.expert_length, step, numbers, ref)
+    return run, (
+        known.completions,
+        known.groups,
+        known.trunk.target,
+        one,
+        scores,
+        known.expert_length,
+        step,
+        numbers,
+        ref,
+    )
 
 
 def _scores(one) -> Scores:

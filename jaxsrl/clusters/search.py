@@ -58,7 +58,13 @@ def layouts(config: Config, devices: Hardware) -> Iterator[tuple[str, ...]]:
                           for name in ("prompt_rows", "evaluate_rows")]  # fmt: skip
                 for remat in REMAT:
                     for rows in ROWS:
-                        yield (*mesh, *sampler, *called, f"model.remat={remat}", f"rows.rows={dcn * data * fsdp * rows}")
+                        yield (
+                            *mesh,
+                            *sampler,
+                            *called,
+                            f"model.remat={remat}",
+                            f"rows.rows={dcn * data * fsdp * rows}",
+                        )
 
 
 def _tensor(model: ModelConfig, most: int) -> list[int]:

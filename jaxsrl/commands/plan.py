@@ -26,7 +26,11 @@ def cache_folder() -> Path:
 def accelerator_of(path: Path) -> str | None:
     """What a config file is written for: its line `ACCELERATOR = "v5p-16"`; None where it has none."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "ACCELERATOR":
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "ACCELERATOR"
+        ):
             return ast.literal_eval(node.value)
     return None
 
@@ -54,7 +58,10 @@ def plan_one(
 
 def plan_all(folder: Path, *, estimate: bool, effort: Effort, cache: Path | None, share: float) -> str:
     """A line for every config of a folder that names its accelerator. Raises: DoesNotFit naming those that do not."""
-    lines, bad = [f"{'recipe':28} {'devices':10} {'needed of GiB':>16} {'step s':>9} {'hours':>7} {'chip-hours':>10}  by"], []
+    lines, bad = (
+        [f"{'recipe':28} {'devices':10} {'needed of GiB':>16} {'step s':>9} {'hours':>7} {'chip-hours':>10}  by"],
+        [],
+    )
     for path in sorted(folder.glob("*.py")):
         if accelerator_of(path) is None:
             continue
@@ -130,7 +137,10 @@ def described(plan: Plan, share: float) -> str:
 
 
 def _memory(stage: StagePlan) -> list[str]:
-    lines = [f"[{stage.stage}] memory of a device, GiB", f"  {'program':11}{'peak':>8}{'beside':>8}{'needed':>8}  of the peak"]
+    lines = [
+        f"[{stage.stage}] memory of a device, GiB",
+        f"  {'program':11}{'peak':>8}{'beside':>8}{'needed':>8}  of the peak",
+    ]
     for one in stage.programs:
         parts = sorted(one.parts.items(), key=lambda item: -item[1])
         what = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts if size >= GIB / 200)
@@ -164,10 +174,14 @@ def _collectives(stage: StagePlan) -> list[str]:
         for one in program.collectives:
             if one.bytes >= SMALL:
                 axes = "+".join(one.axes) or "-"
-                lines.append(f"  {program.phase:11}{one.kind:20}{one.dtype:6}{axes:12}{one.count:7}x{one.bytes / 2**20:12,.1f}")
+                lines.append(
+                    f"  {program.phase:11}{one.kind:20}{one.dtype:6}{axes:12}{one.count:7}x{one.bytes / 2**20:12,.1f}"
+                )
         sent = phases[program.phase].sent
         if sent and any(one.bytes >= SMALL for one in program.collectives):
-            lines.append(f"  {'':11}by link: " + ", ".join(f"{link} {size / 2**20:,.0f}" for link, size in sent.items()))
+            lines.append(
+                f"  {'':11}by link: " + ", ".join(f"{link} {size / 2**20:,.0f}" for link, size in sent.items())
+            )
     return lines if len(lines) > 1 else [f"{lines[0]}: none"]
 
 
