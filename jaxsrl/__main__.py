@@ -319,7 +319,7 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Memory, collectives and speed of a config on accelerators that need not be there; exits 2 where it does not fit."""
+    """Memory, collectives and speed of a config on accelerators that need not be there; 2 where it does not fit."""
 
     config: Annotated[Path | None, tyro.conf.Positional] = None
     """Python file with a function config() -> Config."""

@@ -16,6 +16,6 @@ ACCELERATOR = "h100"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen2_5_0_5b_h100", "qwen2.5-0.5b", "weights/Qwen2.5-0.5B-Instruct", mesh=MeshShape(), sampler_mesh=MeshShape(),
-        rows=4, prompt_rows=32,
+        "qwen2_5_0_5b_h100", "qwen2.5-0.5b", "weights/Qwen2.5-0.5B-Instruct",
+        mesh=MeshShape(), sampler_mesh=MeshShape(), rows=4, prompt_rows=32,
     )  # fmt: skip

@@ -16,6 +16,6 @@ ACCELERATOR = "v5e-16"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen2_5_0_5b_v5e_16", "qwen2.5-0.5b", "weights/Qwen2.5-0.5B-Instruct", mesh=MeshShape(fsdp=16), sampler_mesh=MeshShape(data=16),
-        rows=16, prompt_rows=64,
+        "qwen2_5_0_5b_v5e_16", "qwen2.5-0.5b", "weights/Qwen2.5-0.5B-Instruct",
+        mesh=MeshShape(fsdp=16), sampler_mesh=MeshShape(data=16), rows=16, prompt_rows=64,
     )  # fmt: skip

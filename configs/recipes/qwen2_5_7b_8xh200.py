@@ -16,6 +16,6 @@ ACCELERATOR = "8xh200"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen2_5_7b_8xh200", "qwen2.5-7b", "weights/Qwen2.5-7B-Instruct", mesh=MeshShape(fsdp=8), sampler_mesh=MeshShape(data=8),
-        rows=16, prompt_rows=64,
+        "qwen2_5_7b_8xh200", "qwen2.5-7b", "weights/Qwen2.5-7B-Instruct",
+        mesh=MeshShape(fsdp=8), sampler_mesh=MeshShape(data=8), rows=16, prompt_rows=64,
     )  # fmt: skip

@@ -17,6 +17,6 @@ ACCELERATOR = "h200"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen2_5_7b_lora_h200", "qwen2.5-7b", "weights/Qwen2.5-7B-Instruct", mesh=MeshShape(), sampler_mesh=MeshShape(),
-        rows=2, prompt_rows=16, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
+        "qwen2_5_7b_lora_h200", "qwen2.5-7b", "weights/Qwen2.5-7B-Instruct",
+        mesh=MeshShape(), sampler_mesh=MeshShape(), rows=2, prompt_rows=16, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
     )  # fmt: skip

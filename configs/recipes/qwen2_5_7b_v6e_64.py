@@ -16,6 +16,7 @@ ACCELERATOR = "v6e-64"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen2_5_7b_v6e_64", "qwen2.5-7b", "weights/Qwen2.5-7B-Instruct", mesh=MeshShape(fsdp=64), sampler_mesh=MeshShape(data=16, tensor=4),
+        "qwen2_5_7b_v6e_64", "qwen2.5-7b", "weights/Qwen2.5-7B-Instruct",
+        mesh=MeshShape(fsdp=64), sampler_mesh=MeshShape(data=16, tensor=4),
         rows=64, prompt_rows=128, demonstrations=128,
     )  # fmt: skip

@@ -16,6 +16,6 @@ ACCELERATOR = "2xv5e-16"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen3_1_7b_2xv5e_16", "qwen3-1.7b", "weights/Qwen3-1.7B", mesh=MeshShape(dcn=2, fsdp=16), sampler_mesh=MeshShape(dcn=2, data=16),
-        rows=32, prompt_rows=32,
+        "qwen3_1_7b_2xv5e_16", "qwen3-1.7b", "weights/Qwen3-1.7B",
+        mesh=MeshShape(dcn=2, fsdp=16), sampler_mesh=MeshShape(dcn=2, data=16), rows=32, prompt_rows=32,
     )  # fmt: skip

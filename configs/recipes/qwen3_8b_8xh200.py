@@ -16,6 +16,6 @@ ACCELERATOR = "8xh200"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen3_8b_8xh200", "qwen3-8b", "weights/Qwen3-8B", mesh=MeshShape(fsdp=8), sampler_mesh=MeshShape(data=8),
-        rows=16, prompt_rows=64,
+        "qwen3_8b_8xh200", "qwen3-8b", "weights/Qwen3-8B",
+        mesh=MeshShape(fsdp=8), sampler_mesh=MeshShape(data=8), rows=16, prompt_rows=64,
     )  # fmt: skip

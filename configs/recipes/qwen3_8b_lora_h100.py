@@ -17,6 +17,6 @@ ACCELERATOR = "h100"
 
 def config() -> Config:
     return srl_recipe(
-        "qwen3_8b_lora_h100", "qwen3-8b", "weights/Qwen3-8B", mesh=MeshShape(), sampler_mesh=MeshShape(),
-        rows=2, prompt_rows=8, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
+        "qwen3_8b_lora_h100", "qwen3-8b", "weights/Qwen3-8B",
+        mesh=MeshShape(), sampler_mesh=MeshShape(), rows=2, prompt_rows=8, lora=LoRA(rank=32, alpha=64.0), lr=2e-5,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from jaxsrl.clusters.compile import Program
 from jaxsrl.clusters.flops import adapter_parameters
-from jaxsrl.clusters.shapes import StageShapes
+from jaxsrl.clusters.shapes import StageShapes, evaluation_call
 from jaxsrl.clusters.traffic import CHUNK
 from jaxsrl.config.run import Config, Stage
 from jaxsrl.models.config import ModelConfig, parameter_count
@@ -52,9 +52,10 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) 
     step = {"completions": 20 * jobs * cap, "trunk": 5 * shapes.of.trunk_tokens * shapes.rounds}
     sampled = (copy or params) + (base.get("base", 0) if not moves else 0)
     if calls:
-        yield make("sample", calls, _caches(config, of.prompt_rows, of.prompt_tokens, of.slots, cap) | {
-            "sampler's parameters": sampled}, _sampler_other(c, sampler, of.prompt_rows, of.prompt_tokens, of.slots, platform),
-            held,
+        yield make(
+            "sample", calls,
+            _caches(config, of.prompt_rows, of.prompt_tokens, of.slots, cap) | {"sampler's parameters": sampled},
+            _sampler_other(c, sampler, of.prompt_rows, of.prompt_tokens, of.slots, platform), held,
         )  # fmt: skip
         yield make("weigh", shapes.rounds, step, 0, always | base | {"parameters": params})
     rows = max(of.rows)
@@ -72,11 +73,9 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) 
     yield make("gradient", shapes.batches * updates, parts, gradient_other(config, rows, of.tokens, platform), beside)
     parts = {"parameters": params, "optimizer": moments, "gradient": params}
     yield make("update", updates * stage.minibatches, parts, 0, base | {"reference": reference})
-    modes = {*stage.validate.evaluation.modes, *(stage.test.modes if stage.test else ())}
-    if modes and (stage.validate.every or stage.test):
-        asked = [(shapes.evaluate_slots if mode == "actions" else 1,
-                  stage.solve_tokens if mode == "direct" else stage.action_tokens) for mode in modes]  # fmt: skip
-        slots, cap = max(asked, key=math.prod)
+    call = evaluation_call(stage, shapes)
+    if call is not None:
+        slots, cap = call
         yield make(
             "evaluation", math.ceil(stage.validate.problems / shapes.evaluate_rows),
             _caches(config, shapes.evaluate_rows, of.prompt_tokens, slots, cap) | {"sampler's parameters": sampled},
@@ -139,7 +138,7 @@ def kept(c: ModelConfig, layout: MeshShape) -> float:
 
 
 def gradient_other(config: Config, rows: int, tokens: int, platform: str) -> float:
-    """Of the gradient of a batch, beside its arguments and result. XLA for CUDA gathers and scatters the head at once."""
+    """Of the gradient of a batch, beside its arguments and result. CUDA's gathers and scatters the head at once."""
     c, layout = config.model, config.mesh
     head = 4 * c.vocab * c.width / layout.tensor if config.lora is None else 0
     own = rows / layout.row_parts * tokens

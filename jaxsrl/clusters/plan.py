@@ -94,7 +94,7 @@ def _stage_json(found: StagePlan) -> dict[str, Any]:
 
 
 def check(plan: Plan, config: Config, share: float = SHARE) -> None:
-    """Raises: DoesNotFit, naming the program that needs the most, what is missing, and three settings that would help."""
+    """Raises: DoesNotFit, naming the program that needs the most, what is missing, and three settings that help."""
     missing = plan.missing_bytes(share)
     if not missing:
         return
@@ -144,7 +144,8 @@ def make_plan(
             stage=stage.name, shapes=shapes, programs=found, speed=speed(config, stage, shapes, devices, found),
         ))  # fmt: skip
     return Plan(
-        name=config.name, devices=devices, stages=tuple(made), compiled=compiled, source=_source(devices, compiled, effort)
+        name=config.name, devices=devices, stages=tuple(made), compiled=compiled,
+        source=_source(devices, compiled, effort),
     )  # fmt: skip
 
 
@@ -181,4 +182,5 @@ def _source(devices: Hardware, compiled: bool, effort: str) -> str:
     platform = devices.chip.platform
     if has_compiler(devices):
         return "estimated by formula (--estimate)"
-    return f"ESTIMATED by formula, as {PACKAGE[platform]} is not installed; the compiler's own figures: {INSTALL[platform]}"
+    missing, command = PACKAGE[platform], INSTALL[platform]
+    return f"ESTIMATED by formula, as {missing} is not installed; for the compiler's own figures: {command}"

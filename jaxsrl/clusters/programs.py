@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxsrl.clusters.compile import Wanted, device_bytes
-from jaxsrl.clusters.shapes import StageShapes
+from jaxsrl.clusters.shapes import StageShapes, evaluation_call
 from jaxsrl.collect.device import make_draw, make_weigh
 from jaxsrl.config.run import Config, Stage
 from jaxsrl.models.config import ModelConfig
@@ -90,7 +90,7 @@ def on_platform(objective: Objective, platform: str) -> Objective:
 
 def programs(placed: Placed) -> Iterator[Wanted]:
     """The programs of a stage's optimizer step and of its evaluation, in the order in which they run."""
-    config, stage, shapes = placed.config, placed.stage, placed.shapes
+    stage, shapes = placed.stage, placed.shapes
     held = _held(placed)
     learner, sampled, wanted = held.learner, bool(shapes.of.jobs and shapes.sheets), partial(Wanted, stage=stage.name)
     state = device_bytes(held.state.opt_state)
@@ -245,15 +245,10 @@ def sampler_buffers(placed: Placed, rows: int, tokens: int, slots: int, cap: int
 def _evaluation(placed: Placed, held: _Held, beside: dict[str, int]) -> Iterator[Wanted]:
     """The largest call of the evaluation: of all modes, that which holds most."""
     stage, shapes, there = placed.stage, placed.shapes, placed.there
-    modes = {*stage.validate.evaluation.modes, *(stage.test.modes if stage.test else ())}
-    rows, tokens = shapes.evaluate_rows, shapes.of.prompt_tokens
-    asked = []
-    for mode in sorted(modes):
-        cap = stage.solve_tokens if mode == "direct" else stage.action_tokens
-        asked.append((shapes.evaluate_slots if mode == "actions" else 1, cap))
-    if not asked or not (stage.validate.every or stage.test):
+    rows, tokens, call = shapes.evaluate_rows, shapes.of.prompt_tokens, evaluation_call(stage, shapes)
+    if call is None:
         return
-    slots, cap = max(asked, key=lambda one: one[0] * one[1])
+    slots, cap = call
     yield Wanted(
         stage=stage.name, phase="evaluation", run=held.policy.sampler(Sampling(max_new_tokens=cap)),
         args=(("sampler's parameters", held.sampled), ("prompts", _prompts(there, rows, tokens, slots)),

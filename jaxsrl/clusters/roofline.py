@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxsrl.clusters import flops
 from jaxsrl.clusters.compile import Program
 from jaxsrl.clusters.hardware import Hardware, axis_link
-from jaxsrl.clusters.shapes import StageShapes
+from jaxsrl.clusters.shapes import StageShapes, evaluation_call
 from jaxsrl.clusters.traffic import (
     by_axes,
     decode_memory,
@@ -23,8 +23,6 @@ from jaxsrl.clusters.traffic import (
 )
 from jaxsrl.config.run import Config, Stage
 from jaxsrl.models.config import parameter_count
-
-HOST = ("reward",)  # phases of the host, which a roofline says nothing of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +145,7 @@ def _work(config: Config, stage: Stage, shapes: StageShapes, program: Program):
             slots, length = of.slots, cap
             calls = of.prompt_rows
             if program.phase == "evaluation":
-                slots, calls, length = shapes.evaluate_slots, shapes.evaluate_rows, stage.action_tokens
+                calls, (slots, length) = shapes.evaluate_rows, evaluation_call(stage, shapes)
             filled = calls * of.prompt_tokens
             made = flops.forward(c, filled, filled * of.prompt_tokens / 2, lora)
             made = (made + flops.decode(c, calls, of.prompt_tokens, slots, length, lora)) / n

@@ -47,8 +47,11 @@ def layouts(config: Config, devices: Hardware) -> Iterator[tuple[str, ...]]:
     """Assignments that make each layout, with rows that it divides."""
     dcn = devices.groups if devices.chip.platform == "tpu" else 1
     inside = devices.devices // dcn
-    samplers = [(f"sampler_mesh.dcn={dcn}", f"sampler_mesh.data={inside // tensor}", "sampler_mesh.fsdp=1",
-                 f"sampler_mesh.tensor={tensor}", inside // tensor) for tensor in _tensor(config.model, inside)]  # fmt: skip
+    samplers = [
+        (f"sampler_mesh.dcn={dcn}", f"sampler_mesh.data={inside // tensor}", "sampler_mesh.fsdp=1",
+         f"sampler_mesh.tensor={tensor}", inside // tensor)
+        for tensor in _tensor(config.model, inside)
+    ]  # fmt: skip
     for tensor in _tensor(config.model, inside):
         for fsdp in (n for n in range(1, inside // tensor + 1) if inside // tensor % n == 0):
             data = inside // tensor // fsdp
@@ -109,9 +112,9 @@ def weak_scaling(config: Config, chip: str, counts: Sequence[int]) -> list[Scale
             for stage in config.stages for name in ("demonstrations", "prompts") if getattr(stage.collect, name)
         ]  # fmt: skip
         grown = override(config, (
-            "mesh.dcn=1", "mesh.data=1", f"mesh.fsdp={count}", "mesh.tensor=1", "sampler_mesh.dcn=1", "sampler_mesh.fsdp=1",
-            "sampler_mesh.tensor=1", f"sampler_mesh.data={count}", f"rows.rows={rows}", f"rows.prompt_rows={there}",
-            f"rows.evaluate_rows={there}", *stages,
+            "mesh.dcn=1", "mesh.data=1", f"mesh.fsdp={count}", "mesh.tensor=1", "sampler_mesh.dcn=1",
+            "sampler_mesh.fsdp=1", "sampler_mesh.tensor=1", f"sampler_mesh.data={count}", f"rows.rows={rows}",
+            f"rows.prompt_rows={there}", f"rows.evaluate_rows={there}", *stages,
         ))  # fmt: skip
         out.append(_scaled(make_plan(grown, hardware(names[count]), compiled=False), count))
     return out

@@ -35,10 +35,18 @@ class StageShapes:
     evaluate_slots: int
     rooms: Rooms = ROOMS
 
-    @property
-    def sampled_tokens(self) -> int:
-        """Of a step, at most: all slots to the cap. See `stage_shapes`."""
-        return self.of.jobs * self.sheets * self.rounds
+
+def evaluation_call(stage: Stage, shapes: StageShapes) -> tuple[int, int] | None:
+    """Slots of a row and cap of the largest call of the stage's evaluations; None where it has none."""
+    modes = {*stage.validate.evaluation.modes, *(stage.test.modes if stage.test else ())}
+    if not (stage.validate.every or stage.test):
+        return None
+    asked = [
+        (shapes.evaluate_slots if mode == "actions" else 1,
+         stage.solve_tokens if mode == "direct" else stage.action_tokens)
+        for mode in modes
+    ]  # fmt: skip
+    return max(asked, key=math.prod, default=None)
 
 
 def stage_shapes(config: Config, stage: Stage) -> StageShapes:

@@ -58,7 +58,8 @@ def prepare(
     data = {} if target == "local" else {"JAXSRL_DATA": f"{shared}/data"}
     job = Job(
         name=_engine_name(made.name), config=_below(config, target), arguments=(*words, *arguments), devices=devices,
-        folder=f"{FOLDER}/{made.name}/{target}", environment=environment(devices, data | dict(given or {})), place=place or Place(),
+        folder=f"{FOLDER}/{made.name}/{target}", environment=environment(devices, data | dict(given or {})),
+        place=place or Place(),
         processes=processes, restarts=restarts, python=python,
     )  # fmt: skip
     return Launch(job=job, rendered=TARGETS[target](job), notes=tuple(notes))
@@ -92,8 +93,8 @@ def _below(config: Path, target: str) -> str:
         return config.resolve().relative_to(Path.cwd().resolve()).as_posix()
     except ValueError:
         raise ValueError(
-            f"{config} lies outside of {Path.cwd()}, whose files are sent to the machines: copy it to configs/, and give "
-            "the command in the project's folder"
+            f"{config} lies outside of {Path.cwd()}, whose files are sent to the machines: copy it to configs/, and "
+            "give the command in the project's folder"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What `jaxsrl plan` prints: memory, collectives, roofline and hours of a run on accelerators that need not be there."""
+"""What `jaxsrl plan` prints: memory, collectives, roofline and hours of a run on devices that need not be there."""
 
 import ast
 import json
@@ -102,8 +102,9 @@ def plan_search(
 def plan_scaling(config: Config, chip: str, counts: Sequence[int]) -> str:
     """Weak scaling as a table: parameters over all chips, work in proportion."""
     found = weak_scaling(config, chip, counts)
-    lines = ["| chips | tokens/s a chip, overlapped | of the first | nothing overlapped | of the first | links, s a step |",
-             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    columns = ("chips", "tokens/s a chip, overlapped", "of the first", "nothing overlapped", "of the first",
+               "links, s a step")  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for one in found:
         lines.append(
             f"| {one.chips} | {one.overlapped:,.0f} | {one.overlapped / found[0].overlapped:.1%} | {one.apart:,.0f} | "

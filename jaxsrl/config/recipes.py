@@ -41,7 +41,8 @@ def srl_recipe(
         ),
         stages=(
             Stage(
-                name="srl", objective=SRL(reward=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=points),
+                name="srl",
+                objective=SRL(reward=ActionSimilarity(autojunk=False), group_size=8, max_branch_points=points),
                 data=Numina(thoughts="none", max_characters=6000), steps=steps, optimizer=AdamW(lr=lr, warmup_steps=10),
                 collect=Collect(demonstrations=demonstrations, prompts=demonstrations * points // 2, max_refills=1),
                 sampling=Sampling(max_new_tokens=COMPLETION),

@@ -1,4 +1,4 @@
-"""The rendered scripts at work: processes that fail, are told to stop or find one another, and engines that are played."""
+"""Rendered scripts at work: processes that fail, are told to stop or find one another; engines are played."""
 
 import os
 import signal
@@ -92,7 +92,7 @@ def wait_for(what) -> None:
         time.sleep(0.05)
 
 
-# A Slurm of one machine: `srun` starts the tasks with the variables that a task finds, `scontrol` notes what it is asked.
+# A Slurm of one machine: `srun` starts two tasks with the variables that a task finds.
 SRUN = """
 out=; while [ "${1#-}" != "$1" ]; do case $1 in --output=*) out=${1#--output=} ;; esac; shift; done
 pids=(); trap 'kill -TERM "${pids[@]}"' TERM
@@ -201,7 +201,7 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-# A Google Cloud of files: `describe` takes the first line of `states`, an empty one is nothing there; `ssh` plays a worker.
+# A Google Cloud of files: `describe` takes a line of `states`, an empty one is nothing there; `ssh` plays a worker.
 GCLOUD = """
 echo "$*" >>{0}/asked
 case "$*" in

@@ -1,4 +1,4 @@
-"""What targets render: stored texts, files that their engines can read, and what is refused before anything is asked for."""
+"""What targets render: stored texts, files that engines can read, and what is refused before a queue is joined."""
 
 import os
 import shutil

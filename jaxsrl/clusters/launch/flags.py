@@ -40,7 +40,8 @@ PLATFORM = {
     "gpu": (
         Flag(
             variable="XLA_PYTHON_CLIENT_MEM_FRACTION", value="0.92",
-            reason="JAX takes 75 % of a GPU unless told otherwise; plans fill 92 %", source=GPU_MEMORY, date="2026-11-29",
+            reason="JAX takes 75 % of a GPU unless told otherwise; plans fill 92 %", source=GPU_MEMORY,
+            date="2026-11-29",
         ),
         Flag(
             variable="XLA_FLAGS", value="--xla_gpu_enable_latency_hiding_scheduler=true",

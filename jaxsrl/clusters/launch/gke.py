@@ -11,7 +11,7 @@ GPUS = {"h100": "nvidia-h100-80gb", "h200": "nvidia-h200-141gb"}
 GRACE = 300  # seconds in which a pod that is told to stop saves
 JOBSET = """\
 # {name} on {devices}. kubectl apply -f FILE; the same file goes on after any stop.
-# A pod that is evicted saves and ends with 75; the JobSet starts all of them again. Exit code 2, a wrong config, ends it.
+# A pod that is evicted saves and ends with 75; the JobSet starts all of them again. A wrong config, code 2, ends it.
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet
 metadata:
@@ -89,7 +89,8 @@ def render(job: Job) -> Rendered:
     text = JOBSET.format(
         name=job.name, devices=devices.name, namespace=place.namespace, restarts=job.restarts, replicas=replicas,
         pods=pods, grace=GRACE, selector=_lines(_selector(job), 16), image=json.dumps(place.image),
-        shared=json.dumps(place.shared), command=json.dumps(_command(job)), environment=_environment(job, replicas, pods),
+        shared=json.dumps(place.shared), command=json.dumps(_command(job)),
+        environment=_environment(job, replicas, pods),
         resource="google.com/tpu" if tpu else "nvidia.com/gpu", each=devices.host_devices, claim=place.claim,
     )  # fmt: skip
     kubectl = ("kubectl", "--namespace", place.namespace)
@@ -159,9 +160,8 @@ def _xpk(job: Job) -> str:
         *([f"--zone={place.zone}"] if place.zone else []), *([f"--project={place.project}"] if place.project else []),
         f"--command=cd {place.shared} && python3 {train(job, f'/opt/jaxsrl/{job.config}', f'{place.shared}/runs')}",
     ]  # fmt: skip
-    return (
-        "#!/usr/bin/env bash\n# Instead of jobset.yaml, on a cluster that XPK made. The volume must be attached to it.\n"
-        + (" \\\n    ".join(shlex.quote(word) for word in words) + "\n")
+    return "#!/usr/bin/env bash\n# Instead of jobset.yaml, on a cluster that XPK made, with the volume attached.\n" + (
+        " \\\n    ".join(shlex.quote(word) for word in words) + "\n"
     )
 
 

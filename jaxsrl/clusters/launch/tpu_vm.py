@@ -1,4 +1,4 @@
-"""Cloud TPU VMs through queued resources: one script asks for them, sets them up, starts every worker, and asks anew."""
+"""Cloud TPU VMs through queued resources: a script asks for them, starts every worker, and asks anew."""
 
 import shlex
 
@@ -49,7 +49,8 @@ DRIVE = """\
 set -uo pipefail
 zone=(--zone={zone} --project={project})
 state() {{
-    gcloud compute tpus queued-resources describe {name} "${{zone[@]}}" --format='value(state.state)' 2>/dev/null || echo NONE
+    gcloud compute tpus queued-resources describe {name} "${{zone[@]}}" --format='value(state.state)' 2>/dev/null ||
+        echo NONE
 }}
 create() {{
     gcloud compute tpus queued-resources create {name} "${{zone[@]}}" {nodes} --accelerator-type={accelerator} \\
