@@ -401,11 +401,10 @@ class Launch:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning takes no device from the run
         from jaxsrl.commands import launch
 
-        given = dict(pair.partition("=")[::2] for pair in self.env)
         made = launch.prepare(
             self.config, target=self.target, settings=self.set, accelerator=self.accelerator, place=self.place,
-            arguments=("--data-dir", self.data_dir) if self.data_dir else (), given=given, processes=self.processes,
-            restarts=self.restarts,
+            arguments=("--data-dir", self.data_dir) if self.data_dir else (), given=launch.variables(self.env),
+            processes=self.processes, restarts=self.restarts,
         )  # fmt: skip
         if self.dry_run:
             print(launch.described(made, files=True))

@@ -1,7 +1,8 @@
 """What bounds each phase of a step, and how long a run takes at the least.
 
-A phase takes as long as the slowest of its three: products at the chip's peak, memory and links at theirs. Nothing
-reaches that: these are bounds, against which a measured run can be held.
+A phase takes as long as the slowest of its three: products at the chip's peak, memory and links at theirs. Sums along
+`tensor` come on top: the next product waits for them. Nothing reaches that: these are bounds, against which a measured
+run can be held.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ class Phase:
     Args:
       times: in an optimizer step, or in one evaluation.
       flops, memory_bytes: of one run. sent: link -> bytes, of one run.
+      seconds: of `compute`, `memory` and each link alone; `tensor` of what nothing hides, whatever its link.
       useful_flops: what MFU counts.
     """
 
@@ -51,7 +53,7 @@ class Phase:
     @property
     def least_seconds(self) -> float:
         """Of one run."""
-        return max(self.seconds.values())
+        return max(value for name, value in self.seconds.items() if name != "tensor") + self.seconds.get("tensor", 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +105,13 @@ def _phase(config: Config, stage: Stage, shapes: StageShapes, devices: Hardware,
         sent = by_axes(program.collectives)
     sizes = {"dcn": layout.dcn, "data": layout.data, "fsdp": layout.fsdp, "tensor": layout.tensor}
     links: dict[str, float] = {}
+    rates = {"network": chip.network_rate, "ici": chip.link_rate, "nvlink": chip.link_rate}
+    seconds = {"compute": of_flops / chip.flops, "memory": memory / chip.hbm_rate}
     for axes, size in sent.items():
         link = axis_link(chip, devices.groups, axes, sizes)
         links[link] = links.get(link, 0.0) + size
-    rates = {"network": chip.network_rate, "ici": chip.link_rate, "nvlink": chip.link_rate}
-    seconds = {"compute": of_flops / chip.flops, "memory": memory / chip.hbm_rate}
-    seconds |= {link: size / rates[link] for link, size in links.items()}
+        name = "tensor" if "tensor" in axes else link
+        seconds[name] = seconds.get(name, 0.0) + size / rates[link]
     return Phase(
         phase=program.phase, times=program.times, flops=of_flops, useful_flops=useful, memory_bytes=memory, sent=links,
         seconds=seconds,

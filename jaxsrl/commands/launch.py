@@ -65,6 +65,17 @@ def prepare(
     return Launch(job=job, rendered=TARGETS[target](job), notes=tuple(notes))
 
 
+def variables(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` of `--env`. Raises: ValueError for what is none."""
+    out = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--env {pair!r}: write NAME=VALUE")
+        out[name] = value
+    return out
+
+
 def _checked(config: Config, devices: Hardware) -> list[str]:
     """What the formula says of memory. Raises: as `prepare`."""
     check_mesh(config, devices)

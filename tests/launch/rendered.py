@@ -1,5 +1,6 @@
 """Jobs whose rendered files are stored. `python -m tests.launch.rendered` writes `golden/` anew: read the diff."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from jaxsrl.clusters.launch.job import Place
@@ -35,7 +36,7 @@ def cases():
 
 def text_of(target: str, name: str) -> str:
     recipe = next(path for path in RECIPES if path.stem == name)
-    return described(render(target, recipe), files=True) + "\n"
+    return described(replace(render(target, recipe), notes=()), files=True) + "\n"
 
 
 def main() -> None:
