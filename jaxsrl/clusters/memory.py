@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from jaxsrl.clusters.compile import Program
 from jaxsrl.clusters.flops import adapter_parameters
+from jaxsrl.clusters.formula import vectors
 from jaxsrl.clusters.shapes import StageShapes, evaluation_call
 from jaxsrl.clusters.traffic import CHUNK
 from jaxsrl.config.run import Config, Stage
@@ -28,13 +29,13 @@ def estimates(config: Config, stage: Stage, shapes: StageShapes, platform: str =
 def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) -> Iterator[Program]:
     c, learner, sampler, of = config.model, config.mesh, config.layout_to_sample, shapes.of
     size = 2 if c.dtype == "bfloat16" else 4
-    whole = parameter_count(c) / _parts(c, learner)
+    whole = _own(c, learner)
     trained = whole if config.lora is None else adapter_parameters(c, config.lora) / learner.fsdp
     params, moments = 4 * trained, (8 if stage.optimizer.moments == "float32" else 4) * trained
     base = {} if config.lora is None else {"base": size * whole}
     moves = config.layout_to_sample != learner
-    copied = parameter_count(c) if moves or config.lora is None else adapter_parameters(c, config.lora)
-    copy = size * copied / _parts(c, sampler) if moves or size == 2 else 0
+    copied = _own(c, sampler) if moves or config.lora is None else trained
+    copy = size * copied if moves or size == 2 else 0
     reference = params if stage.has_reference and stage.reference_on == "device" else 0
     always = {"optimizer": moments, "reference": reference}
     make = lambda phase, times, parts, other, beside: Program(
@@ -85,6 +86,11 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) 
 
 def _whole(parts: dict[str, float]) -> dict[str, int]:
     return {name: int(size) for name, size in parts.items() if size}
+
+
+def _own(c: ModelConfig, layout: MeshShape) -> float:
+    """Parameters on a device: its parts of the matrices, and all vectors."""
+    return (parameter_count(c) - vectors(c)) / _parts(c, layout) + vectors(c)
 
 
 def _parts(c: ModelConfig, layout: MeshShape) -> float:

@@ -9,7 +9,8 @@ from jaxsrl.clusters.advice import Setting, settings_that_help
 from jaxsrl.clusters.compile import INSTALL, PACKAGE, Effort, Program, compile_program, describe_devices, has_compiler
 from jaxsrl.clusters.hardware import GIB, Hardware
 from jaxsrl.clusters.memory import estimates
-from jaxsrl.clusters.programs import place, programs
+from jaxsrl.clusters.placed import place
+from jaxsrl.clusters.programs import programs
 from jaxsrl.clusters.roofline import Speed, speed
 from jaxsrl.clusters.shapes import StageShapes, stage_shapes
 from jaxsrl.config.run import Config, Stage
