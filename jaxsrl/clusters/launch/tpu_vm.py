@@ -48,6 +48,7 @@ DRIVE = """\
 # Ends with 0 done, 2 wrong config, 75 told to stop and saved.
 set -uo pipefail
 zone=(--zone={zone} --project={project})
+nodes=({node_names})
 state() {{
     gcloud compute tpus queued-resources describe {name} "${{zone[@]}}" --format='value(state.state)' 2>/dev/null ||
         echo NONE
@@ -83,10 +84,10 @@ git archive --format=tar.gz --output={folder}/code.tar.gz HEAD || exit 1
 mkdir -p {folder}/codes
 for ((try = 0; try <= {restarts}; try++)); do
     wait_active || exit 1
-    for node in {node_names}; do one "$node" & done
+    for node in "${{nodes[@]}}"; do one "$node" & done
     wait
     code=0
-    for node in {node_names}; do
+    for node in "${{nodes[@]}}"; do
         found=$(cat "{folder}/codes/$node")
         if [ "$found" != 0 ] && [ "$code" != 2 ]; then code=$found; fi
     done
