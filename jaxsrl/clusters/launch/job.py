@@ -16,11 +16,19 @@ class Place:
 
     Args:
       shared: folder that all machines see; `weights/`, `data/` and `runs/` lie in it.
-      zone, project: of Google Cloud. nfs: HOST:/PATH of a file share, mounted at `shared` by tpu-vm.
-      network: of Google Cloud's, that machines and share are in.
-      partition, account, hours: of Slurm. container: an image for Slurm's Pyxis; None takes the code folder's .venv.
+      zone: of Google Cloud, for tpu-vm; of others for skypilot.
+      project: of Google Cloud.
+      network: of Google Cloud's, that TPUs and share are in.
+      nfs: HOST:/PATH of a file share, which tpu-vm mounts at `shared`.
+      partition: of Slurm.
+      account: of Slurm.
+      hours: that Slurm gives a job before it is queued again.
+      container: an image for Slurm's Pyxis; without one the tasks take the .venv in `code`.
       code: folder of the project as the machines of Slurm see it.
-      image: container for gke. namespace, claim: of Kubernetes; the claim is mounted at `shared`. cluster: for XPK.
+      image: container of gke, built from launch/docker.
+      cluster: of gke, where XPK made it.
+      namespace: of Kubernetes.
+      claim: of Kubernetes, a volume that gke mounts at `shared`.
       volume: of SkyPilot, mounted at `shared`.
       spot: machines that may be taken away, for less money.
     """
