@@ -103,6 +103,8 @@ def test_what_compilers_say_is_read_and_kept(tmp_path):
 def test_every_recipe_fits_by_formula(path):
     from jaxsrl.commands.plan import devices_of
 
+    head = path.read_text().split('"""')[1]
+    assert all(f"{word} configs/recipes/{path.name}" in head for word in ("plan", "launch")) and "Needs: " in head
     found = make_plan(load(path), devices_of(path, None), compiled=False)
     check(found, load(path))
     assert found.name == path.stem and 0 < found.stages[0].speed.mfu < 1
