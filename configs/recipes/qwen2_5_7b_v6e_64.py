@@ -3,7 +3,7 @@
 Plan:   jaxsrl plan configs/recipes/qwen2_5_7b_v6e_64.py
 Run:    jaxsrl launch configs/recipes/qwen2_5_7b_v6e_64.py --target TARGET --dry-run
 Needs:  9.7 GiB of 31.2 on each device, in `gradient` (compiled: libtpu 0.0.42.1, quick effort, 2026-11-29)
-Takes:  0.6 h at the least (39 chip-hours), at the roofline; not run yet
+Takes:  0.8 h at the least (49 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """
 

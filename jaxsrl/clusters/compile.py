@@ -42,7 +42,7 @@ class Wanted:
 
     Args:
       phase: of the step, see `programs.PHASES`.
-      run: jitted.
+      run: jitted. mesh: the program's own; the sampler has another than the learner.
       args: (part of memory, shapes with where they lie), in the order of the arguments.
       buffers: part -> bytes on a device of what the program makes and holds, known from shapes: caches, gradients.
       beside: part -> bytes on a device of arrays of the run that lie there meanwhile.
@@ -53,6 +53,7 @@ class Wanted:
     stage: str
     phase: str
     run: Callable
+    mesh: jax.sharding.Mesh
     args: tuple[tuple[str, Any], ...]
     times: float = 1
     buffers: Mapping[str, int] = field(default_factory=dict)
@@ -141,21 +142,20 @@ def describe_devices(devices: Hardware) -> list[jax.Device]:
     return topologies.get_topology_desc(platform="tpu", topology_name=devices.topology, **more).devices
 
 
-def compile_program(
-    wanted: Wanted, mesh: jax.sharding.Mesh, devices: Hardware, effort: Effort = "full", cache: Path | None = None
-) -> Program:
-    """Compiles a program for its mesh.
+def compile_program(wanted: Wanted, devices: Hardware, effort: Effort = "full", cache: Path | None = None) -> Program:
+    """Compiles a program for its mesh, which lies on those devices.
 
     Args:
       cache: folder of what compilers said before, by a hash of program, devices, effort and compiler; None asks anew.
     Raises: whatever the compiler raises but for want of memory, which `Program.refused` says.
     """
     lowered = wanted.run.lower(*(tree for _, tree in wanted.args))
-    path = None if cache is None else cache / f"{_key(lowered.as_text(), devices, effort, wanted.turns)}.json"
+    sizes = dict(zip(wanted.mesh.axis_names, wanted.mesh.devices.shape, strict=True))
+    path = None if cache is None else cache / f"{_key(lowered.as_text(), sizes, devices, effort, wanted.turns)}.json"
     if path is not None and path.exists():
         said = json.loads(path.read_text(encoding="utf-8"))
     else:
-        said = _ask(lowered, wanted, mesh, devices, effort)
+        said = _ask(lowered, wanted, sizes, devices, effort)
         if path is not None:
             cache.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}")
@@ -168,19 +168,18 @@ def compile_program(
     )  # fmt: skip
 
 
-def _ask(lowered, wanted: Wanted, mesh, devices: Hardware, effort: Effort) -> dict[str, Any]:
+def _ask(lowered, wanted: Wanted, sizes: Mapping[str, int], devices: Hardware, effort: Effort) -> dict[str, Any]:
     options = {"optimization_level": EFFORT[effort]} if devices.chip.platform == "tpu" else None
     try:
         compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         return {"peak": _asked_for(error), "collectives": [], "refused": str(error).splitlines()[0]}
-    sizes = dict(zip(mesh.axis_names, mesh.devices.shape, strict=True))
-    found = collectives(compiled.as_text(), mesh.size, wanted.turns, sizes)
+    found = collectives(compiled.as_text(), wanted.mesh.size, wanted.turns, sizes)
     peak = compiled.memory_analysis().peak_memory_in_bytes
     return {"peak": peak, "collectives": [asdict(one) for one in found], "refused": ""}
 
 
-def _key(text: str, devices: Hardware, effort: str, turns: int | None) -> str:
+def _key(text: str, sizes: Mapping[str, int], devices: Hardware, effort: str, turns: int | None) -> str:
     """Of everything that the compiler's answer depends on."""
     package = {"tpu": "libtpu", "gpu": "jax-cuda13-plugin"}[devices.chip.platform]
     try:
@@ -188,7 +187,8 @@ def _key(text: str, devices: Hardware, effort: str, turns: int | None) -> str:
     except importlib.metadata.PackageNotFoundError:
         version = ""
     whole = "\n".join([
-        text, devices.chip.kind, devices.topology, str(devices.groups), str(devices.group_devices), effort, str(turns),
+        text, str(dict(sizes)),
+        devices.chip.kind, devices.topology, str(devices.groups), str(devices.group_devices), effort, str(turns),
         package, version, jax.__version__, os.environ.get("LIBTPU_INIT_ARGS", ""), os.environ.get("XLA_FLAGS", ""),
     ])  # fmt: skip
     return hashlib.sha256(whole.encode()).hexdigest()[:32]

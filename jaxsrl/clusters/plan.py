@@ -157,7 +157,7 @@ def _compiled(
     found = []
     for wanted in programs(placed):
         say(f"[{stage.name}] compiling {wanted.phase} for {devices.name}")
-        found.append(compile_program(wanted, placed.mesh, devices, effort, cache))
+        found.append(compile_program(wanted, devices, effort, cache))
     return tuple(found)
 
 

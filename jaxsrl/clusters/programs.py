@@ -46,7 +46,11 @@ def programs(placed: Placed) -> Iterator[Wanted]:
     """The programs of a stage's optimizer step and of its evaluation, in the order in which they run."""
     stage, shapes = placed.stage, placed.shapes
     held = _held(placed)
-    learner, sampled, wanted = held.learner, bool(shapes.of.jobs and shapes.sheets), partial(Wanted, stage=stage.name)
+    learner, sampled, wanted = (
+        held.learner,
+        bool(shapes.of.jobs and shapes.sheets),
+        partial(Wanted, stage=stage.name, mesh=placed.mesh),
+    )
     state = device_bytes(held.state.opt_state)
     params = device_bytes(held.state.params)
     base = {"base": device_bytes(held.base)} if held.base is not None else {}
@@ -173,7 +177,7 @@ def _sample(placed: Placed, held: _Held, beside: dict[str, int]) -> Wanted:
     sheet = sheet_shapes(placed)
     rows, slots, cap = shapes.of.prompt_rows, shapes.of.slots, stage.sampling.max_new_tokens
     return Wanted(
-        stage=stage.name, phase="sample",
+        stage=stage.name, phase="sample", mesh=there,
         run=jax.jit(draw, out_shardings=NamedSharding(there, PartitionSpec())),
         args=(("sampler's parameters", held.sampled), ("prompts", sheet), ("prompts", key_shape(there)),
               ("prompts", jax.ShapeDtypeStruct((), jnp.float32))),
@@ -204,7 +208,7 @@ def _evaluation(placed: Placed, held: _Held, beside: dict[str, int]) -> Iterator
         return
     slots, cap = call
     yield Wanted(
-        stage=stage.name, phase="evaluation", run=held.policy.sampler(Sampling(max_new_tokens=cap)),
+        stage=stage.name, phase="evaluation", mesh=there, run=held.policy.sampler(Sampling(max_new_tokens=cap)),
         args=(("sampler's parameters", held.sampled), ("prompts", prompt_shapes(there, rows, tokens, slots)),
               ("prompts", key_shape(there)), ("prompts", jax.ShapeDtypeStruct((), jnp.float32))),
         buffers=sampler_buffers(placed, rows, tokens, slots, cap), beside=beside, turns=cap - 1,
@@ -216,7 +220,7 @@ def _weigh(placed: Placed, held: _Held, whole: StepShapes, beside: dict[str, int
     run, given = weigh_call(placed, whole)
     everywhere = NamedSharding(placed.mesh, PartitionSpec())
     return Wanted(
-        stage=placed.stage.name, phase="weigh", run=jax.jit(run, out_shardings=everywhere),
+        stage=placed.stage.name, phase="weigh", mesh=placed.mesh, run=jax.jit(run, out_shardings=everywhere),
         args=tuple(("completions", x) for x in given),
         buffers={"completions": device_bytes(whole.weights)}, beside=beside, times=placed.shapes.rounds,
     )  # fmt: skip

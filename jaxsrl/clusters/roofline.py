@@ -103,7 +103,8 @@ def _phase(config: Config, stage: Stage, shapes: StageShapes, devices: Hardware,
     of_flops, useful, memory, sent = _work(config, stage, shapes, program)
     if program.compiled and not program.refused:
         sent = by_axes(program.collectives)
-    sizes = {"dcn": layout.dcn, "data": layout.data, "fsdp": layout.fsdp, "tensor": layout.tensor}
+    of = config.layout_to_sample if program.phase in ("sample", "evaluation") else layout
+    sizes = {"dcn": of.dcn, "data": of.data, "fsdp": of.fsdp, "tensor": of.tensor}
     links: dict[str, float] = {}
     rates = {"network": chip.network_rate, "ici": chip.link_rate, "nvlink": chip.link_rate}
     seconds = {"compute": of_flops / chip.flops, "memory": memory / chip.hbm_rate}

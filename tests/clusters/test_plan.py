@@ -89,15 +89,20 @@ def test_what_compilers_say_is_read_and_kept(tmp_path):
     devices = hardware("8xh200")
     for phase, axes in (("reshard", {"fsdp"}), ("gradient", {"fsdp", "tensor"}), ("update", {"fsdp", "tensor"})):
         one = next(x for x in wanted if x.phase == phase)
-        found = compile_program(one, placed.mesh, devices, "quick", tmp_path)
+        found = compile_program(one, devices, "quick", tmp_path)
         assert {axis for x in found.collectives for axis in x.axes} == axes
         assert found.peak_bytes >= sum(device_bytes(tree) for _, tree in one.args) and found.other_bytes >= 0
+    sample = next(x for x in wanted if x.phase == "evaluation")
+    there = compile_program(sample, devices, "quick")
+    assert {x.axes for x in there.collectives if x.kind == "all-reduce" and x.bytes > 100} == {
+        ("tensor",)
+    }  # its own mesh
     kept = sorted(tmp_path.iterdir())
     assert len(kept) == 3
     for path in kept:  # the compiler is not asked again: what is kept is what is said
         path.write_text(json.dumps(json.loads(path.read_text()) | {"peak": 7}))
-    assert compile_program(one, placed.mesh, devices, "quick", tmp_path).peak_bytes == 7
-    assert compile_program(one, placed.mesh, devices, "full", tmp_path).peak_bytes != 7
+    assert compile_program(one, devices, "quick", tmp_path).peak_bytes == 7
+    assert compile_program(one, devices, "full", tmp_path).peak_bytes != 7
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.py")), ids=lambda p: p.stem)
@@ -202,7 +207,7 @@ def test_compiled_for_tpus(name, tmp_path):
     placed = place(config, stage, stage_shapes(config, stage), describe_devices(devices))
     wanted = {x.phase: x for x in programs(placed)}
     for phase in ("gradient", "update", "reshard"):
-        found = compile_program(wanted[phase], placed.mesh, devices, "quick", tmp_path)
+        found = compile_program(wanted[phase], devices, "quick", tmp_path)
         assert found.compiled and not found.refused and found.peak_bytes > 0
         assert {axis for x in found.collectives for axis in x.axes} <= {"dcn", "fsdp"}
         assert any("dcn" in x.axes for x in found.collectives) == (devices.groups > 1 and phase == "gradient")
@@ -215,7 +220,7 @@ def test_what_the_compiler_refuses_is_refused_too():
     stage, devices = config.stages[0], hardware("v5e-16")
     placed = place(config, stage, stage_shapes(config, stage), describe_devices(devices))
     wanted = next(x for x in programs(placed) if x.phase == "gradient")
-    found = compile_program(wanted, placed.mesh, devices, "quick")
+    found = compile_program(wanted, devices, "quick")
     assert found.refused and not found.collectives and found.needed_bytes > devices.chip.hbm_bytes
 
 
@@ -225,4 +230,4 @@ def test_compiled_for_gpus():
     stage, devices = config.stages[0], hardware("h100")
     placed = place(config, stage, stage_shapes(config, stage), describe_devices(devices))
     wanted = next(x for x in programs(placed) if x.phase == "gradient")
-    assert compile_program(wanted, placed.mesh, devices).peak_bytes > 0
+    assert compile_program(wanted, devices).peak_bytes > 0
