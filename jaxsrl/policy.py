@@ -112,7 +112,11 @@ def sampling_params(policy: Policy) -> tuple[Params, dict[str, float]]:
         if dtype != "bfloat16":
             return params, {}
         copy = policy.compiled.once(("copy", policy.model), lambda: jax.jit(partial(rollout_copy, policy.model)))
-        return copy(params), {}
+        if policy.base is None:
+            return copy(params), {}
+        # The base is such a copy already, and a program that returned it would hold it twice.
+        layers = params["layers"]
+        return params | {"layers": layers | {"adapters": copy(layers["adapters"])}}, {}
     key = "reshard", placement.mesh, placement.sampler_mesh, dtype
     reshard = policy.compiled.once(key, lambda: make_reshard(placement.mesh, placement.sampler_mesh, dtype))
     start = time.monotonic()

@@ -14,7 +14,8 @@ FLOORS = [
     {"config"},
     {"stages"},
     {"train"},
-    {"studies", "bench", "clusters", "commands"},
+    {"studies", "bench", "clusters"},
+    {"commands"},
     {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

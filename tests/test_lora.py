@@ -24,12 +24,12 @@ from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.metrics import read
 from jaxsrl.models.families import read_config
 from jaxsrl.models.load import SINGLE, load_weights
-from jaxsrl.models.lora import init_adapters, with_adapters
+from jaxsrl.models.lora import LoRA, frozen, init_adapters, with_adapters
 from jaxsrl.models.save import save_weights
-from jaxsrl.models.transformer import forward
+from jaxsrl.models.transformer import forward, init_params
 from jaxsrl.objectives.chord import CHORD
 from jaxsrl.objectives.dpo import DPO
-from jaxsrl.policy import first_ancestor, first_params
+from jaxsrl.policy import Compiled, first_ancestor, first_params, make_placement, make_policy, sampling_params
 from jaxsrl.runs import RunError
 from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
 from tests.coin import coin
@@ -95,6 +95,21 @@ def test_a_policy_is_evaluated_and_sampled_from(run):
         made, policy, choose(policy, 0, None, 1), form="action", after=1, samples=2, temperature=1.0, seed=0
     )
     assert text.count("── ") == 2
+
+
+def test_the_base_is_not_copied_for_the_sampler():
+    """Its arrays are those that the policy holds; adapters are made narrow, as every product wants them."""
+    model = replace(config("").model, dtype="bfloat16", width=24)
+    lora, key = LoRA(rank=2), jax.random.key(0)
+    base = frozen(model, init_params(model, key))
+    policy = make_policy(
+        model, init_adapters(model, lora, key), base, lora, make_placement(MeshShape(), MeshShape()), (0,), Compiled()
+    )
+    sampled, _ = sampling_params(policy)
+    assert sampled["embedding"] is base["embedding"] and sampled["layers"]["query"] is base["layers"]["query"]
+    assert {x.dtype.name for x in jax.tree.leaves(sampled["layers"]["adapters"])} == {"bfloat16"}
+    scaled = with_adapters(lora, base, policy.params)["layers"]["adapters"]["query"]["a"]
+    np.testing.assert_array_equal(sampled["layers"]["adapters"]["query"]["a"], scaled.astype("bfloat16"))
 
 
 def logits(params, model):

@@ -123,14 +123,15 @@ def test_another_layout_has_the_devices_in_the_same_order():
 
 @pytest.mark.needs("libtpu")
 def test_devices_of_a_topology():
-    from jaxsrl.clusters.aot_plan import Slices, _devices  # sets what libtpu wants to know first
+    from jaxsrl.clusters.compile import describe_devices
+    from jaxsrl.clusters.hardware import hardware
 
-    two = _devices(Slices(topology="v5e:4x4", count=2))
+    two = describe_devices(hardware("2xv5e-16"))
     mesh = Mesh(arrange(MeshShape(dcn=2, fsdp=4, tensor=4), two), ("dcn", "data", "fsdp", "tensor"))
     assert all(step == 1 for part in mesh.devices for axis in range(3) for step in apart(part, axis))
-    for topology, layout in (
-        ("v5e:2x4", MeshShape(fsdp=4, tensor=2)),
-        ("v5p:2x2x2", MeshShape(data=2, fsdp=2, tensor=2)),
+    for name, layout in (
+        ("v5e-8", MeshShape(fsdp=4, tensor=2)),
+        ("v5p-16", MeshShape(data=2, fsdp=2, tensor=2)),
     ):
-        mesh = arrange(layout, _devices(Slices(topology=topology)))
+        mesh = arrange(layout, describe_devices(hardware(name)))
         assert all(step == 1 for axis in range(4) for step in apart(mesh, axis))

@@ -9,7 +9,10 @@ is a part of. A compiler that spells one as several others changes counts, and b
 import math
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from jaxsrl.clusters.groups import axes_of
 
 SHARE = {
     "all-gather": lambda group: (group - 1) / group,
@@ -31,6 +34,7 @@ class Collective:
     Args:
       count: how often one runs. bytes: that a device receives, all runs together.
       group: devices that take part; 0 for permutes and what comes from another slice.
+      axes: of the mesh, along which these devices differ; none where the mesh was not given.
     """
 
     kind: str
@@ -38,6 +42,7 @@ class Collective:
     group: int
     count: int
     bytes: float
+    axes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +70,31 @@ ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16|c\d+|f8\w+)\[([\d,]*)\]")
 CALLED = re.compile(r"\b(?:calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 
 
-def collectives(text: str, devices: int, turns: int | None = None) -> tuple[Collective, ...]:
+def collectives(
+    text: str, devices: int, turns: int | None = None, mesh: Mapping[str, int] | None = None
+) -> tuple[Collective, ...]:
     """The collectives of one run of a compiled program, largest first.
 
     Args:
       text: `compiled.as_text()`.
       devices: that the program runs on; the group of a collective that names none.
       turns: of a loop that does not say how often it runs, a sampler's; None refuses such loops.
+      mesh: axis -> devices, outermost first; tells apart what lies along other axes.
     Raises: ValueError where a loop with collectives in it does not say how often it runs.
     """
     program = _parse(text)
-    total: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0, 0.0])
+    total: dict[tuple[str, str, int, tuple[str, ...]], list[float]] = defaultdict(lambda: [0, 0.0])
     for instruction, times in _executed(program, program.entry, 1, turns):
         kind = instruction.opcode.removesuffix("-start")
         group = 0 if kind in ("collective-permute", "recv") else _group(instruction.rest, devices)
+        axes = axes_of(instruction.rest, kind, mesh) if mesh else ()
         for dtype, size in _moved(instruction).items():
-            entry = total[kind, dtype, group]
+            entry = total[kind, dtype, group, axes]
             entry[0] += times
             entry[1] += times * size * SHARE[kind](max(group, 1))
     made = [
-        Collective(kind=kind, dtype=dtype, group=group, count=int(count), bytes=size)
-        for (kind, dtype, group), (count, size) in total.items()
+        Collective(kind=kind, dtype=dtype, group=group, count=int(count), bytes=size, axes=axes)
+        for (kind, dtype, group, axes), (count, size) in total.items()
         if group != 1
     ]
     return tuple(sorted(made, key=lambda c: -c.bytes))

@@ -61,7 +61,7 @@ def decoder_bytes(
         "gather parameters": 2 * gathered(f) * matrices / t,  # once in each pass
         "scatter gradients": scattered * matrices / t,
         "sum gradients": summed(n // f) * (matrices / (t * f) + table),
-        "sum vectors": summed(n) * _vectors(c) * max(width, 4),
+        "sum vectors": summed(n) * vectors(c) * max(width, 4),
         "sum activations": c.layers * sums * summed(t) * own,
         "look up": summed(t) * own + 2 * gathered(f) * own + (f - 1) * rows // n * tokens * 4,
     }
@@ -87,7 +87,7 @@ def head_bytes(model: ModelConfig, layout: MeshShape, rows: int, tokens: int, *,
     }
 
 
-def _vectors(c: ModelConfig) -> int:
+def vectors(c: ModelConfig) -> int:
     """Numbers in norms and biases, whose gradients every device holds whole."""
     queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
     layer = (4 if c.post_norms else 2) * c.width + (2 * c.head_width if c.qk_norm else 0)

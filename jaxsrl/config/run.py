@@ -259,6 +259,12 @@ class Config:
             raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2**31-1, got {self.seed}")
+        for name in ("runs", "data_dir", "weights"):
+            if "://" in (vars(self)[name] or ""):
+                raise ValueError(
+                    f"{name}={vars(self)[name]} is an object store, and a run locks, appends and renames: mount a file "
+                    f"system (Filestore, NFS, a volume) and give its folder, or copy the files first"
+                )
         if self.weights is not None and self.used_ids_only:
             raise ValueError("used_ids_only=true drops rows that published weights have; leave out one of the two")
         if not self.stages:

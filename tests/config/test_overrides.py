@@ -249,3 +249,11 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         load(tmp_path / "gsm8k_slr.py")
     with pytest.raises(ConfigError, match="a folder"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["runs", "data_dir", "weights"])
+def test_an_object_store_is_no_folder(name):
+    """Refused with the config, before a device is touched: a run would lock and rename files in it."""
+    with pytest.raises(ConfigError, match=f"{name}=gs://bucket/x is an object store.*mount"):
+        override(load("tests/tiny_config.py"), [f"{name}=gs://bucket/x"])
+    assert override(load("tests/tiny_config.py"), [f"{name}=/mnt/bucket"])
