@@ -20,7 +20,7 @@ from jaxsrl.metrics import PER_PROCESS, Journal, NoJournal, process_file
 from jaxsrl.processes import Stopped, broadcast_from_first, from_all, is_first
 from jaxsrl.types import Params
 
-DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl")  # functions of the state: cut on resume
+DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl", "problems/*.jsonl")  # cut on resume
 PLACE = ("CACHE", "COORDINATOR", "PROCESS")  # flags that say where a process runs; no bit depends on them
 PACKAGES = ("jaxsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

@@ -17,6 +17,7 @@ from jaxsrl.collect.learn import learn
 from jaxsrl.collect.rollout_log import log_rollouts
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
+from jaxsrl.data.problem_lines import problem_lines
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, process_file
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
@@ -255,8 +256,11 @@ def evaluate(
     metrics = merge([metrics])
     say_timeouts(parts, f"{split} at step {step}", metrics)
     parts.run.journal.write("metrics.jsonl", [head | metrics])
-    own = process_file("evals", stage.name, jax.process_index())
-    parts.run.rollout_journal.write(own, [head | row for row in rows])
+    own = {folder: process_file(folder, stage.name, jax.process_index()) for folder in ("evals", "problems")}
+    asked = {row["demonstration"] for row in rows}
+    shown = problem_lines(problems, {"stage": stage.name, "step": step})
+    parts.run.rollout_journal.write(own["problems"], [one for one in shown if one["demonstration"] in asked])
+    parts.run.rollout_journal.write(own["evals"], [head | row for row in rows])
     return metrics
 
 

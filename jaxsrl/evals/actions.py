@@ -45,11 +45,11 @@ def probe_actions(
         metrics |= summarise(problem[:: decoding.samples], at_k(groups), shared)
     records = [
         record(
-            rollouts, row, problem=problem[row], branch=after, sample=rollouts.sample[row], action=action[row],
-            expert_action=expert[row], correct=bool(exact[row]),
+            rollouts, row, demonstration=demonstrations[m], branch=after, sample=rollouts.sample[row],
+            action=action[row], expert_action=expert[row], correct=bool(exact[row]),
             similarity=None if action[row] is None else float(similarity[row]),
         )
-        for row, (_, after) in enumerate(places)
+        for row, (m, after) in enumerate(places)
     ]  # fmt: skip
     return metrics, records
 

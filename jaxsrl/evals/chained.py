@@ -120,7 +120,7 @@ def _records(chains, links, rollouts: Rollouts, demonstrations, rewards: Rewards
         demonstration = demonstrations[chain.demonstration]
         expert = demonstration.actions[link.after].strip() if link.after < len(demonstration.actions) else None
         found = record(
-            rollouts, row, problem=demonstration.problem_id, branch=link.after, sample=chain.sample,
+            rollouts, row, demonstration=demonstration, branch=link.after, sample=chain.sample,
             action=link.action, expert_action=expert, correct=bool(correct[link.chain]) if ends else None,
         )  # fmt: skip
         records.append(found | {"end": chain.end if ends else None})

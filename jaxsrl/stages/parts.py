@@ -86,7 +86,7 @@ def make_parts(
     writer = start_writer()  # the last thing that can fail: the loop closes it
     log = Log(
         journal=run.rollout_journal, writer=writer, name=process_file("rollouts", stage.name, jax.process_index()),
-        stage=stage.name, reader=collector.reader,
+        problems=process_file("problems", stage.name, jax.process_index()), stage=stage.name, reader=collector.reader,
     )  # fmt: skip
     return Parts(
         run=run, config=config, index=index, splits=splits, tokenizer=material.tokenizer, policy=policy,
