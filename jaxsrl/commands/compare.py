@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxsrl.evals.statistics import student
 from jaxsrl.metrics import read
 from jaxsrl.runs import RunError
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond the table the normal one is close enough.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 COLUMNS = (
     "actions/exact", "actions/similarity", "actions/thinks", "actions/malformed", "forced_actions/exact",
     "chained/leading_mean", "chained/whole", "forced_chained/whole", "direct/answer", "forced_direct/answer",
@@ -21,7 +20,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean, math.nan
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    return mean, STUDENT.get(len(values) - 1, 1.96) * deviation / math.sqrt(len(values))
+    return mean, student(len(values) - 1) * deviation / math.sqrt(len(values))
 
 
 def compare(

@@ -81,9 +81,9 @@ def _compare(demonstrations, places, action, expert, settings: Evaluation) -> di
     previous = score([previous_action(demonstrations[m], after) for m, after in places])
     return {
         "exact": Column(value=np.array([a == e for a, e in zip(action, expert, strict=True)], float), share=True),
-        "similarity": Column(value=own, among=formed),
-        "similarity_previous": Column(value=previous, among=formed),
-        "similarity_other_problem": Column(value=from_other, among=other_known),
+        "similarity": Column(value=own, among=formed, bounded=True),
+        "similarity_previous": Column(value=previous, among=formed, bounded=True),
+        "similarity_other_problem": Column(value=from_other, among=other_known, bounded=True),
         "above_previous": Column(value=own - previous, among=formed),
         "above_other_problem": Column(value=own - from_other, among=other_known),
         "malformed": Column(value=(~formed).astype(float), share=True),

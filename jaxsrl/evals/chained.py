@@ -77,7 +77,7 @@ def _chain_columns(
         "no_answer": answer["malformed"],
         "whole": Column(value=np.array(whole, float), share=True),
         "leading_mean": Column(value=leading),
-        "leading_share": Column(value=leading / np.array([max(len(e), 1) for e in expert], float)),
+        "leading_share": Column(value=leading / np.array([max(len(e), 1) for e in expert], float), bounded=True),
         "actions_mean": Column(value=np.array([len(chain.actions) for chain in chains], float)),
         "unfinished": Column(value=np.array([chain.end != "finished" for chain in chains], float), share=True),
         "capped": Column(value=np.array([chain.end == "capped" for chain in chains], float), share=True),
