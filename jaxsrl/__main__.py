@@ -210,7 +210,7 @@ class Doctor:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Prints a table of the stages of several runs of one config, mean and interval over the runs."""
+    """Prints a table of the stages of several runs, mean and interval over the runs, and draws their curves."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run folders, one per seed."""
@@ -220,11 +220,14 @@ class Compare:
     """Columns, as actions/exact; default is the usual ones."""
     against: Annotated[str | None, tyro.conf.arg(metavar="STAGE")] = None
     """A stage whose values in the same run are taken off the others'."""
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
+    """Where to write the page; default is compare.html beside the first run."""
 
     def __call__(self) -> None:
         from jaxsrl.commands.compare import compare
 
-        print(compare(self.runs, self.split, self.metrics, self.against))
+        page = self.page or self.runs[0].parent / "compare.html"
+        print(compare(self.runs, self.split, self.metrics, self.against, page))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,7 +346,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        again = "; the same command goes on" if isinstance(command, Train) else ""  # a stage says from which step
+        print(f"interrupted{again}", file=sys.stderr)
         return _left(130)
     except (ValueError, FileNotFoundError) as error:
         return _failed(error, 2)

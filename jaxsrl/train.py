@@ -24,6 +24,7 @@ from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
 from jaxsrl.report.page import write_report
+from jaxsrl.report.watch import evaluation_line
 from jaxsrl.runs import Run, offsets, open_run
 from jaxsrl.stages.begin import Prepared, begin, is_over, prepare
 from jaxsrl.stages.device_loop import take_steps
@@ -90,8 +91,13 @@ def run_stage(
         finish(parts, state, progress)
     except Stopped:
         leave(parts, state, progress, saved)
+    except KeyboardInterrupt:
+        say_interrupted(parts, progress, saved)
+        raise
     finally:
         parts.writer.close()
+    for text in parts.watch.look((), last=True):
+        run.console.say(f"[{parts.stage.name}] warning: {text}")
     return state
 
 
@@ -114,7 +120,8 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
     drawn |= {"curriculum/level": progress.level} if stage.curriculum else {}
     progress, lines = _advance(stage, progress, collection, found, drawn)
     parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
-    show(parts, progress)
+    parts.pace.took(clock[-1] - clock[0], len(lines))
+    show(parts, progress, lines)
     seconds = dict(zip(("collect", "update"), [round(b - a, 4) for a, b in pairwise(clock)], strict=True))
     return state, progress, {"seconds": seconds, "tokens": rows["pack/tokens"], "reshard": reshard}
 
@@ -128,13 +135,15 @@ def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[T
     with parts.run.console.wait(waiting) if first == parts.first_step else nullcontext():
         state, taken = take_steps(parts.device_loop, parts.log, state, progress.position, first)
     clock.append(time.monotonic())
-    pending = False
+    pending, written = False, []
     for metrics, collection, means, rows in taken:
         drawn = collection_metrics(parts.collector.reader, collection, means) | rows
         progress, lines = _advance(parts.stage, progress, collection, [metrics], drawn)
         pending, tokens = pending or progress.validation_pending, tokens + rows["pack/tokens"]
         parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
-    show(parts, progress)
+        written += lines
+    parts.pace.took(clock[1] - clock[0], len(written))
+    show(parts, progress, written)
     seconds = {"steps": round(clock[1] - clock[0], 4)}
     return state, replace(progress, validation_pending=pending), {"seconds": seconds, "tokens": tokens, "reshard": {}}
 
@@ -184,20 +193,29 @@ def _advance(
     return replace(after, validation_pending=more and is_due(progress.step, now, stage.validate.every)), lines
 
 
-def show(parts: Parts, progress: Progress) -> None:
-    """The progress line."""
+def show(parts: Parts, progress: Progress, lines: list[dict[str, Any]]) -> None:
+    """The progress line, and warnings that begin with these lines of training."""
     step, steps, stage, line = progress.step, parts.stage.steps, parts.stage, progress.metrics
     if stage.tokens:  # the step that the budget will end with, at this pace
         steps = min(steps, max(step, -(-step * stage.tokens // max(progress.executed, 1))))
-    pace = (time.monotonic() - parts.started) / max(step - parts.first_step, 1)
     shown = " ".join(
         f"{label} {line[name]:.3g}"
         for label, name in (("loss", "loss"), ("reward", "reward/mean"), ("kept", "collect/kept_share"))
         if line.get(name) is not None
     )
-    left = f"{pace:.2f} s/step, {pace * (steps - step):.0f} s left"
+    left = parts.pace.says(steps - step, evaluations_left(parts, step, steps))
     parts.run.console.line(f"[{stage.name}] {step}/{steps} {shown} ({left})", last=step >= steps)
+    for text in parts.watch.look(lines):
+        parts.run.console.say(f"[{stage.name}] warning at step {step}: {text}")
     say_timeouts(parts, f"step {step}", line)
+
+
+def evaluations_left(parts: Parts, step: int, steps: int) -> dict[str, int]:
+    """How often each split will still be evaluated in the stage."""
+    every, splits = parts.stage.validate.every, parts.splits
+    during = (steps - 1) // every - step // every if every else 0
+    tested = parts.stage.test is not None and bool(splits.test)
+    return {"validation": (max(during, 0) + 1) * bool(splits.validation), "test": int(tested)}
 
 
 def say_timeouts(parts: Parts, where: str, metrics: Metrics) -> None:
@@ -247,13 +265,24 @@ def evaluate(
         return {}
     key = jax.random.fold_in(address(parts.config.seed, parts.index, EVALUATE), step)
     policy = replace(parts.policy, params=state.params)
-    with parts.run.console.wait(f"[{stage.name}] evaluating {len(problems)} {split} problems"):
+    calls, started, before = [0], time.monotonic(), parts.pace.calls.get(split)
+
+    def stop() -> bool:
+        """Asked before every call of the sampler."""
+        calls[0] += 1
+        return parts.stop()
+
+    how_far = lambda: f"call {calls[0]} of the sampler" + (f", {before} the last time" if before else "")
+    with parts.run.console.wait(f"[{stage.name}] evaluating {len(problems)} {split} problems", how_far):
         metrics, rows = evaluate_policy(
             policy, parts.config, stage, parts.splits, parts.tokenizer, key, problems, settings, parts.evaluation,
-            parts.stop,
+            stop,
         )  # fmt: skip
+    parts.pace.evaluated(split, time.monotonic() - started, calls[0])
     head = {"stage": stage.name, "step": step, "kind": "eval", "split": split}
     metrics = merge([metrics])
+    found = evaluation_line(metrics, (stage.validate.metric,))
+    parts.run.console.say(f"[{stage.name}] {split} at step {step}, {len(problems)} problems: {found}")
     say_timeouts(parts, f"{split} at step {step}", metrics)
     parts.run.journal.write("metrics.jsonl", [head | metrics])
     own = {folder: process_file(folder, stage.name, jax.process_index()) for folder in ("evals", "problems")}
@@ -284,6 +313,13 @@ def leave(parts: Parts, state: TrainState, progress: Progress, saved: int | None
     at = f"[{parts.stage.name}] stopped at step {progress.step}, which is saved; the same command goes on"
     parts.run.console.say(at)
     raise Stopped(at)
+
+
+def say_interrupted(parts: Parts, progress: Progress, saved: int | None) -> None:
+    """Where an interrupted run goes on: nothing is saved on the way out."""
+    back = f"step {saved}, its last checkpoint" if saved is not None else "its start, as nothing of it is saved yet"
+    at = f"[{parts.stage.name}] interrupted after step {progress.step}; the same command goes back to {back}"
+    parts.run.console.say(at)
 
 
 def keep_last(parts: Parts, state: TrainState, progress: Progress) -> None:

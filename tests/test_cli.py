@@ -1,6 +1,7 @@
 """Every command on a tiny run, and what wrong input gets."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,9 +110,9 @@ def test_report_and_doctor_and_compare(run, capsys):
     code, out, _ = call(capsys, "doctor")
     assert code == 0 and '"jax"' in out and '"devices"' in out
     code, out, _ = call(capsys, "compare", run / "tiny")
-    assert code == 0 and "| rlvr |" in out
+    assert code == 0 and "| rlvr |" in out and (run / "compare.html").is_file()
     code, _, err = call(capsys, "doctor", run / "nothing")
-    assert code == 1 and "nothing" in err
+    assert code == 2 and "no run folder" in err and "nothing" in err and "has: tiny" in err
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -214,4 +215,6 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
             said += line
             if line.startswith("[sft] 1/"):
                 run.send_signal(signal.SIGINT)
-    assert run.returncode == 130 and "goes on from the last checkpoint" in said and "Traceback" not in said, said
+    assert run.returncode == 130 and "Traceback" not in said, said
+    assert "interrupted; the same command goes on" in said
+    assert re.search(r"\[sft\] interrupted after step \d+; the same command goes back to its start", said), said

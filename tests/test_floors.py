@@ -8,7 +8,7 @@ FLOORS = [
     {"old_names", "ops", "processes", "sharding", "types"},
     {"models"},
     {"data", "tasks", "rollout", "rewards", "objectives"},
-    {"update", "checkpoint", "metrics", "console", "progress"},
+    {"update", "checkpoint", "metrics", "console", "pace", "progress"},
     {"collect"},
     {"evals", "report", "runs", "policy"},
     {"config"},
