@@ -23,7 +23,7 @@ def _model(run: Run) -> str:
     sizes = run.model or ({} if weights else config.get("model"))
     said = _sizes(sizes) if isinstance(sizes, dict) else ""
     if not weights:
-        return f"model from random parameters, {said}" if said else ""
+        return f"random at the start: {said}" if said else ""
     kinds = run.weights.get("architectures")
     kind = f"{kinds[0]} " if isinstance(kinds, list) and kinds and isinstance(kinds[0], str) else ""
     return f"{kind}weights of {weights}" + (f", {said}" if said else "")
@@ -38,7 +38,7 @@ def _sizes(model: Line) -> str:
     except ValueError:  # a file that nobody trained from
         return ", ".join(f"{name} {value}" for name, value in whole.items())
     return (
-        f"{_count(parameter_count(made))} parameters: {made.layers} layers of width {made.width}, {made.heads} heads "
+        f"{_count(parameter_count(made))} parameters in {made.layers} layers of width {made.width}, {made.heads} heads "
         f"({made.kv_heads} for keys and values), vocabulary {number(made.vocab)}"
     )
 

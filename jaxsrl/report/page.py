@@ -1,6 +1,7 @@
 """The report: one HTML page made from a run folder, with everything it needs inside it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,10 +75,19 @@ def render(run: Run) -> str:
         ("curves", "Curves"),
         ("rollouts", "Completions"),
     ]
+    return document(f"{run.name} – jaxsrl run", heading(run), links, sections)
+
+
+def document(title: str, top: Html, links: Sequence[tuple[str, str]], sections: Sequence[Html]) -> str:
+    """A whole page with its style and script inside.
+
+    Args:
+      links: (id, name) of the sections.
+    """
     nav = tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links), aria_label="Sections")
-    body = tag("body", heading(run), nav, tag("main", *sections), tag("script", Html(SCRIPT)))
+    body = tag("body", top, nav, tag("main", *sections), tag("script", Html(SCRIPT)))
     head = tag(
-        "head", tag("meta", charset="utf-8"), tag("title", f"{run.name} – jaxsrl run"),
+        "head", tag("meta", charset="utf-8"), tag("title", title),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"), tag("style", Html(STYLE)),
     )  # fmt: skip

@@ -112,6 +112,7 @@ pre { max-height: 32rem; overflow: auto; padding: .9rem 1rem; background: var(--
 .browser label { display: grid; gap: .15rem; color: var(--soft); }
 .browser select, .browser input, #more { max-width: 17rem; padding: .3rem .5rem; background: var(--card);
   color: var(--ink); border: 1px solid var(--line); border-radius: 4px; font: inherit; font-size: .86rem; }
+.browser select, .browser input { height: 2rem; }
 .browser input { width: 7rem; }
 .browser output { padding: .35rem 0; color: var(--soft); }
 #more { margin-top: 1rem; cursor: pointer; }
