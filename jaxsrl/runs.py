@@ -19,6 +19,7 @@ import numpy as np
 from jaxsrl.checkpoint import Checkpoints, check_format, fingerprint
 from jaxsrl.console import Console
 from jaxsrl.metrics import PER_PROCESS, Journal, NoJournal, process_file
+from jaxsrl.mirrors import Mirrors
 from jaxsrl.processes import Stopped, broadcast_from_first, from_all, is_first
 from jaxsrl.types import Params
 
@@ -41,6 +42,7 @@ class Run:
     rollout_journal: Journal  # of this process's own rollouts
     checkpoints: Checkpoints
     console: Console
+    mirrors: Mirrors
     count: int | None
     record: dict[str, Any] | None
 
@@ -213,7 +215,7 @@ def _opened(folder: Path, attempt: int, console: Console) -> Iterator[Run]:
                 console.say(f"resuming {folder} at stage {record['stage']}, step {record['step']} (attempt {attempt})")
             yield Run(
                 folder=folder, attempt=attempt, journal=journal, rollout_journal=own, checkpoints=checkpoints,
-                console=console, count=count, record=record,
+                console=console, mirrors=Mirrors(), count=count, record=record,
             )  # fmt: skip
     except Exception as error:
         # What is still being saved waits for every process, and one that failed does not wait for those that hang.

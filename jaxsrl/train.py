@@ -20,6 +20,7 @@ from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.data.problem_lines import problem_lines
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, process_file
+from jaxsrl.mirrors import check_installed, open_mirrors
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
@@ -45,9 +46,12 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Co
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
       it cannot be used; Stopped where `stop` said so.
     """
+    check_installed(config.mirrors)
     prepared = prepare(config, compiled or Compiled())
     with open_run(Path(config.runs) / config.name, to_dict(config), check_unchanged) as run:
-        run_stages(run, config, prepared, stop)
+        names = config.mirrors if is_first() else ()
+        with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
+            run_stages(replace(run, mirrors=mirrors), config, prepared, stop)
     if is_first():
         print(f"report: {write_report(run.folder)}")
     return run.folder
@@ -119,7 +123,7 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
     drawn = collection_metrics(parts.collector.reader, collection, means) | rows
     drawn |= {"curriculum/level": progress.level} if stage.curriculum else {}
     progress, lines = _advance(stage, progress, collection, found, drawn)
-    parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
+    write_metrics(parts, [x for x in lines if x["step"] % parts.config.log_every == 0])
     parts.pace.took(clock[-1] - clock[0], len(lines))
     show(parts, progress, lines)
     seconds = dict(zip(("collect", "update"), [round(b - a, 4) for a, b in pairwise(clock)], strict=True))
@@ -140,7 +144,7 @@ def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[T
         drawn = collection_metrics(parts.collector.reader, collection, means) | rows
         progress, lines = _advance(parts.stage, progress, collection, [metrics], drawn)
         pending, tokens = pending or progress.validation_pending, tokens + rows["pack/tokens"]
-        parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
+        write_metrics(parts, [x for x in lines if x["step"] % parts.config.log_every == 0])
         written += lines
     parts.pace.took(clock[1] - clock[0], len(written))
     show(parts, progress, written)
@@ -228,6 +232,12 @@ def say_timeouts(parts: Parts, where: str, metrics: Metrics) -> None:
         )
 
 
+def write_metrics(parts: Parts, lines: list[dict[str, Any]]) -> None:
+    """Into the run's folder, and what mirrors it."""
+    parts.run.journal.write("metrics.jsonl", lines)
+    parts.run.mirrors.write(lines)
+
+
 def write_timing(parts: Parts, progress: Progress, timing: dict[str, Any], clock: list[float]) -> None:
     """A line of clock readings of a step and what was due after it."""
     after = dict(zip(("evaluate", "checkpoint"), [round(b - a, 4) for a, b in pairwise(clock[1:])], strict=True))
@@ -284,7 +294,7 @@ def evaluate(
     found = evaluation_line(metrics, (stage.validate.metric,))
     parts.run.console.say(f"[{stage.name}] {split} at step {step}, {len(problems)} problems: {found}")
     say_timeouts(parts, f"{split} at step {step}", metrics)
-    parts.run.journal.write("metrics.jsonl", [head | metrics])
+    write_metrics(parts, [head | metrics])
     own = {folder: process_file(folder, stage.name, jax.process_index()) for folder in ("evals", "problems")}
     asked = {row["demonstration"] for row in rows}
     shown = problem_lines(problems, {"stage": stage.name, "step": step})

@@ -9,7 +9,7 @@ FLOORS = [
     {"models"},
     {"data", "tasks", "rollout", "rewards", "objectives"},
     {"update", "checkpoint", "metrics", "console", "pace", "progress"},
-    {"collect"},
+    {"collect", "mirrors"},
     {"evals", "report", "runs", "policy"},
     {"config"},
     {"stages"},
