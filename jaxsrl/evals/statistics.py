@@ -139,7 +139,14 @@ def clustered_wilson(
     """Wilson's interval of sum(total) / sum(count), for values in 0..1 of which a problem has several.
 
     The number of trials is the effective one, share (1 - share) / variance with the variance over problems, and less
-    by what Student's t is wider than the normal quantile.
+    by what Student's t is wider than the normal quantile. How often a 95 % interval holds the truth, with 8 samples a
+    problem (in brackets the percentiles of a bootstrap, as in `bootstrap`; icc is the correlation within a problem):
+
+        share, icc                     8 problems    15            30
+        0.05, 0.2                      0.98 (0.83)   0.97 (0.87)   0.93 (0.89)
+        0.5, 0.2                       0.96 (0.90)   0.96 (0.94)   0.96 (0.94)
+        0.95, 0.2                      0.98 (0.83)   0.97 (0.86)   0.93 (0.89)
+        0.9, 0.5                       0.98 (0.81)   0.92 (0.87)   0.94 (0.91)
 
     Args:
       total, count: see `bootstrap`; at least two problems count.
@@ -184,15 +191,15 @@ def bootstrap(
     the mean and in the width at once; a draw without a width is beyond any bound. Draws in which nothing counts say
     nothing and are left out.
 
-    How often a 95 % interval holds the truth (4,000 data sets each, 2,000 draws; a test repeats some of it):
+    How often a 95 % interval holds the truth, and in brackets how often that of the draws' percentiles does (2,000 data
+    sets each, 2,000 draws; a test repeats some of it):
 
-        values of a problem            8 problems           15                   30
-                                       studentised (perc.)
-        normal                         NORMAL
-        lognormal, deviation 0.5       HALF
-        lognormal, deviation 1         ONE
-        pass@4 of mostly hard ones     PASS
-        similarities, 2 to 8 each      SIM
+        values of a problem            8 problems    15            30
+        normal                         0.95 (0.88)   0.95 (0.92)   0.96 (0.94)
+        lognormal, deviation 0.5       0.95 (0.87)   0.94 (0.90)   0.95 (0.93)
+        lognormal, deviation 1         0.90 (0.79)   0.92 (0.83)   0.93 (0.87)
+        pass@4 of mostly hard ones     0.97 (0.85)   0.98 (0.91)   0.98 (0.93)
+        similarities, 2 to 8 each      0.94 (0.88)   0.95 (0.91)   0.95 (0.93)
 
     Args:
       total, count: sum and number of the values of each problem.
