@@ -1,5 +1,6 @@
 """The command line: `jaxsrl train CONFIG --set stages.srl.steps=100`."""
 
+import difflib
 import os
 import sys
 import traceback
@@ -338,8 +339,38 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command.
 
     Exit codes: 0 done; 2 wrong key, value, file or combination; 75 told to stop by SIGTERM and saved, the same command
-    goes on; 130 interrupted; 1 anything else.
+    goes on; 130 interrupted; 141 whoever read the output has gone; 1 anything else.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"jaxsrl {version('jaxsrl')}")
+        return 0
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        near = difflib.get_close_matches(given[0], COMMANDS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        print(f"error: no command {given[0]!r}; {meant}There are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        code = _run(given)
+        sys.stdout.flush()  # here, where it can be told that nobody reads on
+        return code
+    except BrokenPipeError as error:
+        return _unread(error)
+
+
+def _unread(error: BrokenPipeError) -> int:
+    """As a command that SIGPIPE ends, where it is the output that nobody reads, as behind `| head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the exit
+        return 141
+    return _failed(error, 1)
+
+
+def _run(arguments: list[str]) -> int:
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, args=arguments, prog="jaxsrl", description="Trains language models from expert demonstrations."
     )
@@ -351,6 +382,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _left(130)
     except (ValueError, FileNotFoundError) as error:
         return _failed(error, 2)
+    except BrokenPipeError:
+        raise
     except (OSError, RuntimeError) as error:
         return _failed(error, 1)
     except Exception as error:
