@@ -10,7 +10,8 @@ from jaxsrl.report.names import AT_K, FORCED, last_part, number
 from jaxsrl.report.read import Line, Run, is_number
 
 REMEMBERED = 40  # lines of training; more than any warning looks back
-LOOK_EVERY = 10  # steps; what cannot wait is looked for at every step
+LOOK_EVERY = 10  # steps
+URGENT = ("skipped", "nothing kept")  # said at any step; a share of a few steps says little
 HEADLINES = ("actions/exact", "actions/similarity", "chained/answer", "direct/answer")
 
 
@@ -25,31 +26,28 @@ class Watch:
     stage: str
     config: Mapping[str, Any]
     lines: deque[Line] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    said: dict[str, int] = field(default_factory=dict)  # kind -> the step it was said at
-    skipped: int = 0
+    said: set[str] = field(default_factory=set)  # kinds
+    skipped: int = 0  # when that was said
 
     def look(self, lines: Sequence[Line], *, last: bool = False) -> list[str]:
         """Warnings that begin with these lines of training; with `last` all that hold at the end of the stage."""
-        begun = bool(self.lines)
         self.lines.extend(lines)
-        if not self.lines:
-            return []
-        step = self.lines[-1]["step"]
-        due = last or any(line["step"] % LOOK_EVERY == 0 or line.get("collect/kept_share") == 0 for line in lines)
-        if not due and begun and self._skipped() == self.skipped:
+        due = last or any(line["step"] % LOOK_EVERY == 0 for line in lines)
+        now = any(line.get("collect/kept_share") == 0 for line in lines) or self._skipped() > self.skipped
+        if not self.lines or not (due or now):
             return []
         run = Run(name="", config=self.config, stages=(self.stage,), train={self.stage: tuple(self.lines)})
         new = []
-        for alarm in while_training(run, self.stage):
-            again = alarm.kind == "skipped" and self._skipped() >= 2 * max(self.skipped, 1)
-            if last or again or alarm.kind not in self.said:
-                new.append(alarm.text)
-                self.said[alarm.kind] = step
-                self.skipped = self._skipped() if alarm.kind == "skipped" else self.skipped
+        for kind, text in while_training(run, self.stage):
+            again = kind == "skipped" and self._skipped() >= 2 * self.skipped > 0
+            if last or again or kind not in self.said and (due or kind in URGENT):
+                new.append(text)
+                self.said.add(kind)
+                self.skipped = self._skipped() if kind == "skipped" else self.skipped
         return new
 
     def _skipped(self) -> int:
-        value = self.lines[-1].get("update/skipped")
+        value = self.lines[-1].get("update/skipped") if self.lines else None
         return int(value) if is_number(value) else 0
 
 

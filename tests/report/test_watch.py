@@ -15,7 +15,7 @@ def said(rows):
 def test_nothing_kept_is_said_at_the_third_step_and_once():
     found, watch = said([{"collect/kept_share": 0.0, "reward/mean": -1.0}] * 9)
     first = "no group was kept at the last 3 logged steps, mean reward -1"
-    assert [step for step, _ in found] == [1, 3] and first in found[1][1][0]  # at the first step: few are kept
+    assert [step for step, _ in found] == [3] and len(found[0][1]) == 1 and first in found[0][1][0]
     assert any("last 9 logged steps" in text for text in watch.look((), last=True))
 
 
@@ -29,6 +29,11 @@ def test_skipped_updates_are_said_at_once_and_when_they_have_doubled():
     found, _ = said([{"update/skipped": n, "loss": 0.1} for n in counts])
     assert [step for step, _ in found] == [3, 5, 7]
     assert found[0][1] == ["1 update was skipped because a gradient was not finite."]
+
+
+def test_shares_are_looked_at_every_ten_steps():
+    found, _ = said([{"reward/malformed_share": 0.9}] * 25)
+    assert [step for step, _ in found] == [10] and "90.0% of completions were malformed" in found[0][1][0]
 
 
 def test_a_sound_stage_says_nothing():
