@@ -42,6 +42,11 @@ class Pace:
         return left + (f" + the {' and '.join(unknown)} evaluation" if unknown else "")
 
 
+def validations_left(step: int, steps: int, every: int) -> int:
+    """How many there will be from the end of optimizer step `step` on: those due before the last step, and the last."""
+    return 1 + (max(0, (steps - 1) // every - (step - 1) // every) if every else 0)
+
+
 def duration(seconds: float) -> str:
     """`7.1 s`, `42 s`, `12 min`, `3 h 05 min`."""
     if seconds < 10:

@@ -21,6 +21,7 @@ from jaxsrl.data.problem_lines import problem_lines
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, process_file
 from jaxsrl.mirrors import check_installed, open_mirrors
+from jaxsrl.pace import validations_left
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
@@ -216,10 +217,8 @@ def show(parts: Parts, progress: Progress, lines: list[dict[str, Any]]) -> None:
 
 def evaluations_left(parts: Parts, step: int, steps: int) -> dict[str, int]:
     """How often each split will still be evaluated in the stage."""
-    every, splits = parts.stage.validate.every, parts.splits
-    during = (steps - 1) // every - step // every if every else 0
-    tested = parts.stage.test is not None and bool(splits.test)
-    return {"validation": (max(during, 0) + 1) * bool(splits.validation), "test": int(tested)}
+    validations = validations_left(step, steps, parts.stage.validate.every) if parts.splits.validation else 0
+    return {"validation": validations, "test": int(parts.stage.test is not None and bool(parts.splits.test))}
 
 
 def say_timeouts(parts: Parts, where: str, metrics: Metrics) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxsrl.pace import Pace, duration
+from jaxsrl.pace import Pace, duration, validations_left
 
 pytestmark = pytest.mark.fast
 
@@ -31,6 +31,12 @@ def test_one_long_step_is_not_the_pace():
     for seconds in (9.0, 1.0, 1.0, 60.0, 1.0):
         pace.took(seconds)
     assert pace.says(10, {}).startswith("1.00 s/step, 10 s left")
+
+
+def test_validations_that_are_left():
+    """Every 10 of 30 steps: after 10, 20 and at the end. The one that is due now is still to come."""
+    assert [validations_left(step, 30, 10) for step in (1, 9, 10, 11, 20, 21, 30)] == [3, 3, 3, 2, 2, 1, 1]
+    assert validations_left(5, 30, 0) == 1
 
 
 def test_durations():
