@@ -1,5 +1,6 @@
 """The command line: `jaxsrl train CONFIG --set stages.srl.steps=100`."""
 
+import difflib
 import os
 import sys
 import traceback
@@ -211,7 +212,7 @@ class Doctor:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Prints a table of the stages of several runs of one config, mean and interval over the runs."""
+    """Prints a table of the stages of several runs, mean and interval over the runs, and draws their curves."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run folders, one per seed."""
@@ -221,11 +222,14 @@ class Compare:
     """Columns, as actions/exact; default is the usual ones."""
     against: Annotated[str | None, tyro.conf.arg(metavar="STAGE")] = None
     """A stage whose values in the same run are taken off the others'."""
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
+    """Where to write the page; default is compare.html beside the first run."""
 
     def __call__(self) -> None:
         from jaxsrl.commands.compare import compare
 
-        print(compare(self.runs, self.split, self.metrics, self.against))
+        page = self.page or self.runs[0].parent / "compare.html"
+        print(compare(self.runs, self.split, self.metrics, self.against, page))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -436,18 +440,51 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command.
 
     Exit codes: 0 done; 2 wrong key, value, file or combination; 75 told to stop by SIGTERM and saved, the same command
-    goes on; 130 interrupted; 1 anything else.
+    goes on; 130 interrupted; 141 whoever read the output has gone; 1 anything else.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"jaxsrl {version('jaxsrl')}")
+        return 0
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        near = difflib.get_close_matches(given[0], COMMANDS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        print(f"error: no command {given[0]!r}; {meant}There are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        code = _run(given)
+        sys.stdout.flush()  # here, where it can be told that nobody reads on
+        return code
+    except BrokenPipeError as error:
+        return _unread(error)
+
+
+def _unread(error: BrokenPipeError) -> int:
+    """As a command that SIGPIPE ends, where it is the output that nobody reads, as behind `| head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the exit
+        return 141
+    return _failed(error, 1)
+
+
+def _run(arguments: list[str]) -> int:
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, args=arguments, prog="jaxsrl", description="Trains language models from expert demonstrations."
     )
     try:
         return command() or 0
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        again = "; the same command goes on" if isinstance(command, Train) else ""  # a stage says from which step
+        print(f"interrupted{again}", file=sys.stderr)
         return _left(130)
     except (ValueError, FileNotFoundError) as error:
         return _failed(error, 2)
+    except BrokenPipeError:
+        raise
     except (OSError, RuntimeError) as error:
         return _failed(error, 1)
     except Exception as error:

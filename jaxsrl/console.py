@@ -3,11 +3,12 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 NAMED_AFTER = 3.0  # seconds after which a wait says what it is
+MOVES_EVERY, SAID_EVERY = 1.0, 30.0  # seconds between signs of life in a wait: on a terminal, and elsewhere
 
 
 class Console:
@@ -23,12 +24,12 @@ class Console:
         self._open = False  # a progress line without its newline stands on the terminal
         self._lock = threading.Lock()
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def say(self, text: str, *, over: bool = False) -> None:
+        """A line that stays; `over` writes it over the one that moves."""
         if self._silent:
             return
         with self._lock:
-            self._stream.write(("\n" if self._open else "") + text + "\n")
+            self._stream.write(("\r\x1b[2K" if over else "\n") * self._open + text + "\n")
             self._stream.flush()
             self._open = False
             if self._log:
@@ -54,15 +55,39 @@ class Console:
             self._last = now
 
     @contextmanager
-    def wait(self, what: str) -> Iterator[None]:
-        """Names what is waited for once it takes more than a few seconds, and says when it is over."""
-        start = time.monotonic()
-        timer = threading.Timer(NAMED_AFTER, lambda: self.say(f"  {what} …"))
-        timer.daemon = True
-        timer.start()
+    def wait(self, what: str, how_far: Callable[[], str] = lambda: "") -> Iterator[None]:
+        """Names what is waited for once it takes more than a few seconds, says that it still goes on, and when it is
+        over: on a terminal every second in one line that moves, elsewhere every half minute.
+
+        Args:
+          how_far: what has been reached, in a few words; called by another thread.
+        """
+        start, over = time.monotonic(), threading.Event()
+
+        def watch() -> None:
+            if over.wait(NAMED_AFTER):
+                return
+            self.say(f"  {what} …")
+            while not over.wait(MOVES_EVERY if self._terminal else SAID_EVERY):
+                seconds, reached = time.monotonic() - start, how_far()
+                text = f"  {what} … {seconds:.0f} s" + (f", {reached}" if reached else "")
+                self._moving(text) if self._terminal else self.say(text)
+
+        watcher = threading.Thread(target=watch, name="wait", daemon=True)
+        watcher.start()
         try:
             yield
         finally:
-            timer.cancel()
+            over.set()
+            watcher.join()
         if time.monotonic() - start > NAMED_AFTER:
-            self.say(f"  {what}: {time.monotonic() - start:.1f} s")
+            self.say(f"  {what}: {time.monotonic() - start:.1f} s", over=True)
+
+    def _moving(self, text: str) -> None:
+        """A line in place of the one that moves, for the terminal alone."""
+        if self._silent:
+            return
+        with self._lock:
+            self._stream.write("\r\x1b[2K" + text)
+            self._stream.flush()
+            self._open = True

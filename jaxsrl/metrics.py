@@ -145,7 +145,7 @@ def rollout_files(folder: Path, stage: str) -> list[Path]:
     return [path for path in found if path.name.split(".")[0] == stage]
 
 
-PER_PROCESS = ("rollouts", "evals")  # folders in which every process writes of its own completions
+PER_PROCESS = ("rollouts", "evals", "problems")  # folders in which every process writes of its own completions
 
 
 def process_file(folder: str, stage: str, process: int) -> str:

@@ -1,9 +1,11 @@
 """A run's folder: who holds it, what it was started with, on what machine, and how often it was taken up again."""
 
+import difflib
 import fcntl
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -17,10 +19,11 @@ import numpy as np
 from jaxsrl.checkpoint import Checkpoints, check_format, fingerprint
 from jaxsrl.console import Console
 from jaxsrl.metrics import PER_PROCESS, Journal, NoJournal, process_file
+from jaxsrl.mirrors import Mirrors
 from jaxsrl.processes import Stopped, broadcast_from_first, from_all, is_first
 from jaxsrl.types import Params
 
-DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl")  # functions of the state: cut on resume
+DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl", "problems/*.jsonl")  # cut on resume
 PLACE = ("CACHE", "COORDINATOR", "PROCESS")  # flags that say where a process runs; no bit depends on them
 PACKAGES = ("jaxsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -39,6 +42,7 @@ class Run:
     rollout_journal: Journal  # of this process's own rollouts
     checkpoints: Checkpoints
     console: Console
+    mirrors: Mirrors
     count: int | None
     record: dict[str, Any] | None
 
@@ -67,7 +71,44 @@ def environment() -> dict[str, Any]:
         "processes": jax.process_count(),
         "versions": versions,
         "flags": {name: value for name, value in flags.items() if not any(w in name for w in PLACE)},
+        "commit": commit(Path(__file__).parent),
     }
+
+
+def commit(package: Path) -> str | None:
+    """The commit of the code in a folder, with `+changes` where files differ from it; None where git does not keep it.
+
+    A folder that is installed within somebody else's repository is not that repository's.
+    """
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(package), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not git("ls-files", "__init__.py"):
+        return None
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+    head = git("rev-parse", "HEAD")
+    return head and head + ("+changes" if changed else "")
+
+
+def run_folder(folder: Path) -> Path:
+    """The folder, which holds a run.
+
+    Raises: FileNotFoundError naming it, and what is there instead, where it does not.
+    """
+    if (folder / "config.json").is_file() or (folder / "metrics.jsonl").is_file():
+        return folder
+    if folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no run folder: it has neither config.json nor metrics.jsonl")
+    there = sorted(path.parent.name for path in folder.parent.glob("*/config.json"))
+    near = difflib.get_close_matches(folder.name, there, 1)
+    known = f"; did you mean {folder.parent / near[0]}?" if near else f"; {folder.parent} has: " + ", ".join(there)
+    raise FileNotFoundError(f"there is no run folder {folder}" + (known if there else ""))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -174,7 +215,7 @@ def _opened(folder: Path, attempt: int, console: Console) -> Iterator[Run]:
                 console.say(f"resuming {folder} at stage {record['stage']}, step {record['step']} (attempt {attempt})")
             yield Run(
                 folder=folder, attempt=attempt, journal=journal, rollout_journal=own, checkpoints=checkpoints,
-                console=console, count=count, record=record,
+                console=console, mirrors=Mirrors(), count=count, record=record,
             )  # fmt: skip
     except Exception as error:
         # What is still being saved waits for every process, and one that failed does not wait for those that hang.

@@ -17,12 +17,16 @@ from jaxsrl.collect.learn import learn
 from jaxsrl.collect.rollout_log import log_rollouts
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
+from jaxsrl.data.problem_lines import problem_lines
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, process_file
+from jaxsrl.mirrors import check_installed, open_mirrors
+from jaxsrl.pace import validations_left
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
 from jaxsrl.report.page import write_report
+from jaxsrl.report.watch import evaluation_line
 from jaxsrl.runs import Run, offsets, open_run
 from jaxsrl.stages.begin import Prepared, begin, is_over, prepare
 from jaxsrl.stages.device_loop import take_steps
@@ -43,9 +47,12 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Co
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
       it cannot be used; Stopped where `stop` said so.
     """
+    check_installed(config.mirrors)
     prepared = prepare(config, compiled or Compiled())
     with open_run(Path(config.runs) / config.name, to_dict(config), check_unchanged) as run:
-        run_stages(run, config, prepared, stop)
+        names = config.mirrors if is_first() else ()
+        with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
+            run_stages(replace(run, mirrors=mirrors), config, prepared, stop)
     if is_first():
         print(f"report: {write_report(run.folder)}")
     return run.folder
@@ -89,8 +96,13 @@ def run_stage(
         finish(parts, state, progress)
     except Stopped:
         leave(parts, state, progress, saved)
+    except KeyboardInterrupt:
+        say_interrupted(parts, progress, saved)
+        raise
     finally:
         parts.writer.close()
+    for text in parts.watch.look((), last=True):
+        run.console.say(f"[{parts.stage.name}] warning: {text}")
     return state
 
 
@@ -112,8 +124,9 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
     drawn = collection_metrics(parts.collector.reader, collection, means) | rows
     drawn |= {"curriculum/level": progress.level} if stage.curriculum else {}
     progress, lines = _advance(stage, progress, collection, found, drawn)
-    parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
-    show(parts, progress)
+    write_metrics(parts, [x for x in lines if x["step"] % parts.config.log_every == 0])
+    parts.pace.took(clock[-1] - clock[0], len(lines))
+    show(parts, progress, lines)
     seconds = dict(zip(("collect", "update"), [round(b - a, 4) for a, b in pairwise(clock)], strict=True))
     return state, progress, {"seconds": seconds, "tokens": rows["pack/tokens"], "reshard": reshard}
 
@@ -127,13 +140,15 @@ def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[T
     with parts.run.console.wait(waiting) if first == parts.first_step else nullcontext():
         state, taken = take_steps(parts.device_loop, parts.log, state, progress.position, first)
     clock.append(time.monotonic())
-    pending = False
+    pending, written = False, []
     for metrics, collection, means, rows in taken:
         drawn = collection_metrics(parts.collector.reader, collection, means) | rows
         progress, lines = _advance(parts.stage, progress, collection, [metrics], drawn)
         pending, tokens = pending or progress.validation_pending, tokens + rows["pack/tokens"]
-        parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
-    show(parts, progress)
+        write_metrics(parts, [x for x in lines if x["step"] % parts.config.log_every == 0])
+        written += lines
+    parts.pace.took(clock[1] - clock[0], len(written))
+    show(parts, progress, written)
     seconds = {"steps": round(clock[1] - clock[0], 4)}
     return state, replace(progress, validation_pending=pending), {"seconds": seconds, "tokens": tokens, "reshard": {}}
 
@@ -183,20 +198,27 @@ def _advance(
     return replace(after, validation_pending=more and is_due(progress.step, now, stage.validate.every)), lines
 
 
-def show(parts: Parts, progress: Progress) -> None:
-    """The progress line."""
+def show(parts: Parts, progress: Progress, lines: list[dict[str, Any]]) -> None:
+    """The progress line, and warnings that begin with these lines of training."""
     step, steps, stage, line = progress.step, parts.stage.steps, parts.stage, progress.metrics
     if stage.tokens:  # the step that the budget will end with, at this pace
         steps = min(steps, max(step, -(-step * stage.tokens // max(progress.executed, 1))))
-    pace = (time.monotonic() - parts.started) / max(step - parts.first_step, 1)
     shown = " ".join(
         f"{label} {line[name]:.3g}"
         for label, name in (("loss", "loss"), ("reward", "reward/mean"), ("kept", "collect/kept_share"))
         if line.get(name) is not None
     )
-    left = f"{pace:.2f} s/step, {pace * (steps - step):.0f} s left"
+    left = parts.pace.says(steps - step, evaluations_left(parts, step, steps))
     parts.run.console.line(f"[{stage.name}] {step}/{steps} {shown} ({left})", last=step >= steps)
+    for text in parts.watch.look(lines):
+        parts.run.console.say(f"[{stage.name}] warning at step {step}: {text}")
     say_timeouts(parts, f"step {step}", line)
+
+
+def evaluations_left(parts: Parts, step: int, steps: int) -> dict[str, int]:
+    """How often each split will still be evaluated in the stage."""
+    validations = validations_left(step, steps, parts.stage.validate.every) if parts.splits.validation else 0
+    return {"validation": validations, "test": int(parts.stage.test is not None and bool(parts.splits.test))}
 
 
 def say_timeouts(parts: Parts, where: str, metrics: Metrics) -> None:
@@ -207,6 +229,12 @@ def say_timeouts(parts: Parts, where: str, metrics: Metrics) -> None:
             f"[{parts.stage.name}] {where}: comparing {share:.2%} of the answers ran out of time or memory; they count "
             "as wrong, and the bits of this run are not promised"
         )
+
+
+def write_metrics(parts: Parts, lines: list[dict[str, Any]]) -> None:
+    """Into the run's folder, and what mirrors it."""
+    parts.run.journal.write("metrics.jsonl", lines)
+    parts.run.mirrors.write(lines)
 
 
 def write_timing(parts: Parts, progress: Progress, timing: dict[str, Any], clock: list[float]) -> None:
@@ -246,17 +274,31 @@ def evaluate(
         return {}
     key = jax.random.fold_in(address(parts.config.seed, parts.index, EVALUATE), step)
     policy = replace(parts.policy, params=state.params)
-    with parts.run.console.wait(f"[{stage.name}] evaluating {len(problems)} {split} problems"):
+    calls, started, before = [0], time.monotonic(), parts.pace.calls.get(split)
+
+    def stop() -> bool:
+        """Asked before every call of the sampler."""
+        calls[0] += 1
+        return parts.stop()
+
+    how_far = lambda: f"call {calls[0]} of the sampler" + (f", {before} the last time" if before else "")
+    with parts.run.console.wait(f"[{stage.name}] evaluating {len(problems)} {split} problems", how_far):
         metrics, rows = evaluate_policy(
             policy, parts.config, stage, parts.splits, parts.tokenizer, key, problems, settings, parts.evaluation,
-            parts.stop,
+            stop,
         )  # fmt: skip
+    parts.pace.evaluated(split, time.monotonic() - started, calls[0])
     head = {"stage": stage.name, "step": step, "kind": "eval", "split": split}
     metrics = merge([metrics])
+    found = evaluation_line(metrics, (stage.validate.metric,))
+    parts.run.console.say(f"[{stage.name}] {split} at step {step}, {len(problems)} problems: {found}")
     say_timeouts(parts, f"{split} at step {step}", metrics)
-    parts.run.journal.write("metrics.jsonl", [head | metrics])
-    own = process_file("evals", stage.name, jax.process_index())
-    parts.run.rollout_journal.write(own, [head | row for row in rows])
+    write_metrics(parts, [head | metrics])
+    own = {folder: process_file(folder, stage.name, jax.process_index()) for folder in ("evals", "problems")}
+    asked = {row["demonstration"] for row in rows}
+    shown = problem_lines(problems, {"stage": stage.name, "step": step})
+    parts.run.rollout_journal.write(own["problems"], [one for one in shown if one["demonstration"] in asked])
+    parts.run.rollout_journal.write(own["evals"], [head | row for row in rows])
     return metrics
 
 
@@ -280,6 +322,13 @@ def leave(parts: Parts, state: TrainState, progress: Progress, saved: int | None
     at = f"[{parts.stage.name}] stopped at step {progress.step}, which is saved; the same command goes on"
     parts.run.console.say(at)
     raise Stopped(at)
+
+
+def say_interrupted(parts: Parts, progress: Progress, saved: int | None) -> None:
+    """Where an interrupted run goes on: nothing is saved on the way out."""
+    back = f"step {saved}, its last checkpoint" if saved is not None else "its start, as nothing of it is saved yet"
+    at = f"[{parts.stage.name}] interrupted after step {progress.step}; the same command goes back to {back}"
+    parts.run.console.say(at)
 
 
 def keep_last(parts: Parts, state: TrainState, progress: Progress) -> None:

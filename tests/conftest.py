@@ -19,7 +19,7 @@ BESIDE = TESTS.parents[1] / "shared" / "data"
 # Compilers of accelerators, and other implementations to compare with: a test that is marked `needs(…)` uses them.
 OPTIONAL = (
     "jax_cuda13_pjrt", "jax_cuda13_plugin", "libtpu", "math_verify", "rapidfuzz", "reasoning_gym", "sentencepiece",
-    "torch", "transformers",
+    "tensorboard", "torch", "transformers",
 )  # fmt: skip
 MOST_MAPS = 20_000
 FAST = (

@@ -1,14 +1,20 @@
 """Every command on a tiny run, and what wrong input gets."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jaxsrl.__main__ import main
+from jaxsrl.config.overrides import load
+from jaxsrl.config.run import ConfigError
+from jaxsrl.data.byte_tokenizer import ByteTokenizer
+from jaxsrl.stages.begin import load_data
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "tests" / "tiny_config.py")
@@ -109,9 +115,9 @@ def test_report_and_doctor_and_compare(run, capsys):
     code, out, _ = call(capsys, "doctor")
     assert code == 0 and '"jax"' in out and '"devices"' in out
     code, out, _ = call(capsys, "compare", run / "tiny")
-    assert code == 0 and "| rlvr |" in out
+    assert code == 0 and "| rlvr |" in out and (run / "compare.html").is_file()
     code, _, err = call(capsys, "doctor", run / "nothing")
-    assert code == 1 and "nothing" in err
+    assert code == 2 and "no run folder" in err and "nothing" in err and "has: tiny" in err
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -214,4 +220,52 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
             said += line
             if line.startswith("[sft] 1/"):
                 run.send_signal(signal.SIGINT)
-    assert run.returncode == 130 and "goes on from the last checkpoint" in said and "Traceback" not in said, said
+    assert run.returncode == 130 and "Traceback" not in said, said
+    assert "interrupted; the same command goes on" in said
+    assert re.search(r"\[sft\] interrupted after step \d+; the same command goes back to its start", said), said
+
+
+def test_where_weights_fix_the_vocabulary_no_setting_of_it_is_advised(monkeypatch):
+    tiny = load(TINY)
+    monkeypatch.setattr("jaxsrl.stages.begin.read_config", lambda folder: replace(tiny.model, vocab=100))
+    monkeypatch.setattr("jaxsrl.stages.begin.config_tokenizer", lambda config: ByteTokenizer())
+    with pytest.raises(ConfigError, match="models/x has 100 rows .* not the tokenizer of these") as caught:
+        load_data(replace(tiny, weights="models/x"))
+    assert "model.vocab" not in str(caught.value)
+
+
+def test_a_mirror_that_is_not_installed_is_refused_before_the_first_step(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("jaxsrl.mirrors.find_spec", lambda name: None)
+    code, _, err = call(capsys, "train", TINY, "--runs", tmp_path, "--set", "mirrors=tensorboard")
+    assert code == 2 and "pip install 'jaxsrl[tensorboard]'" in err and not list(tmp_path.iterdir())
+    code, _, err = call(capsys, "train", TINY, "--runs", tmp_path, "--set", "mirrors=tensorbord")
+    assert code == 2 and "mirrors must be some of tensorboard, wandb, trackio" in err
+
+
+def test_the_version_and_a_mistyped_command(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"jaxsrl \d+\.\d+\.\d+\n", capsys.readouterr().out)
+    assert main(["trian", "configs/quickstart.py"]) == 2
+    assert "no command 'trian'; did you mean train? There are: train, eval" in capsys.readouterr().err
+    assert main(["zzz"]) == 2
+    assert "no command 'zzz'; There are: train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["data", TINY, "--rows", "3"]])
+def test_output_that_nobody_reads_on_ends_quietly(arguments):
+    """As behind `| head -1`, with a pipe that is closed before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "jaxsrl", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert done.returncode == 141 and done.stderr == ""
+
+
+def test_a_pipe_of_another_kind_that_breaks_is_an_error(monkeypatch, capsys):
+    def broken(self):
+        raise BrokenPipeError(32, "Broken pipe", "worker")
+
+    monkeypatch.setattr("jaxsrl.__main__.Report.__call__", broken)
+    assert main(["report", "runs/x"]) == 1
+    assert "Broken pipe" in capsys.readouterr().err

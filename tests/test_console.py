@@ -1,6 +1,7 @@
 """Off a terminal few lines, on one a line that moves; every long wait has a name."""
 
 import io
+import threading
 import time
 
 import pytest
@@ -52,3 +53,24 @@ def test_three_seconds_are_long_and_a_short_wait_says_nothing():
     with Console(out).wait("quick"):
         pass
     assert out.getvalue() == ""
+
+
+def test_a_long_wait_shows_how_far_it_is(monkeypatch):
+    """On a terminal in one line that moves and is written over; elsewhere in lines of their own."""
+    monkeypatch.setattr(console, "NAMED_AFTER", 0.02)
+    monkeypatch.setattr(console, "MOVES_EVERY", 0.02)
+    monkeypatch.setattr(console, "SAID_EVERY", 0.02)
+    for out in (Terminal(), io.StringIO()):
+        with Console(out).wait("evaluating", lambda: "call 3"):
+            end = time.monotonic() + 10
+            while "call 3" not in out.getvalue() and time.monotonic() < end:
+                time.sleep(0.01)
+        moves = "\r\x1b[2K" if out.isatty() else ""
+        assert f"{moves}  evaluating … 0 s, call 3" in out.getvalue()
+        assert out.getvalue().endswith(" s\n") and f"{moves}  evaluating: 0." in out.getvalue()
+
+
+def test_a_wait_that_is_left_by_an_error_ends_its_thread():
+    with pytest.raises(ValueError), Console(io.StringIO()).wait("reading"):
+        raise ValueError
+    assert not any(thread.name == "wait" for thread in threading.enumerate())

@@ -187,6 +187,9 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
     assert [path.name for path in rollout_files(folder, "srl")] == ["srl.1.jsonl", "srl.jsonl"] and all(shares)
     assert read_rollouts(folder, "srl") == read_rollouts(alone, "srl")  # tokens and rewards
     assert sum(map(len, shares)) == len(read_rollouts(alone, "srl"))
+    said = [{json.dumps(x) for path in (where / "problems").glob("srl*.jsonl") for x in read(path)}
+            for where in (folder, alone)]  # fmt: skip
+    assert said[0] == said[1] and len(said[0]) > 1  # the texts they refer to
 
     for name in ("srl", "srl.1", "rlvr.1"):  # what processes write that are killed before they save
         with (folder / "rollouts" / f"{name}.jsonl").open("a") as file:

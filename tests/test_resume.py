@@ -77,7 +77,8 @@ def tiny(runs, *assignments):
 
 def files(folder: Path) -> dict[str, bytes]:
     """Every file that a run promises to the byte."""
-    found = [folder / "metrics.jsonl", *folder.glob("rollouts/*.jsonl"), *folder.glob("evals/*.jsonl")]
+    found = [folder / "metrics.jsonl"]
+    found += [path for name in ("rollouts", "evals", "problems") for path in folder.glob(f"{name}/*.jsonl")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
@@ -107,8 +108,8 @@ def assert_same(folder: Path, unbroken: Path):
 def unbroken(cache, tmp_path_factory):
     folder = train(tiny(tmp_path_factory.mktemp("unbroken")))
     assert sorted(files(folder)) == [
-        "evals/rlvr.jsonl", "evals/sft.jsonl", "evals/srl.jsonl", "metrics.jsonl", "rollouts/rlvr.jsonl",
-        "rollouts/srl.jsonl",
+        "evals/rlvr.jsonl", "evals/sft.jsonl", "evals/srl.jsonl", "metrics.jsonl", "problems/rlvr.jsonl",
+        "problems/sft.jsonl", "problems/srl.jsonl", "rollouts/rlvr.jsonl", "rollouts/srl.jsonl",
     ]  # fmt: skip
     srl = [x for x in read(folder / "metrics.jsonl") if (x["stage"], x["kind"]) == ("srl", "train")]
     assert {x["collect/rounds"] for x in srl} == {1, 2} and {x["collect/short"] for x in srl} == {0, 1}
@@ -258,7 +259,8 @@ def test_what_is_compared_can_differ(unbroken, tmp_path):
     folder = train(tiny(tmp_path, "seed=1"))
     assert state(folder)["state"] != state(unbroken)["state"]
     mine, theirs = files(folder), files(unbroken)
-    assert [name for name in mine if mine[name] == theirs[name]] == []
+    same = [name for name in mine if mine[name] == theirs[name]]
+    assert same == ["problems/sft.jsonl"]  # SFT samples nothing, and is evaluated on the same problems
     mine, theirs = policies(folder), policies(unbroken)
     for name in mine.keys() & theirs.keys():
         with pytest.raises(AssertionError, match="not equal|Not equal|differ"):

@@ -1,12 +1,14 @@
 """A run folder: who holds it, what it was started with, and on what machine."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from jaxsrl.runs import RunError, environment, open_run, read_json, write_json
+from jaxsrl.runs import RunError, commit, environment, open_run, read_json, write_json
 
 CONFIG = {"name": "a", "seed": 0}
 
@@ -73,7 +75,29 @@ def test_environment_names_what_bits_depend_on(monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
     here = environment()
     assert here["flags"]["XLA_FLAGS"] == "--a=1" and not any("CACHE" in name for name in here["flags"])
+    assert here["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", here["commit"])
     assert here["versions"]["jax"] and here["cores"] >= 1 and here["devices"]
+
+
+@pytest.mark.fast
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_commit_is_that_of_the_code_and_of_no_repository_around_it(tmp_path):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    package, installed = tmp_path / "jaxsrl", tmp_path / "lib" / "jaxsrl"
+    for folder in (package, installed):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+    assert commit(package) is None
+    git("init")
+    git("add", "jaxsrl")
+    git("commit", "-m", "begin")
+    found = commit(package)
+    assert re.fullmatch("[0-9a-f]{40}", found) and commit(installed) is None
+    (package / "__init__.py").write_text("changed = True\n")
+    assert commit(package) == found + "+changes"
 
 
 @pytest.mark.fast

@@ -76,7 +76,8 @@ def test_each_python_has_its_jax():
 
 def test_every_import_is_declared():
     owner = packages_distributions()
-    optional = {plain(name) for name in PROJECT["project"]["optional-dependencies"]["grade"]}
+    extras = ("grade", "tensorboard", "wandb", "trackio")
+    optional = {plain(x) for extra in extras for x in PROJECT["project"]["optional-dependencies"][extra]}
     for path in (ROOT / "jaxsrl").rglob("*.py"):
         for module in imported(path.read_text()) - sys.stdlib_module_names - {"jaxsrl", "__future__"}:
             names = {plain(name) for name in owner.get(module, [module])}

@@ -24,7 +24,7 @@ from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.collect.collect import Collection
 from jaxsrl.collect.device import CARRIES, KEPT
 from jaxsrl.collect.grading import Graded, Reader, own_jobs, read
-from jaxsrl.collect.rollout_log import rollout_lines
+from jaxsrl.collect.rollout_log import rollout_lines, shown_problems
 from jaxsrl.config.demonstrations import ArithmeticTask
 from jaxsrl.config.run import Config, Stage, Validate
 from jaxsrl.data.byte_tokenizer import ByteTokenizer
@@ -126,7 +126,8 @@ def measure(
     graded = Graded(job=jobs, rollouts=rollouts, rewards=rewards)
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder))
-        clock("lines", lambda: journal.write("rollouts.jsonl", rollout_lines(collection, graded, "srl", 1)))
+        clock("lines", lambda: [journal.write(f"{name}.jsonl", lines(collection, graded, "srl", 1)) for name, lines in
+                                (("problems", shown_problems), ("rollouts", rollout_lines))])  # fmt: skip
         journal.close()
         size = os.path.getsize(Path(folder) / "rollouts.jsonl")
     said = f"{len(jobs)} completions of up to {completion_tokens} tokens, {tokenizer.name}"

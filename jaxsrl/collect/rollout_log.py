@@ -11,6 +11,7 @@ import numpy as np
 from jaxsrl.collect.collect import Collection
 from jaxsrl.collect.device import KEPT
 from jaxsrl.collect.grading import Graded, Reader, own_jobs, read
+from jaxsrl.data.problem_lines import demonstration_key, problem_lines
 from jaxsrl.metrics import Journal
 from jaxsrl.processes import fetch
 from jaxsrl.types import Demonstration, Form, Scores
@@ -19,14 +20,16 @@ WAITING = 4  # steps whose lines may be waiting; a slow disk then holds the loop
 
 
 def rollout_lines(collection: Collection, graded: Graded, stage: str, step: int) -> list[dict[str, Any]]:
-    """One record per rollout."""
+    """One record per rollout. Problem and actions given are those of its `demonstration`, see `shown_problems`."""
     r, g, lines = graded.rollouts, graded.rewards, []
     tokens, kept = r.mask.sum(axis=1).tolist(), ((collection.flags[graded.job] & KEPT) != 0).tolist()
-    settings = dict(g.settings)
+    settings, shown = dict(g.settings), sorted(set(r.demonstration.tolist()))
+    keys = {m: demonstration_key(collection.layout.demonstrations[m]) for m in shown}
     for i, job in enumerate(graded.job.tolist()):
         demonstration = collection.layout.demonstrations[r.demonstration[i]]
         lines.append({
-            "stage": stage, "step": step, "problem": demonstration.problem_id, "branch": int(r.branch[i]),
+            "stage": stage, "step": step, "problem": demonstration.problem_id,
+            "demonstration": keys[int(r.demonstration[i])], "branch": int(r.branch[i]),
             "group": int(r.group[i]), "sample": int(r.sample[i]), "expert_action": g.expert[i],
             "completion": r.text[i], "truncated": bool(r.truncated[i]), "action": g.action[i],
             "reward": float(g.reward[i]), "advantage": float(collection.advantage[job]), "kept": kept[i],
@@ -34,6 +37,13 @@ def rollout_lines(collection: Collection, graded: Graded, stage: str, step: int)
             "form": r.form[i], "reward_settings": settings,
         } | _written(demonstration, r.form[i], int(r.branch[i])))  # fmt: skip
     return lines
+
+
+def shown_problems(collection: Collection, graded: Graded, stage: str, step: int) -> list[dict[str, Any]]:
+    """The texts of the demonstrations that the rollouts branch off, one line each: a share of 1 / G of a step's lines
+    at most, which refer to them by key."""
+    shown = sorted(set(graded.rollouts.demonstration.tolist()))
+    return problem_lines((collection.layout.demonstrations[m] for m in shown), {"stage": stage, "step": step})
 
 
 def _written(demonstration: Demonstration, form: Form, after: int) -> dict[str, str]:
@@ -99,11 +109,12 @@ def _work(waiting: queue.Queue, failed: list[BaseException]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """Where a stage's rollouts go, and who reads them."""
+    """Where a stage's rollouts and the texts of their problems go, and who reads them."""
 
     journal: Journal
     writer: Writer
-    name: str  # of the file
+    name: str  # of the file of rollouts
+    problems: str  # of the file of problems
     stage: str
     reader: Reader
 
@@ -122,7 +133,7 @@ def log_rollouts(log: Log, collection: Collection, step: int) -> None:
 
     def write() -> None:
         for part in small.graded:
-            log.journal.write(log.name, rollout_lines(small, part, log.stage, step))
+            _write(log, small, part, step)
 
     log.writer.put(write)
 
@@ -132,10 +143,15 @@ def log_told(log: Log, collection: Collection, token: np.ndarray, scores: Scores
     small = replace(collection, whole=None, completions=None, scores=None, weighed=None)
 
     def write() -> None:
-        part = told(log.reader, small, token, scores)
-        log.journal.write(log.name, rollout_lines(small, part, log.stage, step))
+        _write(log, small, told(log.reader, small, token, scores), step)
 
     log.writer.put(write)
+
+
+def _write(log: Log, collection: Collection, graded: Graded, step: int) -> None:
+    """Both files are opened even for no lines: a checkpoint asks every process for the same ones."""
+    log.journal.write(log.problems, shown_problems(collection, graded, log.stage, step))
+    log.journal.write(log.name, rollout_lines(collection, graded, log.stage, step))
 
 
 def told(reader: Reader, collection: Collection, token: np.ndarray, scores: Scores) -> Graded:

@@ -1,14 +1,15 @@
-"""Stages of several runs side by side: the same config under different seeds, as one table."""
+"""Stages of several runs side by side: the same config under different seeds, as one table and one page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from jaxsrl.evals.statistics import student
 from jaxsrl.metrics import read
-from jaxsrl.runs import RunError
+from jaxsrl.report.compare import write_comparison
+from jaxsrl.runs import RunError, run_folder
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond the table the normal one is close enough.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 COLUMNS = (
     "actions/exact", "actions/similarity", "actions/thinks", "actions/malformed", "forced_actions/exact",
     "chained/leading_mean", "chained/whole", "forced_chained/whole", "direct/answer", "forced_direct/answer",
@@ -21,27 +22,55 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean, math.nan
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    return mean, STUDENT.get(len(values) - 1, 1.96) * deviation / math.sqrt(len(values))
+    return mean, student(len(values) - 1) * deviation / math.sqrt(len(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What several runs reached: a row per stage, per column the values of the runs that have one."""
+
+    columns: tuple[str, ...]
+    cells: Mapping[str, Mapping[str, Sequence[float]]]
+    note: str
+
+    def rows(self) -> list[list[str]]:
+        """Stage, and each column as `mean ± half-width`."""
+        return [[stage, *(_cell(row.get(name)) for name in self.columns)] for stage, row in self.cells.items()]
+
+    def markdown(self) -> str:
+        lines = ["| " + " | ".join(row) + " |" for row in (["stage", *self.columns], *self.rows())]
+        lines.insert(1, "|" + " --- |" * (len(self.columns) + 1))
+        return "\n".join([*lines, "", self.note])
 
 
 def compare(
-    folders: Sequence[Path], split: str, metrics: Sequence[str] = (), against: str | None = None
+    folders: Sequence[Path], split: str, metrics: Sequence[str] = (), against: str | None = None,
+    page: Path | None = None,
 ) -> str:  # fmt: skip
-    """A Markdown table: a row per stage, per metric the mean of the stage's last evaluation over runs.
+    """A Markdown table, see `table`, and where a path is given the page with the curves laid over each other."""
+    found = table(folders, split, metrics, against)
+    if page is None:
+        return found.markdown()
+    written = write_comparison(page, folders, found.columns, found.rows(), found.note)
+    return f"{found.markdown()}\npage: {written}"
 
-    `tokens` are those a stage executed, in thousands (the budget of `Stage.tokens`), mean over runs.
+
+def table(folders: Sequence[Path], split: str, metrics: Sequence[str] = (), against: str | None = None) -> Table:
+    """A row per stage, per metric the stage's last evaluation of each run.
+
+    `tokens` are those a stage executed, in thousands (the budget of `Stage.tokens`).
 
     Args:
       metrics: columns; none takes the usual ones of those there are.
       against: a stage whose value in the same run is taken off the others' (its own are shown as they are), so that
         what runs have in common, as a good or a bad start, is in no interval.
-    Raises: RunError naming the run that has no evaluation on that split, or not of that stage, or a metric that no
-      stage has.
+    Raises: FileNotFoundError naming a folder that is no run; RunError naming the run that has no evaluation on that
+      split, or not of that stage, or a metric that no stage has.
     """
     cells: dict[str, dict[str, list[float]]] = {}
     columns, known = metrics or COLUMNS, set()
     for folder in folders:
-        lines = read(folder / "metrics.jsonl")
+        lines = read(run_folder(folder) / "metrics.jsonl")
         last = {line["stage"]: line for line in lines if line["kind"] == "eval" and line.get("split") == split}
         if not last:
             raise RunError(f"{folder} has no evaluation on the {split} split")
@@ -58,14 +87,10 @@ def compare(
                     row.setdefault(name, []).append(line[name] - (base.get(name) or 0.0))
     if absent := [name for name in metrics if name not in known]:
         raise RunError(f"no stage has the metric {absent[0]!r}; there are: {', '.join(sorted(known))}")
-    shown = [name for name in ("tokens (k)", *columns) if any(name in row for row in cells.values())]
-    table = ["| stage | " + " | ".join(shown) + " |", "|" + " --- |" * (len(shown) + 1)]
-    for stage, row in cells.items():
-        table.append(f"| {stage} | " + " | ".join(_cell(row.get(name)) for name in shown) + " |")
+    shown = tuple(name for name in ("tokens (k)", *columns) if any(name in row for row in cells.values()))
     kind = f"differences from {against} in the same run; " if against else ""
-    return "\n".join(
-        [*table, "", f"{len(folders)} runs, {split} split; {kind}± is the half-width of a 95 % interval over runs."]
-    )
+    note = f"{len(folders)} runs, {split} split; {kind}± is the half-width of a 95 % interval over runs."
+    return Table(columns=shown, cells=cells, note=note)
 
 
 def _cell(values: Sequence[float] | None) -> str:

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from jaxsrl.checkpoint import abstract, array_hash, check_format
 from jaxsrl.metrics import read
 from jaxsrl.ops.similarity import default_backend
-from jaxsrl.runs import RunError, environment, read_json
+from jaxsrl.runs import RunError, environment, read_json, run_folder
 
 
 def machine() -> str:
@@ -20,9 +20,9 @@ def machine() -> str:
 def run_state(folder: Path) -> str:
     """Stage, step and the hash of the state a run would resume from.
 
-    Raises: RunError naming what is missing.
+    Raises: FileNotFoundError where there is no run; RunError naming what of it is missing.
     """
-    config = read_json(folder / "config.json")
+    config = read_json(run_folder(folder) / "config.json")
     root = (folder / "checkpoints" / "resume").absolute()
     if not root.is_dir():
         raise RunError(f"{root} is missing: the run has saved nothing yet")

@@ -23,7 +23,7 @@ from jaxsrl.models.rope import Scaling
 from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward, head_matrix, init_params
 from jaxsrl.policy import first_ancestor, first_params
-from jaxsrl.runs import RunError, check_base, read_json
+from jaxsrl.runs import RunError, check_base, read_json, run_folder
 from jaxsrl.types import Params
 
 
@@ -35,9 +35,10 @@ def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) ->
     Args:
       policy: `STAGE`, `STAGE:last` or `STAGE:best`; None takes the newest stage's last.
       length: tokens that a server may allow, where the weights that the run started from do not say it.
-    Raises: RunError where the run has no such policy or no tokenizer that others can read.
+    Raises: FileNotFoundError where there is no run; RunError where it has no such policy or no tokenizer that others
+      can read.
     """
-    if not (run / "tokenizer").is_dir():
+    if not (run_folder(run) / "tokenizer").is_dir():
         raise RunError(f"{run} was trained with used_ids_only=true: its ids are its own, no tokenizer file has them")
     config, params, chosen = saved_policy(run, policy)
     source = read_json(run / "weights_config.json") if (run / "weights_config.json").exists() else None

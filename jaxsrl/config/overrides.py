@@ -1,8 +1,7 @@
-"""Configs from files, overrides by key, and how a config is saved and compared."""
+"""Overrides by key, and how a config is saved and compared."""
 
 import dataclasses
 import difflib
-import importlib.util
 import json
 import math
 import types as pytypes
@@ -11,38 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxsrl.config.run import Config, ConfigError
+from jaxsrl.config.load import MEANT, load
+from jaxsrl.config.run import ConfigError
 from jaxsrl.old_names import new_name
 
+__all__ = ["check_unchanged", "coerce", "keys", "load", "nearest_key", "override", "to_dict"]
+
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
-MAY_CHANGE = ("runs", "data_dir", "log_every", "checkpoint_every", "mesh", "sampler_mesh", "layout_workers")
+MAY_CHANGE = (
+    "runs", "data_dir", "log_every", "checkpoint_every", "mesh", "sampler_mesh", "layout_workers", "mirrors",
+)  # fmt: skip
 STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "action_tokens", "solve_tokens", "reference_on")
-
-
-def load(path: str | Path) -> Config:
-    """The config a Python file's `config()` returns.
-
-    Raises: ConfigError naming the file where there is none, or it does not return a Config.
-    """
-    path = Path(path)
-    if path.is_dir():
-        there = ", ".join(sorted(p.name for p in path.glob("*.py"))) or "no Python file"
-        raise ConfigError(f"{path} is a folder; a config is a file: there is {there}")
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
-        raise ConfigError(f"no config file {path}" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
-    spec = importlib.util.spec_from_file_location(f"jaxsrl_config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file; a config is a file with a function config()")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        made = module.config() if hasattr(module, "config") else None
-    except Exception as error:  # whatever a file does when it is run, it is the file that is wrong
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(made, Config):
-        raise ConfigError(f"{path} must define config() -> Config, got {type(made).__name__}")
-    return made
 
 
 @dataclasses.dataclass
@@ -149,7 +127,11 @@ def nearest_key(config: Any, key: str) -> str:
     The last part counts most, then how many of the parts before it stand in both keys, then the spelling of those that
     do not. Of equals the shortest is taken, and of those the first in the order of the fields.
     """
+    valid = keys(config)
     given = key.split(".")
+    ours = MEANT.get(given[-1])
+    if ours is not None and any(other.endswith(f".{ours}") for other in valid):  # what other libraries call it
+        given[-1] = ours
 
     def closeness(other: str) -> tuple[float, int]:
         parts = other.split(".")
@@ -159,7 +141,6 @@ def nearest_key(config: Any, key: str) -> str:
         spelling = _alike(missed, unasked) if missed else 0.0
         return _alike(given[-1], parts[-1]) + (shared + 0.9 * (1 - shared) * spelling) / 2, -len(parts)
 
-    valid = keys(config)
     reached = (".".join(given[:end]) for end in range(len(given), 0, -1))  # `seed.x` goes on where a key has ended
     return next((part for part in reached if part in valid), None) or max(valid, key=closeness)
 

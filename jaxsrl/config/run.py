@@ -9,6 +9,7 @@ from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
 from jaxsrl.evals.direct import SameAnswers, as_text
 from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.mirrors import check_names
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
 from jaxsrl.objectives.curriculum import BackwardOnSuccess, Curriculum
@@ -226,6 +227,8 @@ class Config:
       sampler_mesh: the same devices laid out for sampling, which gathers whatever fsdp cuts for every token: parameters
         are sent there once per step; all 1 samples where the learner's parameters lie.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
+      mirrors: services that get the lines of `metrics.jsonl` too: some of `tensorboard`, `wandb`, `trackio`. Each is an
+        extra: `pip install 'jaxsrl[tensorboard]'`.
       layout_workers: threads that lay out the next step while the device works; 0 lays out when it is needed.
       runs: folder of all runs.
       data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
@@ -245,6 +248,7 @@ class Config:
     sampler_mesh: MeshShape = field(default_factory=MeshShape)
     checkpoint_every: int = 50
     log_every: int = 1
+    mirrors: tuple[str, ...] = ()
     layout_workers: int = 1
     runs: str = "runs"
     data_dir: str | None = None
@@ -255,6 +259,7 @@ class Config:
                 f"checkpoint_every and log_every must be >= 1, got checkpoint_every={self.checkpoint_every} "
                 f"log_every={self.log_every}"
             )
+        check_names(self.mirrors)
         if not self.name or not all(c.isalnum() or c in "._-" for c in self.name) or self.name.startswith("."):
             raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
         if not 0 <= self.seed < 2**31:

@@ -45,11 +45,11 @@ def probe_actions(
         metrics |= summarise(problem[:: decoding.samples], at_k(groups), shared)
     records = [
         record(
-            rollouts, row, problem=problem[row], branch=after, sample=rollouts.sample[row], action=action[row],
-            expert_action=expert[row], correct=bool(exact[row]),
+            rollouts, row, demonstration=demonstrations[m], branch=after, sample=rollouts.sample[row],
+            action=action[row], expert_action=expert[row], correct=bool(exact[row]),
             similarity=None if action[row] is None else float(similarity[row]),
         )
-        for row, (_, after) in enumerate(places)
+        for row, (m, after) in enumerate(places)
     ]  # fmt: skip
     return metrics, records
 
@@ -81,9 +81,9 @@ def _compare(demonstrations, places, action, expert, settings: Evaluation) -> di
     previous = score([previous_action(demonstrations[m], after) for m, after in places])
     return {
         "exact": Column(value=np.array([a == e for a, e in zip(action, expert, strict=True)], float), share=True),
-        "similarity": Column(value=own, among=formed),
-        "similarity_previous": Column(value=previous, among=formed),
-        "similarity_other_problem": Column(value=from_other, among=other_known),
+        "similarity": Column(value=own, among=formed, bounded=True),
+        "similarity_previous": Column(value=previous, among=formed, bounded=True),
+        "similarity_other_problem": Column(value=from_other, among=other_known, bounded=True),
         "above_previous": Column(value=own - previous, among=formed),
         "above_other_problem": Column(value=own - from_other, among=other_known),
         "malformed": Column(value=(~formed).astype(float), share=True),

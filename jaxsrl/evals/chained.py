@@ -77,7 +77,7 @@ def _chain_columns(
         "no_answer": answer["malformed"],
         "whole": Column(value=np.array(whole, float), share=True),
         "leading_mean": Column(value=leading),
-        "leading_share": Column(value=leading / np.array([max(len(e), 1) for e in expert], float)),
+        "leading_share": Column(value=leading / np.array([max(len(e), 1) for e in expert], float), bounded=True),
         "actions_mean": Column(value=np.array([len(chain.actions) for chain in chains], float)),
         "unfinished": Column(value=np.array([chain.end != "finished" for chain in chains], float), share=True),
         "capped": Column(value=np.array([chain.end == "capped" for chain in chains], float), share=True),
@@ -120,7 +120,7 @@ def _records(chains, links, rollouts: Rollouts, demonstrations, rewards: Rewards
         demonstration = demonstrations[chain.demonstration]
         expert = demonstration.actions[link.after].strip() if link.after < len(demonstration.actions) else None
         found = record(
-            rollouts, row, problem=demonstration.problem_id, branch=link.after, sample=chain.sample,
+            rollouts, row, demonstration=demonstration, branch=link.after, sample=chain.sample,
             action=link.action, expert_action=expert, correct=bool(correct[link.chain]) if ends else None,
         )  # fmt: skip
         records.append(found | {"end": chain.end if ends else None})

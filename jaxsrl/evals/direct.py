@@ -47,8 +47,9 @@ def solve_directly(
         metrics |= summarise(problem[:: decoding.samples], answers_at_k(rewards, decoding.samples, same), shared)
     records = [
         record(
-            rollouts, row, problem=problem[row], branch=0, sample=rollouts.sample[row], action=rewards.action[row],
-            expert_action=rewards.expert[row], correct=bool(correct[row]),
+            rollouts, row, demonstration=demonstrations[rollouts.demonstration[row]], branch=0,
+            sample=rollouts.sample[row], action=rewards.action[row], expert_action=rewards.expert[row],
+            correct=bool(correct[row]),
         )
         for row in range(len(rollouts))
     ]  # fmt: skip

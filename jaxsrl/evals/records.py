@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from jaxsrl.types import Rollouts
+from jaxsrl.data.problem_lines import demonstration_key
+from jaxsrl.types import Demonstration, Rollouts
 
 Record = dict[str, Any]
 
@@ -11,7 +12,7 @@ def record(
     rollouts: Rollouts,
     row: int,
     *,
-    problem: str,
+    demonstration: Demonstration,
     branch: int,
     sample: int,
     action: str | None,
@@ -22,6 +23,7 @@ def record(
     """A line of `evals/STAGE.jsonl`.
 
     Args:
+      demonstration: whose problem was shown; see `problem_lines`.
       branch: actions in the prompt.
       action: found in the completion; None if malformed. In `direct`, the final answer as the reward found it.
       expert_action: what it is compared with, None where the expert has no such action.
@@ -29,7 +31,8 @@ def record(
       similarity: None where there is nothing to compare.
     """
     return {
-        "problem": problem, "branch": int(branch), "sample": int(sample), "completion": rollouts.text[row],
+        "problem": demonstration.problem_id, "demonstration": demonstration_key(demonstration), "branch": int(branch),
+        "sample": int(sample), "completion": rollouts.text[row],
         "tokens": int(rollouts.mask[row].sum()), "truncated": bool(rollouts.truncated[row]), "action": action,
         "expert_action": expert_action, "similarity": similarity, "correct": correct,
     }  # fmt: skip

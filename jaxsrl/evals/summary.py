@@ -8,7 +8,17 @@ from jaxtyping import Bool, Float
 
 from jaxsrl.collect.share import Share
 from jaxsrl.data.templates import THINK_CLOSE, THINK_OPEN
-from jaxsrl.evals.statistics import Interval, bootstrap, majority_at_k, pass_at_k, pass_hat_k, resample, wilson
+from jaxsrl.evals.statistics import (
+    Interval,
+    bootstrap,
+    clustered_wilson,
+    majority_at_k,
+    mean_interval,
+    pass_at_k,
+    pass_hat_k,
+    resample,
+    wilson,
+)
 from jaxsrl.types import Metrics, Rollouts
 
 
@@ -19,6 +29,7 @@ class Column:
     value: Float[np.ndarray, "P"]
     among: Bool[np.ndarray, "P"] | None = None
     share: bool = False  # values are 0 or 1
+    bounded: bool = False  # values lie in 0..1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +79,8 @@ def summarise(problem: Sequence[str], columns: Mapping[str, Column], shared: Sha
     """Mean of every column, with 95 % bounds as NAME_low and NAME_high. The order of rows is of no consequence.
 
     Problems are what is drawn at random, so rows of one problem are kept together. A share with at most one row per
-    problem has Wilson's interval, everything else a bootstrap over problems; where all rows agree on 0 or on 1 a
-    bootstrap would claim certainty, and Wilson's interval of so many problems stands in.
+    problem has Wilson's interval, one with more Wilson's interval of an effective number of trials, everything else a
+    studentised bootstrap over problems. Where all rows agree on 0 or on 1 it is Wilson's of so many problems.
 
     Args:
       problem: the id of each row's problem.
@@ -103,7 +114,18 @@ def _estimate(column: Column, owner: np.ndarray, problems: int, draws) -> Interv
         return wilson(float(total.sum()), trials)
     if column.share and total.sum() in (0, count.sum()):
         return wilson(trials if total.sum() else 0, trials)
-    return bootstrap(total, count, draws)
+    if trials > 1 and column.share:
+        return clustered_wilson(total, count, most=float(count.sum()))
+    return _held(bootstrap(total, count, draws), total, count, bounded=column.bounded)
+
+
+def _held(found: Interval, total: np.ndarray, count: np.ndarray, *, bounded: bool) -> Interval:
+    """Bounds within 0..1 where values are; one that the draws do not reach is Wilson's there, and else Student's."""
+    if found.value is None or (count > 0).sum() < 2:
+        return found
+    stand_in = clustered_wilson(total, count) if bounded else mean_interval(total, count)
+    low, high = (b if a is None else a for a, b in zip(found[1:], stand_in[1:], strict=True))
+    return Interval(found.value, max(low, 0.0), min(high, 1.0)) if bounded else Interval(found.value, low, high)
 
 
 def at_k(
@@ -113,7 +135,8 @@ def at_k(
     samples = correct.shape[1]
     right = correct.sum(axis=1)
     powers = {2**i for i in range(1, samples.bit_length()) if 2**i <= samples}
-    columns = {f"pass@{k}": Column(value=pass_at_k(right, samples, k)) for k in sorted(powers | {samples})}
+    chance = {k: pass_at_k(right, samples, k) for k in sorted(powers | {samples})}
+    columns = {f"pass@{k}": Column(value=value, bounded=True) for k, value in chance.items()}
     columns[f"pass^{samples}"] = Column(value=pass_hat_k(right, samples, samples), share=True)
     if votes is not None:
         won = [majority_at_k(*group) for group in zip(votes, correct, strict=True)]

@@ -48,11 +48,15 @@ def evaluation_series(run: Run, name: str, split: str) -> list[Series]:
     return out
 
 
-def panels(name: str, lines: Sequence[Series]) -> list[Html]:
-    """The panels of a metric: one with all stages, or one for each where stages share no scale."""
-    if name in APART and len(lines) > 1:
+def panels(name: str, lines: Sequence[Series], title: str | None = None) -> list[Html]:
+    """The panels of a metric: one with all stages, or one for each where stages share no scale.
+
+    Args:
+      title: of the one panel of lines that do share one.
+    """
+    if title is None and name in APART and len(lines) > 1:
         return [_panel(name, [line], f"{name} of {line.name}") for line in lines]
-    return [_panel(name, lines, name)]
+    return [_panel(name, lines, title or name)]
 
 
 def _panel(name: str, lines: Sequence[Series], title: str) -> Html:

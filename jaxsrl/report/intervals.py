@@ -29,19 +29,30 @@ def interval_chart(metric: str, rows: Sequence[Estimate], baselines: Sequence[tu
     low, high = value_domain([0.0, *seen], share=share)
     if min(seen) >= 0:
         low = 0.0
-    left = 28 + LETTER * max(len(short(r.name)) for r in rows)
+    left = 34 + LETTER * max(len(short(r.name)) for r in rows)
     x = Axis(low, high, left, WIDTH - 58)
     bottom = 12 + 24 * len(rows)
     marks = []
-    places = ticks(low, high, 4)
-    for value, label in zip(places, tick_labels(places, percent=share), strict=True):
+    for value, label in ticks_apart(x, share=share):
         marks.append(tag("path", d=f"M{at(x(value))} 6V{bottom}", class_="grid"))
-        marks.append(tag("text", label + (" %" if share else ""), x=at(x(value)), y=bottom + 14, text_anchor="middle"))
+        marks.append(tag("text", label, x=at(x(value)), y=bottom + 14, text_anchor="middle"))
     marks += [tag("path", d=f"M{at(x(v))} 6V{bottom}", class_="baseline") for _, v in baselines]
     marks += [_estimate(row, 18 + 24 * i, x, metric) for i, row in enumerate(rows)]
     told = "; ".join(f"{r.name} {_with_interval(r, metric)}" for r in rows)
     told += "".join(f"; baseline {name} {number(v, metric)}" for name, v in baselines)
     return svg((WIDTH, bottom + 20), f"{metric}: {told}", *marks, class_="intervals")
+
+
+def ticks_apart(x: Axis, *, share: bool) -> list[tuple[float, str]]:
+    """Round values on the axis with their labels, as many of up to five as leave a letter's width between labels."""
+    for count in (4, 3, 2, 1):
+        places = ticks(x.low, x.high, count)
+        labels = [label + (" %" if share else "") for label in tick_labels(places, percent=share)]
+        apart = (x(b) - x(a) for a, b in zip(places, places[1:], strict=False))
+        widest = LETTER * max((len(label) for label in labels), default=0)
+        if all(gap >= widest + LETTER for gap in apart):
+            return list(zip(places, labels, strict=True))
+    return [(places[0], labels[0]), (places[-1], labels[-1])] if len(places) > 1 else []
 
 
 def _estimate(row: Estimate, y: float, x: Axis, metric: str) -> Html:

@@ -1,6 +1,7 @@
 """The report: one HTML page made from a run folder, with everything it needs inside it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,11 +32,12 @@ HOW_CURVES = (
     "evaluation, and nothing is smoothed."
 )
 HOW_ROLLOUTS = (
-    "From the first, middle and last step with rollouts of each stage: the first group that was kept and the first "
-    "that was dropped, in the order they were sampled. Within a group the highest reward comes first, and up to four "
-    "rollouts are shown, spread over the ranks. Thoughts are grey. In the action, marked text was matched with the "
-    "expert's (difflib, in the reward's own setting), underlined text was not. The advantage is the reward above its "
-    "group, in the objective's units; a dropped group carries no weight."
+    "Of training: groups of up to eight steps of a stage, the first that was kept and the first that was dropped "
+    "among them, the others evenly spread. Within a group the highest reward comes first, and up to eight rollouts are "
+    "shown, spread over the ranks. Of evaluations: the same few problems at up to three steps, decoded greedily; a "
+    "stage that samples nothing, such as SFT, is seen there. Thoughts are grey. In the action, marked text was matched "
+    "with the expert's (difflib, in training in the reward's own setting), underlined text was not. The advantage is "
+    "the reward above its group, in the objective's units; a dropped group carries no weight."
 )
 
 
@@ -64,19 +66,28 @@ def render(run: Run) -> str:
         _section("results", "Held-out results", HOW_RESULTS, results(run)),
         _section("curves", "Curves", HOW_CURVES, join(
             join(tag("h3", "Validation"), curves, tag("h3", "Training")) if curves else None, training_curves(run))),
-        _section("rollouts", "Rollouts", HOW_ROLLOUTS, examples),
+        _section("rollouts", "Completions", HOW_ROLLOUTS, examples),
     ]  # fmt: skip
     links = [
         ("state", "State"),
         ("stages", "What was run"),
         ("results", "Results"),
         ("curves", "Curves"),
-        ("rollouts", "Rollouts"),
+        ("rollouts", "Completions"),
     ]
+    return document(f"{run.name} – jaxsrl run", heading(run), links, sections)
+
+
+def document(title: str, top: Html, links: Sequence[tuple[str, str]], sections: Sequence[Html]) -> str:
+    """A whole page with its style and script inside.
+
+    Args:
+      links: (id, name) of the sections.
+    """
     nav = tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links), aria_label="Sections")
-    body = tag("body", heading(run), nav, tag("main", *sections), tag("script", Html(SCRIPT)))
+    body = tag("body", top, nav, tag("main", *sections), tag("script", Html(SCRIPT)))
     head = tag(
-        "head", tag("meta", charset="utf-8"), tag("title", f"{run.name} – jaxsrl run"),
+        "head", tag("meta", charset="utf-8"), tag("title", title),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"), tag("style", Html(STYLE)),
     )  # fmt: skip

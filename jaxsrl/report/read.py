@@ -21,8 +21,10 @@ class ReportError(ValueError):
 class Run:
     """What the files of a run say.
 
-    `train` and `evals` hold the lines of a stage in order of steps; a line of evaluation has a `split`. `complaints`
-    name what could not be read.
+    `train` and `evals` hold the lines of a stage in order of steps; a line of evaluation has a `split`. `rollouts`,
+    `evaluated` and `problems` name the files of a stage's completions and of the texts they refer to. `model`,
+    `weights` and `text` are `model.json`, `weights_config.json` and `text.json`: what was trained, whatever the config
+    says. `complaints` name what could not be read.
     """
 
     name: str
@@ -33,6 +35,11 @@ class Run:
     evals: Mapping[str, tuple[Line, ...]] = field(default_factory=dict)
     timing: Mapping[str, tuple[Line, ...]] = field(default_factory=dict)
     rollouts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    evaluated: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    problems: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 0
     quarantined: int = 0
     complaints: tuple[str, ...] = ()
@@ -68,10 +75,7 @@ def read_run(folder: Path) -> Run:
     logged = [line for line in lines(folder / "metrics.jsonl", complaints) if _has_place(line)]
     metrics = _by_step([{new_metric(name): value for name, value in line.items()} for line in logged])
     timing = [line for line in lines(folder / "timing.jsonl", complaints) if _has_place(line)]
-    rollouts: dict[str, tuple[Path, ...]] = {}  # each of several processes wrote a file: STAGE.jsonl, STAGE.1.jsonl …
-    for path in sorted((folder / "rollouts").glob("*.jsonl")):
-        stage = path.name.split(".")[0]
-        rollouts[stage] = (*rollouts.get(stage, ()), path)
+    rollouts = _files(folder / "rollouts")
     return Run(
         name=str(config.get("name") or folder.resolve().name),
         config=config,
@@ -81,10 +85,24 @@ def read_run(folder: Path) -> Run:
         evals=_per_stage([line for line in metrics if line.get("kind") == "eval"]),
         timing=_per_stage(timing),
         rollouts=rollouts,
+        evaluated=_files(folder / "evals"),
+        problems=_files(folder / "problems"),
+        model=_object(folder / "model.json", []),  # of a run that has not begun yet there is none
+        weights=_object(folder / "weights_config.json", []),
+        text=_object(folder / "text.json", []),
         attempts=sum(path.is_dir() for path in (folder / "logs").glob("attempt_*")),
         quarantined=_distinct_lines(sorted((folder / "quarantine").glob("*"))),
         complaints=tuple(complaints),
     )
+
+
+def _files(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Files of a stage; each of several processes wrote one: STAGE.jsonl, STAGE.1.jsonl …"""
+    out: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        stage = path.name.split(".")[0]
+        out[stage] = (*out.get(stage, ()), path)
+    return out
 
 
 def lines(path: Path, complaints: list[str]) -> Iterator[dict[str, Any]]:

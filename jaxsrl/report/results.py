@@ -113,25 +113,21 @@ def _columns(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _table(rows: Sequence[Row], names: Sequence[str], label: str) -> Html:
-    groups = _columns(names)
-    if not groups:
-        return join()
-    top = [tag("td")]
-    top += [tag("th", MODES[m.removeprefix(FORCED)], tag("small", m), scope="colgroup", colspan=len(c))
-            for m, c in groups.items()]  # fmt: skip
-    columns = [(name, k == 0) for group in groups.values() for k, name in enumerate(group)]
-    under = [tag("th", "stage", scope="col")]
-    under += [tag("th", _column_name(n, names), scope="col", class_=_class("n", edge), title=n) for n, edge in columns]
+    """A table per mode, so that each fits a window; beside one another they would not."""
+    return join(*(_of_mode(rows, names, mode, columns, label) for mode, columns in _columns(names).items()))
+
+
+def _of_mode(rows: Sequence[Row], names: Sequence[str], mode: str, columns: Sequence[str], label: str) -> Html:
+    title = tag("caption", MODES[mode.removeprefix(FORCED)], tag("small", mode))
+    head = [tag("th", "stage", scope="col")]
+    head += [tag("th", _column_name(name, names), scope="col", class_="n", title=name) for name in columns]
     body = [
-        tag(
-            "tr",
-            _stage_cell(row),
-            *(_cell(row, name, _class("n", edge), best=_is_best(row, name, rows), bare=True) for name, edge in columns),
-        )
+        tag("tr", _stage_cell(row),
+            *(_cell(row, name, "n", best=_is_best(row, name, rows), bare=True) for name in columns))
         for row in rows
-    ]
-    table = tag("table", tag("thead", tag("tr", *top), tag("tr", *under)), tag("tbody", *body), class_="results")
-    return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=f"Results on the {label}")
+    ]  # fmt: skip
+    table = tag("table", title, tag("thead", tag("tr", *head)), tag("tbody", *body), class_="results")
+    return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=f"{mode} on the {label}")
 
 
 def _column_name(name: str, names: Sequence[str]) -> Html:
@@ -146,10 +142,6 @@ def _column_name(name: str, names: Sequence[str]) -> Html:
 
 def _of_baseline(name: str, of: str) -> str:
     return name.removeprefix(of + "_").replace("_", " ")
-
-
-def _class(base: str, edge: bool) -> str:
-    return base + (" edge" if edge else "")
 
 
 def _stage_cell(row: Row) -> Html:

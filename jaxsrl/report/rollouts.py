@@ -1,175 +1,188 @@
-"""A few groups of rollouts from the first, middle and last step of each stage."""
+"""Completions beside the problem, the actions given and the expert's next one; a browser over them."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxsrl.report.cards import ACTION_MODES, Card, Chosen, Row, choose, score, texts_of
 from jaxsrl.report.html import Html, join, tag
-from jaxsrl.report.names import number
-from jaxsrl.report.read import Run, is_number, raw_lines, step_of
-from jaxsrl.report.scale import evenly
+from jaxsrl.report.names import MODES, number
+from jaxsrl.report.read import Run, is_number
 from jaxsrl.report.svg import stage_class
 from jaxsrl.report.transcript import clip, completion
 
-MOST_ROWS = 60  # rollouts on the page
-MOST_OF_GROUP = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Rollouts of one branch point; `rows` are the ones shown, highest reward first, of `size` that were sampled."""
-
-    stage: str
-    index: int
-    step: int
-    rows: tuple[Mapping[str, Any], ...]
-    size: int
-
-
-def choose(run: Run, complaints: list[str]) -> list[Group]:
-    """Groups to show: at each chosen step the first one that was kept and the first one that was not, as they came.
-
-    Not the best, so that what is shown is typical. At most MOST_ROWS rollouts.
-    """
-    steps = {stage: evenly(_steps(run, stage), 3) for stage in run.stages}
-    places = sum(len(chosen) for chosen in steps.values())
-    if not places:
-        return []
-    budget, out = max(1, MOST_ROWS // places), []
-    for index, stage in enumerate(run.stages):
-        rows = _rows_of(run, stage, set(steps[stage]), complaints)
-        for step in steps[stage]:
-            out += _groups_of(stage, index, step, [r for r in rows if r.get("step") == step], budget)
-    return out
-
-
-def _steps(run: Run, stage: str) -> list[int]:
-    if stage not in run.rollouts:
-        return []
-    return sorted({step for data in _lines_of(run, stage) if (step := step_of(data)) is not None})
-
-
-def _lines_of(run: Run, stage: str) -> Iterator[bytes]:
-    return chain.from_iterable(map(raw_lines, run.rollouts[stage]))
-
-
-def _rows_of(run: Run, stage: str, steps: set[int], complaints: list[str]) -> list[dict[str, Any]]:
-    """Rows of the given steps; a file may be large, so only those are parsed."""
-    rows, bad = [], 0
-    if stage not in run.rollouts or not steps:
-        return rows
-    for data in _lines_of(run, stage):
-        if step_of(data) not in steps:
-            bad += bool(data.strip()) and step_of(data) is None
-            continue
-        try:
-            row = json.loads(data.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict) and isinstance(row.get("completion"), str):
-            rows.append(row)
-        else:
-            bad += 1
-    if bad:
-        complaints.append(f"{bad} line{'s' * (bad > 1)} of rollouts/{stage}.jsonl could not be read and were left out")
-    place = lambda row: tuple(n if is_number(n := row.get(name)) else 0 for name in ("step", "group", "sample"))
-    return sorted(rows, key=place)  # whichever process wrote them
-
-
-def _groups_of(stage: str, index: int, step: int, rows: Sequence[Mapping[str, Any]], budget: int) -> list[Group]:
-    together: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        together.setdefault(json.dumps(row.get("group")), []).append(row)
-    kept = [g for g in together.values() if any(r.get("kept") for r in g)]
-    dropped = [g for g in together.values() if not any(r.get("kept") for r in g)]
-    out, left = [], budget
-    for group in kept[:1] + dropped[:1]:
-        ranked = sorted(group, key=lambda r: (-_rank(r.get("reward")), str(r.get("sample"))))
-        shown = evenly(ranked, min(MOST_OF_GROUP, left))
-        left -= len(shown)
-        if shown:
-            out.append(Group(stage=stage, index=index, step=step, rows=tuple(shown), size=len(group)))
-    return out
-
-
-def _rank(reward: Any) -> float:
-    return float(reward) if is_number(reward) else float("-inf")
+ACTION_TEXT = (240, 80)  # characters shown of a longer action that was given
+MOST_ACTIONS = 24
+# Evaluations say no settings: texts are marked as the default reward compares them.
+EVALUATED_AS = {"unit": "char", "autojunk": False}
 
 
 def rollouts(run: Run, complaints: list[str]) -> Html:
-    groups = choose(run, complaints)
-    if not groups:
-        return tag("p", "No rollouts: no stage has sampled any yet, or its objective samples none.", class_="empty")
-    stages = list(dict.fromkeys((g.index, g.stage) for g in groups))
-    cards = [_group(g) for g in groups]
-    if len(stages) == 1:
-        return tag("div", *cards, class_="groups")
-    choices = [(None, "all stages"), *stages]
-    buttons = []
-    for index, name in choices:
-        key = "stage-all" if index is None else f"stage-{index}"
-        buttons.append(tag("input", type="radio", name="stage", id=key, checked=index is None, class_="pick"))
-        buttons.append(tag("label", name, for_=key, class_=stage_class(index) if index is not None else None))
-    # Radio buttons and a rule per stage: the filter needs no script.
-    rules = "".join(f'#stage-{i}:checked~.groups>:not([data-stage="{i}"]){{display:none}}' for i, _ in stages)
-    title = tag("legend", "Show the rollouts of", class_="aside")
+    """The section: how much of the run is here, the browser's controls, and a card for each group or problem."""
+    chosen = choose(run, complaints)
+    if not chosen.cards:
+        return tag("p", "No completions: no stage has sampled or been evaluated yet.", class_="empty")
+    texts = texts_of(run, chosen.cards)
+    opened = {card.index: i for i, card in reversed(list(enumerate(chosen.cards)))}.values()  # a stage's first
+    cards = [_card(card, texts, opened=i in opened) for i, card in enumerate(chosen.cards)]
+    return join(_how_much(chosen), _controls(), tag("div", *cards, class_="groups", id="cards"), _more())
+
+
+def _how_much(chosen: Chosen) -> Html:
+    parts = []
+    if chosen.sampled:
+        shown = chosen.shown(training=True)
+        parts.append(f"{number(shown)} of {number(chosen.sampled)} rollouts of training")
+    if chosen.evaluated:
+        shown = chosen.shown(training=False)
+        parts.append(f"{number(shown)} of {number(chosen.evaluated)} completions of evaluations")
+    where = "the rest is in the run's folder, rollouts/ and evals/"
+    return tag("p", f"On this page: {' and '.join(parts)}; {where}.", class_="how")
+
+
+def _controls() -> Html:
+    """What a script fills and shows; without one all cards are there."""
+    selects = [
+        tag("label", name, tag("select", tag("option", all_of, value=""), id=f"pick-{key}", data_key=key))
+        for key, name, all_of in (
+            ("place", "stage and use", "all"), ("step", "step", "all"), ("problem", "problem", "all"),
+        )
+    ]  # fmt: skip
+    bounds = [
+        tag("label", name, tag("input", type="number", step="any", id=f"pick-{key}", placeholder=placeholder))
+        for key, name, placeholder in (("low", "reward from", "lowest"), ("high", "to", "highest"))
+    ]
+    orders = (("", "as sampled"), ("top", "highest reward first"), ("bottom", "lowest reward first"))
+    order = tag("label", "order", tag("select", *(tag("option", n, value=v) for v, n in orders), id="pick-order"))
+    said = tag("output", id="pick-said", aria_live="polite")
+    return tag("form", *selects, *bounds, order, said, class_="browser", id="browser", hidden=True)
+
+
+def _more() -> Html:
+    return tag("button", "show more", type="button", id="more", hidden=True)
+
+
+def _card(card: Card, texts: Mapping[str, Row], *, opened: bool) -> Html:
+    known = texts.get(str(card.rows[0].get("demonstration")))
+    body = [_problem(known), _actions(card, known), _expert(card), _table(card)]
+    scores = [s for s in card.scores if s is not None]
     return tag(
-        "fieldset", title, tag("style", Html(rules)), *buttons, tag("div", *cards, class_="groups"), class_="filter"
-    )
-
-
-def _group(group: Group) -> Html:
-    first = group.rows[0]
-    whole = first.get("form") == "solve" or first.get("direct_or_chained") == "direct"  # the name it had
-    given = first.get("branch")
-    place = f"after {given} expert action{'s' * (given != 1)}" if given else "at the problem"
-    shown = f"{len(group.rows)} of {group.size} rollouts" if len(group.rows) < group.size else f"{group.size} rollouts"
-    kept = any(r.get("kept") for r in group.rows)
-    facts = join(
-        tag("span", group.stage, class_="stage-name"), tag("span", f"step {group.step}"),
-        tag("span", f"problem {first.get('problem')}"),
-        tag("span", place + (", whole solution" if whole else "")), tag("span", shown),
-        tag("span", "kept" if kept else "dropped", class_="kept" if kept else "dropped"),
+        "details", tag("summary", _facts(card)), *body, class_=f"group {stage_class(card.index)}", open=opened,
+        data_place=f"{card.stage}, {card.source}", data_step=card.step, data_problem=card.problem,
+        data_top=f"{max(scores):.6g}" if scores else None, data_bottom=f"{min(scores):.6g}" if scores else None,
     )  # fmt: skip
-    box = _expert(first)
-    head = tag("tr", *(tag("th", name, scope="col", class_=class_) for name, class_ in
-                       (("reward", "n"), ("advantage", "n"), ("tokens", "n"), ("completion", "wide"))))  # fmt: skip
-    table = tag("table", tag("thead", head), tag("tbody", *(_row(r) for r in group.rows)))
+
+
+def _facts(card: Card) -> Html:
+    size, shown = card.size, len(card.rows)
+    count = f"{shown} of {size} completions" if shown < size else f"{size} completion{'s' * (size != 1)}"
+    if card.training:
+        given = "" if card.after is None else f"after {card.after} action{'s' * (card.after != 1)}"
+        place = given if card.after else "at the problem"
+        place += ", whole solution" if card.mode == "solve" else ""
+        kept = any(row.get("kept") for row in card.rows)
+        end = tag("span", "kept" if kept else "dropped", class_="kept" if kept else "dropped")
+    else:
+        place = MODES.get(card.mode, card.mode)
+        end = None
     return tag(
-        "article",
-        tag("header", facts, class_="facts"),
-        box,
-        table,
-        class_=f"group {stage_class(group.index)}",
-        data_stage=group.index,
-    )
+        "span", tag("span", card.stage, class_="stage-name"), tag("span", f"{card.source}, step {card.step}"),
+        tag("span", place), tag("span", f"problem {card.problem}"), tag("span", count), tag("span", _worth(card)),
+        end, class_="facts",
+    )  # fmt: skip
 
 
-def _expert(row: Mapping[str, Any]) -> Html | None:
-    """What the completions were compared with."""
-    expert, settings = row.get("expert_action"), row.get("reward_settings")
-    if not isinstance(expert, str):
+def _worth(card: Card) -> str:
+    """The rewards of a card in a few words."""
+    scores = [s for s in card.scores if s is not None]
+    right = [row["correct"] for row in card.rows if isinstance(row.get("correct"), bool)]
+    if not card.training and right:
+        return f"{sum(right)} of {len(right)} right"
+    if not scores:
+        return "no reward"
+    low, high, mean = (number(round(v, 3)) for v in (min(scores), max(scores), sum(scores) / len(scores)))
+    name = "reward" if card.training else "similarity"
+    return f"{name} {low}" if low == high else f"{name} {low} to {high}, mean {mean}"
+
+
+def _problem(known: Row | None) -> Html:
+    if known is None or not isinstance(known.get("text"), str):
+        return tag("p", "The text of this problem is not in the run's folder.", class_="aside")
+    return _labelled("problem", tag("div", clip(known["text"]), class_="text", dir="auto"))
+
+
+def _labelled(name: str, content: Html) -> Html:
+    return tag("div", tag("span", name, class_="aside"), content, class_="expert")
+
+
+def _actions(card: Card, known: Row | None) -> Html | None:
+    """The expert's actions that a completion was given; of an evaluation all of them, which it is compared with."""
+    actions = known.get("actions") if known is not None else None
+    if not isinstance(actions, list):
         return None
-    kind = "expert" if isinstance(settings, dict) and "autojunk" in settings else "answer key"
-    return tag("p", tag("span", kind, class_="aside"), tag("span", clip(expert), class_="text"), class_="expert")
+    if card.training:
+        given = actions[: int(card.after or 0)]
+        return _labelled("given", _listed(given, len(given))) if given else None
+    return _labelled("expert", _listed(actions, None)) if actions else None
 
 
-def _row(row: Mapping[str, Any]) -> Html:
+def _listed(actions: Sequence[Any], given: int | None) -> Html:
+    """A numbered list; of a long one the end, which is what comes before the completion, or else the beginning."""
+    left_out = max(0, len(actions) - MOST_ACTIONS)
+    first = left_out if given is not None else 0
+    shown = [tag("li", clip(str(a), ACTION_TEXT), dir="auto") for a in actions[first : first + MOST_ACTIONS]]
+    said = tag("span", f"{left_out} more {'before' if first else 'after'} these", class_="aside") if left_out else None
+    return tag("div", said if first else None, tag("ol", *shown, start=first + 1, class_="text"),
+               None if first else said)  # fmt: skip
+
+
+def _expert(card: Card) -> Html | None:
+    """What all completions of a card were compared with, where it is one text."""
+    texts = {row.get("expert_action") for row in card.rows if isinstance(row.get("expert_action"), str)}
+    if len(texts) != 1 or not (card.training or card.mode == "direct"):
+        return None
+    settings = card.rows[0].get("reward_settings")
+    action = card.training and isinstance(settings, dict) and "autojunk" in settings
+    return _labelled("expert's next" if action else "answer key", tag("span", clip(texts.pop()), class_="text"))
+
+
+def _table(card: Card) -> Html:
+    names = ("reward", "advantage", "tokens") if card.training else ("similarity", "right", "tokens")
+    if card.mode == "direct":
+        names = names[1:]
+    head = tag("tr", *(tag("th", name, scope="col", class_="n") for name in names),
+               tag("th", "completion", scope="col", class_="wide"))  # fmt: skip
+    return tag("table", tag("thead", head), tag("tbody", *(_row(row, card, names) for row in card.rows)))
+
+
+def _row(row: Row, card: Card, names: Sequence[str]) -> Html:
+    cells = [tag("td", _figure(row, name), class_="n", data_label=name) for name in names]
+    flags = (("malformed", row.get("action") is None), ("cut at the cap", row.get("truncated")))
+    badges = [tag("span", flag, class_="badge") for flag, there in flags if there]
+    place = None
+    if card.mode in ACTION_MODES and not card.training and is_number(row.get("branch")):
+        own = "own" if card.mode == "chained" else "expert"
+        place = tag("span", f"after {row['branch']} {own} action{'s' * (row['branch'] != 1)} ", class_="aside")
+    shown = tag("div", _completion(row, card), class_="text", dir="auto")
+    worth = score(row, training=card.training)
+    return tag("tr", *cells, tag("td", place, *badges, shown, class_="wide"),
+               data_reward=None if worth is None else f"{worth:.6g}")  # fmt: skip
+
+
+def _completion(row: Row, card: Card) -> Html:
     action, expert, settings = row.get("action"), row.get("expert_action"), row.get("reward_settings")
     action, expert = (value if isinstance(value, str) else None for value in (action, expert))
-    shown = completion(row["completion"], action, expert, settings if isinstance(settings, dict) else {})
-    flags = [name for name, there in (("malformed", action is None), ("cut at the cap", row.get("truncated"))) if there]
-    badges = [tag("span", flag, class_="badge") for flag in flags]
-    cells = [tag("td", _signed(row.get(name), name), class_="n", data_label=name) for name in ("reward", "advantage")]
-    tokens = row.get("tokens")
-    cells.append(tag("td", tokens if is_number(tokens) else "–", class_="n", data_label="tokens"))
-    return tag("tr", *cells, tag("td", *badges, tag("div", shown, class_="text", dir="auto"), class_="wide"))
+    if not card.training:
+        settings = EVALUATED_AS if card.mode in ACTION_MODES else {}
+    return completion(row["completion"], action, expert, settings if isinstance(settings, dict) else {})
 
 
-def _signed(value: Any, name: str) -> str:
+def _figure(row: Row, name: str) -> str:
+    if name == "right":
+        return {True: "yes", False: "no"}.get(row.get("correct"), "–") if row.get("correct") in (True, False) else "–"
+    value = row.get(name)
     if not is_number(value):
         return "–"
+    if name == "tokens":
+        return number(value)
     shown = number(round(value, 3))
     return "+" + shown if name == "advantage" and round(value, 3) > 0 else shown

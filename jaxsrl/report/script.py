@@ -1,6 +1,6 @@
-"""What the page can do beyond being read: values under the pointer in a chart. Without it nothing is lost."""
+"""What the page can do beyond being read: values under the pointer, and a browser. Without it nothing is lost."""
 
-SCRIPT = """
+CHARTS = """
 (() => {
   const NS = 'http://www.w3.org/2000/svg';
   const tip = document.body.appendChild(document.createElement('div'));
@@ -42,3 +42,59 @@ SCRIPT = """
   });
 })();
 """
+
+# Filters the cards by what stands in their data attributes. Texts are only ever set as text.
+BROWSER = """
+(() => {
+  const form = document.getElementById('browser');
+  if (!form) return;
+  const box = document.getElementById('cards'), more = document.getElementById('more');
+  const said = document.getElementById('pick-said'), cards = [...box.children], PAGE = 12;
+  const field = name => document.getElementById('pick-' + name);
+  const keys = ['place', 'step', 'problem'];
+  let most = PAGE;
+  const fits = (card, but) => keys.every(k => k === but || !field(k).value || card.dataset[k] === field(k).value);
+  const fill = key => {
+    const select = field(key), kept = select.value;
+    const values = [...new Set(cards.filter(c => fits(c, key)).map(c => c.dataset[key]))];
+    if (key === 'step') values.sort((a, b) => a - b);
+    select.replaceChildren(select.options[0], ...values.map(v => new Option(v, v)));
+    select.value = values.includes(kept) ? kept : '';
+  };
+  const bound = (name, other) => field(name).value === '' ? other : Number(field(name).value);
+  const show = () => {
+    keys.forEach(fill);
+    const low = bound('low', -Infinity), high = bound('high', Infinity);
+    const any = low === -Infinity && high === Infinity;
+    const inside = ({dataset: {reward}}) => any || reward !== undefined && low <= reward && reward <= high;
+    cards.forEach(card => card.querySelectorAll('tbody tr').forEach(row => row.hidden = !inside(row)));
+    const found = cards.filter(c => fits(c) && (any || c.querySelector('tbody tr:not([hidden])')));
+    const order = field('order').value, sign = order === 'top' ? -1 : 1;
+    const rank = card => card.dataset[order] === undefined ? 1e300 : sign * card.dataset[order];
+    if (order) found.sort((a, b) => rank(a) - rank(b));
+    cards.forEach(card => card.hidden = true);
+    found.slice(0, most).forEach(card => card.hidden = false);
+    box.append(...found);
+    said.textContent = Math.min(most, found.length) + ' of ' + found.length + ' cards';
+    more.hidden = found.length <= most;
+  };
+  form.addEventListener('input', () => { most = PAGE; show(); });
+  form.addEventListener('submit', event => event.preventDefault());
+  more.addEventListener('click', () => { most += PAGE; show(); });
+  form.hidden = false;
+  show();
+})();
+"""
+
+# A table that is wider than the window says so in words.
+SCROLLS = """
+(() => {
+  const mark = () => document.querySelectorAll('.scroll').forEach(
+    box => box.classList.toggle('more', box.scrollWidth > box.clientWidth + 1));
+  addEventListener('resize', mark);
+  document.addEventListener('toggle', mark, true);
+  mark();
+})();
+"""
+
+SCRIPT = CHARTS + BROWSER + SCROLLS

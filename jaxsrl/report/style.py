@@ -7,12 +7,12 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #fbfaf7; --card: #ffffff; --ink: #1d1e20; --soft: #5b5e63; --line: #e4e1d9; --grid: #ebe9e2;
-  --mark: #d5ebd8; --mark-ink: #12391d; --other: #b3541e; --alarm: #fdf1dc; --alarm-line: #c98a1b;
+  --mark: #d5ebd8; --mark-ink: #12391d; --other: #b3541e; --alarm: #fdf1dc; --alarm-line: #c98a1b; --shade: #0003;
   --s0: #0067a5; --s1: #b84a00; --s2: #00785a; --s3: #98327d; --s4: #766000; --s5: #45607a; --start: #6d6f73;
 }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #141517; --card: #1b1c1f; --ink: #e9e8e4; --soft: #a5a7ab; --line: #303236; --grid: #292b2f;
-  --mark: #1f4a2c; --mark-ink: #d3f2da; --other: #f0a070; --alarm: #2d2516; --alarm-line: #d09a35;
+  --mark: #1f4a2c; --mark-ink: #d3f2da; --other: #f0a070; --alarm: #2d2516; --alarm-line: #d09a35; --shade: #fff3;
   --s0: #6ab7f2; --s1: #f39a5b; --s2: #4fcca3; --s3: #e79fd4; --s4: #dcbf5c; --s5: #a9bccf; --start: #a5a7ab;
 } }
 * { box-sizing: border-box; }
@@ -57,7 +57,16 @@ thead th { font-weight: 500; color: var(--soft); font-size: .8rem; vertical-alig
 tbody th { font-weight: 500; }
 .n { text-align: right; white-space: nowrap; }
 .n small { white-space: nowrap; }
-.scroll { overflow-x: auto; }
+/* What is wider than the window scrolls, and a shadow at an edge says that there is more beyond it. */
+.scroll { overflow-x: auto; background:
+  linear-gradient(to right, var(--paper) 40%, transparent) left / 2.5rem 100% no-repeat local,
+  linear-gradient(to left, var(--paper) 40%, transparent) right / 2.5rem 100% no-repeat local,
+  linear-gradient(to right, var(--shade), transparent) left / .8rem 100% no-repeat scroll,
+  linear-gradient(to left, var(--shade), transparent) right / .8rem 100% no-repeat scroll; }
+.scroll.more::before { content: "scrolls sideways \\2192"; position: sticky; left: 0; color: var(--soft);
+  font-size: .76rem; }
+caption { text-align: left; padding: .7rem 0 .2rem; font-weight: 600; font-size: .87rem; }
+caption small { display: inline; padding-left: .5rem; }
 .stage { white-space: nowrap; }
 .chip { width: .72rem; height: .72rem; margin-right: .45rem; overflow: visible; }
 .stage small { padding-left: 1.17rem; }
@@ -65,8 +74,6 @@ tbody th { font-weight: 500; }
 .stages .n small { white-space: normal; }
 .results td, .results thead th { padding: .42rem .55rem .42rem .45rem; }
 .results td:first-child, .results thead th:first-child { padding-left: 0; }
-.results .edge { border-left: 1px solid var(--line); }
-.results th[scope=colgroup] { border-left: 1px solid var(--line); color: var(--ink); font-size: .84rem; }
 .results strong { font-weight: 700; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem;
   margin-bottom: 1.2rem; }
@@ -79,6 +86,7 @@ tbody th { font-weight: 500; }
 .panel figcaption span { font-size: .78rem; color: var(--soft); }
 .panel svg { width: 100%; height: auto; margin-top: auto; overflow: visible; font-size: 11px; }
 svg text { fill: var(--soft); }
+svg .name { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
 svg .name, svg .figure { fill: var(--c, var(--ink)); font-weight: 600; }
 svg .grid { stroke: var(--grid); } svg .base { stroke: var(--soft); stroke-opacity: .55; }
 svg .line { fill: none; stroke: var(--c); stroke-width: 1.9; stroke-linejoin: round; }
@@ -99,23 +107,27 @@ details > .panels, details > .scroll { margin-top: .6rem; }
 pre { max-height: 32rem; overflow: auto; padding: .9rem 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 6px;
   font: .78rem/1.5 ui-monospace, "SF Mono", "Liberation Mono", monospace; }
-.filter { border: 0; margin: 0; padding: 0; min-width: 0; }
-.filter legend { padding: 0; margin-bottom: .3rem; }
-.pick { position: absolute; opacity: 0; }
-.pick + label { display: inline-block; padding: .22rem .75rem; margin: 0 .35rem .8rem 0;
-  border: 1px solid var(--line); border-radius: 99px;
-  cursor: pointer; font-size: .86rem; color: var(--c, var(--ink)); }
-.pick:checked + label { background: var(--c, var(--ink)); border-color: transparent; color: var(--paper); }
-.pick:focus-visible + label { outline: 2px solid var(--s0); outline-offset: 2px; }
-.groups { display: grid; gap: 1.1rem; }
-.group { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem .3rem;
-  min-width: 0; }
-.group .facts { display: flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .84rem; color: var(--soft);
-  overflow-wrap: anywhere; }
+[hidden] { display: none !important; }
+.browser { display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: end; margin: 0 0 1rem; font-size: .8rem; }
+.browser label { display: grid; gap: .15rem; color: var(--soft); }
+.browser select, .browser input, #more { max-width: 17rem; padding: .3rem .5rem; background: var(--card);
+  color: var(--ink); border: 1px solid var(--line); border-radius: 4px; font: inherit; font-size: .86rem; }
+.browser select, .browser input { height: 2rem; }
+.browser input { width: 7rem; }
+.browser output { padding: .35rem 0; color: var(--soft); }
+#more { margin-top: 1rem; cursor: pointer; }
+.groups { display: grid; gap: .7rem; }
+.group { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem;
+  min-width: 0; margin: 0; }
+.group > summary { color: inherit; padding: .45rem 0; }
+.group .facts { display: inline-flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .84rem; color: var(--soft);
+  overflow-wrap: anywhere; width: calc(100% - 1.3rem); vertical-align: top; }
+.group ol { margin: 0; padding-left: 1.6rem; }
 .stage-name { color: var(--c); font-weight: 650; }
 .kept, .dropped { margin-left: auto; }
 .kept { color: var(--s2); font-weight: 600; }
-.expert { margin: .6rem 0 .2rem; display: grid; grid-template-columns: auto 1fr; gap: .7rem; align-items: baseline; }
+.expert { margin: .5rem 0 .2rem; display: grid; grid-template-columns: 5.5rem minmax(0, 1fr); gap: .7rem;
+  align-items: baseline; }
 .text { font: .82rem/1.55 ui-monospace, "SF Mono", "Liberation Mono", "DejaVu Sans Mono", monospace;
   white-space: pre-wrap;
   overflow-wrap: anywhere; unicode-bidi: isolate; min-width: 0; }
@@ -139,7 +151,7 @@ mark { background: var(--mark); color: var(--mark-ink); border-radius: 2px; box-
   .group td { border: 0; padding: 0; }
   .group td[data-label]::before { content: attr(data-label) " "; color: var(--soft); font-size: .76rem; }
   .group td.wide { flex-basis: 100%; padding: .2rem 0 0; }
-  .results tbody th, .results thead tr:last-child th:first-child, .stages tbody th { position: sticky; left: 0;
+  .results tbody th, .results thead th:first-child, .stages tbody th { position: sticky; left: 0;
     background: var(--paper); padding-right: .6rem; }
 }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
@@ -149,7 +161,7 @@ mark { background: var(--mark); color: var(--mark-ink); border-radius: 2px; box-
     --other: #b3541e; --alarm: #fff; --s0: #0067a5; --s1: #b84a00; --s2: #00785a; --s3: #98327d; --s4: #766000;
       --s5: #45607a; --start: #6d6f73; }
   body { padding: 0; font-size: 10pt; max-width: none; }
-  nav, .filter > legend, .filter > label, .tip { display: none; }
+  nav, .browser, #more, .tip { display: none; }
   .panels { grid-template-columns: repeat(2, 1fr); }
   .group, tr, .alarms li { break-inside: avoid; }
   h2, h3, .how { break-after: avoid; }

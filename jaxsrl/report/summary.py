@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxsrl.report.alarms import alarms, skipped, steps_done, steps_planned
+from jaxsrl.report.headline import headline
 from jaxsrl.report.html import Html, join, tag
 from jaxsrl.report.names import number
 from jaxsrl.report.read import Run, is_number
@@ -14,21 +15,8 @@ from jaxsrl.report.svg import shape, stage_class
 def heading(run: Run) -> Html:
     """Title and the facts of the whole run."""
     return tag(
-        "header", tag("p", "jaxsrl run", class_="kicker"), tag("h1", run.name), _model(run), _facts(run), class_="top"
+        "header", tag("p", "jaxsrl run", class_="kicker"), tag("h1", run.name), headline(run), _facts(run), class_="top"
     )
-
-
-def _model(run: Run) -> Html | None:
-    model = run.config.get("model")
-    parts = [_settings(model, 8)] if isinstance(model, dict) else []
-    for key in ("tokenizer", "seed"):
-        if key in run.config:
-            parts.append(f"{key} {run.config[key]}")
-    devices = run.environment.get("devices")
-    if isinstance(devices, list) and devices:
-        kinds = {str(d): devices.count(d) for d in devices}
-        parts.append(", ".join(f"{n} × {kind}" for kind, n in kinds.items()))
-    return tag("p", " · ".join(parts), class_="lead") if parts else None
 
 
 def _facts(run: Run) -> Html:

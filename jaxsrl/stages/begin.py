@@ -72,6 +72,11 @@ def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConf
         texts = (t for s in loaded.values() for d in s.train for t in (d.problem, *d.actions, *(d.thoughts or ())))
         tokenizer = used_ids(tokenizer, texts)
         model = replace(model, vocab=tokenizer.vocab_size)
+    elif model.vocab < tokenizer.vocab_size and config.weights is not None:
+        raise ConfigError(
+            f"{config.weights} has {model.vocab} rows of embeddings, and {tokenizer.name} has {tokenizer.vocab_size} "
+            "tokens: it is not the tokenizer of these weights. Leave tokenizer=bytes, which takes that of their folder"
+        )
     elif model.vocab < tokenizer.vocab_size:
         raise ConfigError(
             f"model.vocab={model.vocab} is smaller than the {tokenizer.vocab_size} tokens of {tokenizer.name}; "

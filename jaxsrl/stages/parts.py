@@ -1,6 +1,5 @@
 """Everything that stays the same while a stage runs, made once."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,11 +9,14 @@ from jaxsrl.collect.collect import Collector
 from jaxsrl.collect.learn import Learner
 from jaxsrl.collect.rollout_log import Log, Writer, start_writer
 from jaxsrl.collect.settings import BatchShapes
+from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.metrics import process_file
+from jaxsrl.pace import Pace
 from jaxsrl.policy import TRAIN, Policy, address
 from jaxsrl.progress import Progress
+from jaxsrl.report.watch import Watch
 from jaxsrl.runs import Run
 from jaxsrl.sharding import place_state
 from jaxsrl.stages.device_loop import DeviceLoop, make_device_loop
@@ -33,7 +35,7 @@ class Parts:
     Args:
       reference: the frozen reference's parameters of the model, on the device.
       evaluation: shapes of its calls.
-      first_step: the attempt began with it; `started`: when, on the monotonic clock.
+      first_step: the attempt began with it; `pace`: what its steps and evaluations took; `watch`: warnings said.
     """
 
     run: Run
@@ -51,7 +53,8 @@ class Parts:
     evaluation: BatchShapes
     stop: Callable[[], bool]
     first_step: int
-    started: float
+    pace: Pace
+    watch: Watch
 
     @property
     def stage(self) -> Stage:
@@ -86,10 +89,11 @@ def make_parts(
     writer = start_writer()  # the last thing that can fail: the loop closes it
     log = Log(
         journal=run.rollout_journal, writer=writer, name=process_file("rollouts", stage.name, jax.process_index()),
-        stage=stage.name, reader=collector.reader,
+        problems=process_file("problems", stage.name, jax.process_index()), stage=stage.name, reader=collector.reader,
     )  # fmt: skip
     return Parts(
         run=run, config=config, index=index, splits=splits, tokenizer=material.tokenizer, policy=policy,
         collector=collector, learner=learner, reference=reference, device_loop=device_loop, log=log, writer=writer,
-        evaluation=evaluation, stop=stop, first_step=progress.step, started=time.monotonic(),
+        evaluation=evaluation, stop=stop, first_step=progress.step, pace=Pace(),
+        watch=Watch(stage=stage.name, config=to_dict(config)),
     ), state, progress  # fmt: skip

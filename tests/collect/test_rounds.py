@@ -11,11 +11,12 @@ from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.collect.device import make_draw
 from jaxsrl.collect.grading import Reader, read
 from jaxsrl.collect.learn import Learner, log_probs
-from jaxsrl.collect.rollout_log import rollout_lines
+from jaxsrl.collect.rollout_log import rollout_lines, shown_problems
 from jaxsrl.collect.settings import Collect
 from jaxsrl.data.chat import Template
 from jaxsrl.data.compaction import plan
 from jaxsrl.data.fill import fill, unfill
+from jaxsrl.data.problem_lines import demonstration_key
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.sft import SFT
@@ -155,6 +156,21 @@ def test_demonstrations_without_branch_points():
     # SFT never samples, so it never refills
     found, asked = gather(SPREAD, Collect(demonstrations=2, prompts=3), PAIR, SFT())
     assert len(asked.taken) == 1 and found.trunk_used.tolist() == [True, True]
+
+
+def test_lines_refer_to_the_texts_they_were_given():
+    """Two demonstrations of one problem have two keys, and each text is written once a step, whatever branches off."""
+    twins = [demonstration("p", "aa", "bb", "cc"), demonstration("p", "ab", "bb", "cc")]
+    found, _ = gather(SPREAD, Collect(demonstrations=2), twins)
+    lines = [line for part in found.graded for line in rollout_lines(found, part, "srl", 3)]
+    shown = [line for part in found.graded for line in shown_problems(found, part, "srl", 3)]
+    texts = {line["demonstration"]: line["actions"] for line in shown}
+    assert [line["step"] for line in shown] == [3, 3] and sorted(texts.values()) == [list(d.actions) for d in twins]
+    assert {line["text"] for line in shown} == {"p"} and len(lines) > len(shown)
+    for line in lines:
+        assert texts[line["demonstration"]][line["branch"]] == line["expert_action"]
+    same = [demonstration_key(demonstration(*parts)) for parts in (("p", "a", "b"), ("p", "a", "b"), ("p", "ab"))]
+    assert same[0] == same[1] != same[2]
 
 
 def test_a_reward_that_is_not_finite_names_the_rollout():

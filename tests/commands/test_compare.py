@@ -5,6 +5,8 @@ import math
 import pytest
 
 from jaxsrl.commands.compare import compare, interval
+from jaxsrl.commands.doctor import run_state
+from jaxsrl.commands.weights import convert
 from jaxsrl.metrics import Journal
 from jaxsrl.runs import RunError
 
@@ -57,3 +59,27 @@ def test_differences_are_within_a_run(tmp_path):
     assert "| more | 0 ± 0 | 0.55 ± 2.5 |" in compare(folders, "test")
     with pytest.raises(RunError, match="no stage 'base' to compare with; there are: srl, more"):
         compare(folders, "test", against="base")
+
+
+def test_the_page_lies_where_it_is_asked_for(tmp_path):
+    (tmp_path / "0").mkdir()
+    write_run(tmp_path / "0", 0.2, 1500)
+    page = tmp_path / "both.html"
+    assert compare([tmp_path / "0"], "test", page=page).endswith(f"page: {page}")
+    assert "actions/exact" in page.read_text() and "<svg" in page.read_text()
+
+
+@pytest.mark.parametrize("command", [
+    lambda folder, to: compare([folder], "test"), lambda folder, to: run_state(folder),
+    lambda folder, to: convert(folder, to, None, "bfloat16", 8),
+])  # fmt: skip
+def test_a_missing_run_is_named_with_the_nearest(tmp_path, command):
+    (tmp_path / "srl_a").mkdir()
+    (tmp_path / "srl_a" / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"no run folder .*srl_b; did you mean .*srl_a\?"):
+        command(tmp_path / "srl_b", tmp_path / "to")
+    with pytest.raises(FileNotFoundError, match=r"has: srl_a$"):
+        command(tmp_path / "zzz", tmp_path / "to")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty is no run folder: it has neither"):
+        command(tmp_path / "empty", tmp_path / "to")

@@ -153,6 +153,9 @@ def test_of_two_changes_the_later_counts():
 
 
 @pytest.mark.parametrize("wrong, nearest", [
+    ("stages.srl.learning_rate", "stages.srl.optimizer.lr"),
+    ("stages.srl.optimizer.learning_rate", "stages.srl.optimizer.lr"),
+    ("stages.srl.num_generations", "stages.srl.objective.group_size"),
     ("stages.srl.lr", "stages.srl.optimizer.lr"),
     ("stages.srl.optimzer.lr", "stages.srl.optimizer.lr"),
     ("stages.srl.optimizer.rl", "stages.srl.optimizer.lr"),
@@ -241,6 +244,63 @@ def test_a_file_that_is_no_config_is_named(text, said, tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+HEAD = """from jaxsrl.config import *
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.models.config import preset
+from jaxsrl.update import AdamW
+
+def config():
+    return Config(name="x", model=preset("0.1M"), stages=(Stage(
+        name="a", objective=SFT(), data=ArithmeticTask(train=8),
+"""
+
+
+@pytest.mark.parametrize("text, line, said", [
+    (HEAD + '        steps=2, optimizer=AdamW(lr="3e-3")),))', 9,
+     "AdamW.lr must be a number, got '3e-3': write 3e-3 without quotes"),
+    (HEAD + "        steps=2, optimizer=AdamW(learning_rate=1e-3)),))", 9,
+     "AdamW has no setting 'learning_rate'; did you mean lr? It has: lr, "),
+    (HEAD + "        steps=2, optimizer=AdamW(lrr=1e-3)),))", 9, "no setting 'lrr'; did you mean lr?"),
+    (HEAD + "        steps=-2),))", 7, "steps must be >= 0, got -2"),
+    ("import math\n\n\ndef config():\n    return math.sqrt(-1)", 5, "math domain error"),
+    ("x = 1\ndef config(:", 2, "invalid syntax"),
+])  # fmt: skip
+def test_an_error_in_a_config_names_the_line(text, line, said, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ") and said in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize("extra, said", [
+    ('tokenizer=3', "tokenizer must be text, got 3"), ('log_every=2.0', "log_every must be a whole number, got 2.0"),
+    ('used_ids_only="yes"', "used_ids_only must be True or False, got 'yes'"),
+    ('log_every=True', "log_every must be a whole number, got True"),
+])  # fmt: skip
+def test_a_value_of_another_type_is_named_by_its_key(extra, said, tmp_path):
+    """Those that no check of the setting's own compares with anything."""
+    path = tmp_path / "typed.py"
+    path.write_text(HEAD + f"        steps=2),), {extra})")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: {said}"
+
+
+def test_every_shipped_config_has_values_of_the_declared_types():
+    for path in sorted((Path(__file__).parents[2] / "configs").glob("*.py")):
+        load(path)
+
+
+def test_configs_that_are_not_installed_are_said_to_be_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"did you mean .*/configs/quickstart.py\?"):
+        load("configs/quickstart.py")
+    monkeypatch.setattr("jaxsrl.config.load.ROOT", tmp_path / "site-packages")
+    with pytest.raises(ConfigError, match="configs/ comes with a checkout of the repository, not with the installed"):
+        load("configs/quickstart.py")
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):

@@ -9,12 +9,14 @@ from jaxsrl.evals.statistics import (
     Interval,
     avg_at_k,
     bootstrap,
+    clustered_wilson,
     majority_at_k,
     one_vote,
     paired_difference,
     pass_at_k,
     pass_hat_k,
     resample,
+    student,
     wilson,
 )
 
@@ -85,13 +87,21 @@ def test_bootstrap_equals_a_loop_over_draws():
     count = rng.integers(0, 5, 12).astype(float)
     total = count * rng.random(12)
     draws = resample(12, resamples=400)
-    ratios = []
+    own, problems = total.sum() / count.sum(), (count > 0).sum()
+
+    def error(total, count):
+        residual = total - total.sum() / count.sum() * count
+        return np.sqrt((residual**2).sum() * problems / (problems - 1)) / count.sum()
+
+    steps = []
     for row in draws:
         chosen = np.repeat(np.arange(12), row)
-        ratios.append(total[chosen].sum() / count[chosen].sum())
-    got = bootstrap(total, count, draws)
-    assert got.value == pytest.approx(total.sum() / count.sum())
-    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])))
+        ratio = total[chosen].sum() / count[chosen].sum()
+        steps.append((ratio - own) / error(total[chosen], count[chosen]))
+    got, steps = bootstrap(total, count, draws), np.sort(steps)
+    assert got.value == pytest.approx(own)
+    low, high = (own - step * error(total, count) for step in (steps[-10], steps[9]))  # 2.5 % of 400 lie beyond each
+    assert (got.low, got.high) == pytest.approx((low, high))
 
 
 def test_bootstrap_of_a_mean_comes_near_the_normal_interval():
@@ -102,11 +112,73 @@ def test_bootstrap_of_a_mean_comes_near_the_normal_interval():
     assert got.high == pytest.approx(values.mean() + half, abs=0.01)
 
 
+def holds(interval, make, truth, problems, repeats=400):
+    """How often an interval of made-up data holds the truth."""
+    rng = np.random.default_rng(0)
+    found = [interval(*make(rng, problems)) for _ in range(repeats)]
+    return np.mean([one.low <= truth <= one.high for one in found])
+
+
+def percentile(total, count):
+    draws = resample(len(total), resamples=400)
+    return Interval(0.0, *np.quantile((draws @ total) / (draws @ count), [0.025, 0.975]))
+
+
+def lognormal(rng, problems):
+    return rng.lognormal(0.0, 0.5, problems), np.ones(problems)
+
+
+def rare(rng, problems):
+    """Eight samples a problem, five in a hundred right, some problems much easier than others."""
+    return rng.binomial(8, rng.beta(0.2, 3.8, problems)).astype(float), np.full(problems, 8.0)
+
+
+def test_few_problems_are_covered_where_the_percentile_interval_is_not():
+    """The negative control is the interval of the percentiles, of the same data."""
+    mean = lambda total, count: bootstrap(total, count, resample(len(total), resamples=400))
+    assert holds(mean, lognormal, np.exp(0.125), 10) >= 0.92
+    assert holds(percentile, lognormal, np.exp(0.125), 10) <= 0.9
+
+    def share(total, count):
+        if total.sum() == 0:
+            return wilson(0, len(total))
+        return clustered_wilson(total, count, most=count.sum())
+
+    old = lambda total, count: wilson(0, len(total)) if total.sum() == 0 else percentile(total, count)
+    assert holds(share, rare, 0.05, 12) >= 0.94 and holds(old, rare, 0.05, 12) <= 0.9
+
+
+def test_wilsons_interval_of_clusters():
+    """As many trials as there are where rows are independent; as many as problems where those of one agree."""
+    ones = np.ones(400)
+    wins = (np.arange(400) < 80).astype(float)
+    apart, together = clustered_wilson(wins, ones), clustered_wilson(8 * wins, 8 * ones, most=3200)
+    assert apart[1:] == pytest.approx(wilson(80, 400)[1:], abs=1e-3) and together == pytest.approx(apart)
+    half = np.full(4, 4.0)  # no problem differs from another: the rows bound what is known
+    assert clustered_wilson(half, 2 * half, most=32).low > wilson(16, 32).low - 0.2
+    assert 0.5 - clustered_wilson(half, 2 * half, most=32).low > 0.5 - wilson(16, 32).low  # Student's t, of 4 problems
+    assert clustered_wilson(half / 8, half / 4) == Interval(0.5, 0.5, 0.5)
+
+
+def test_student_against_published_quantiles():
+    for freedom, value in ((1, 12.706), (2, 4.303), (3, 3.182), (9, 2.262), (10, 2.228), (30, 2.042), (1000, 1.962)):
+        assert student(freedom) == pytest.approx(value, abs=5e-4)
+    with pytest.raises(ValueError, match="freedom"):
+        student(0)
+
+
+def test_a_bound_that_too_many_draws_are_beyond_is_none():
+    """Of one problem in eight that differs, a third of the draws hold none: they have no width."""
+    values = np.array([1.0, 0, 0, 0, 0, 0, 0, 0])
+    assert bootstrap(values, np.ones(8), resample(8)).high is None
+    assert bootstrap(np.full(8, 28.0), np.ones(8), resample(8)) == Interval(28.0, 28.0, 28.0)
+
+
 def test_rows_of_one_problem_are_no_new_evidence():
     wins = np.array([1.0, 0, 1, 1, 0, 0, 1, 0])
     draws = resample(8)
     once, eight_times = bootstrap(wins, np.ones(8), draws), bootstrap(8 * wins, np.full(8, 8.0), draws)
-    assert once == eight_times
+    assert once == pytest.approx(eight_times)
     apart = bootstrap(np.repeat(wins, 8), np.ones(64), resample(64))  # what forgetting it would claim
     assert apart.high - apart.low < 0.5 * (once.high - once.low)
 

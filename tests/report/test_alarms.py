@@ -25,6 +25,8 @@ def test_a_sound_run_has_none(make_run):
     ("bad", "good", "said"),
     [({"reward/mean": 0.25}, None, "0.25 for the last 30"),
      ({"collect/kept_share": 0.05}, {"collect/kept_share": 0.15}, "only 5.0% of groups were kept"),
+     ({"collect/kept_share": 0.0, "reward/mean": -1.0}, None,
+      "no group was kept at the last 30 logged steps, mean reward -1: nothing is learned"),
      ({"reward/malformed_share": 0.6}, {"reward/malformed_share": 0.4}, "60.0% of completions were malformed"),
      ({"completion/truncated_share": 0.7}, {"completion/truncated_share": 0.3}, "70.0% of completions ran to the cap"),
      ({"collect/short": 1}, {"collect/short": 0}, "refill bound was met at 100%"),

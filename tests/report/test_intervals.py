@@ -1,6 +1,8 @@
 from xml.etree import ElementTree
 
-from jaxsrl.report.intervals import Estimate, interval_chart
+from jaxsrl.report.intervals import Estimate, interval_chart, ticks_apart
+from jaxsrl.report.scale import Axis, ticks
+from jaxsrl.report.svg import LETTER
 
 
 def test_rows_show_value_interval_and_baselines():
@@ -22,3 +24,16 @@ def test_more_is_further_right_and_zero_is_on_the_axis():
 
 def test_all_zero_is_a_chart():
     ElementTree.fromstring(interval_chart("direct/answer", [Estimate(name="x", index=-1, value=0.0)]))
+
+
+def test_labels_of_the_axis_leave_room_between_them():
+    """As in a chart whose intervals reach from 0 to a half: six labels in percent would touch."""
+    for high, share in ((0.53, True), (1.0, True), (0.071, True), (0.86, False), (12345.0, False), (3e-7, False)):
+        x = Axis(0.0, high, 34 + 13 * LETTER, 222.0)
+        labelled = ticks_apart(x, share=share)
+        assert len(labelled) >= 2
+        for (a, left), (b, right) in zip(labelled, labelled[1:], strict=False):
+            assert x(b) - x(a) >= LETTER * (len(left) + len(right)) / 2
+    crowded = Axis(0.0, 0.53, 34 + 4 * LETTER, 222.0)  # the control: what 4 ticks asked for would be
+    places = ticks(0.0, 0.53, 4)
+    assert crowded(places[1]) - crowded(places[0]) < LETTER * len("20 %") + LETTER

@@ -55,3 +55,15 @@ def test_missing_and_null_metrics_are_dashes(tmp_path):
 def test_intervals_below_zero_are_not_read_as_dashes():
     assert interval(0.1, 0.2, "actions/exact") == "10.0–20.0"
     assert interval(-0.1, 0.2, "reward/mean") == "−0.100 to 0.200"
+
+
+def test_every_mode_has_a_table_of_its_own_that_a_window_holds(tmp_path):
+    """Side by side they took 1,417 pixels of 1,280; a mode has 13 columns at most, and what is wider scrolls."""
+    line = {"step": 1, "kind": "eval", "split": "test", "stage": "a"}
+    names = ("exact", "similarity", "similarity_previous", "similarity_other_problem", "malformed", "thinks", "tokens")
+    line |= {f"{mode}/{name}": 0.5 for mode in ("actions", "chained", "direct") for name in names}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    page = results(read_run(tmp_path)).partition("All 21 metrics")[0]
+    tables = page.split('<div class="scroll"')[1:] or page.split('class="scroll"')[1:]
+    assert [t.count('scope="col"') for t in tables] == [8, 8, 8]
+    assert [mode in t for mode, t in zip(("actions<", "chained<", "direct<"), tables, strict=True)] == [True] * 3
