@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxsrl.bench.workload import Work
+from jaxsrl.exit_codes import DONE, FAILED, INTERRUPTED, STOPPED, code_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,8 +317,6 @@ class Bench:
         self.what()
 
 
-STOPPED = 75  # the system's code for: failed for now, try again
-
 COMMANDS = {
     "train": Train,
     "eval": Eval,
@@ -334,8 +333,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command.
 
-    Exit codes: 0 done; 2 wrong key, value, file or combination; 75 told to stop by SIGTERM and saved, the same command
-    goes on; 130 interrupted; 1 anything else.
+    Returns: an exit code, see exit_codes.py.
     """
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, args=arguments, prog="jaxsrl", description="Trains language models from expert demonstrations."
@@ -344,18 +342,16 @@ def main(arguments: list[str] | None = None) -> int:
         command()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return _left(130)
-    except (ValueError, FileNotFoundError) as error:
-        return _failed(error, 2)
-    except (OSError, RuntimeError) as error:
-        return _failed(error, 1)
+        return _left(INTERRUPTED)
+    except (ValueError, OSError, RuntimeError) as error:
+        return _failed(error, code_of(error))
     except Exception as error:
-        if type(error).__name__ != "Stopped":  # not imported, as most commands do without jax
+        if code_of(error) != STOPPED:
             traceback.print_exception(error)
-            _left(1)
+            _left(FAILED)
             raise
         return STOPPED
-    return 0
+    return DONE
 
 
 def _failed(error: Exception, code: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
 from jaxsrl.collect import BatchShapes, Collect
+from jaxsrl.config.survive import Survive
 from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
 from jaxsrl.evals.direct import SameAnswers, as_text
@@ -226,6 +227,7 @@ class Config:
       sampler_mesh: the same devices laid out for sampling, which gathers whatever fsdp cuts for every token: parameters
         are sent there once per step; all 1 samples where the learner's parameters lie.
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
+      survive: when a run in trouble says so, and when it ends.
       layout_workers: threads that lay out the next step while the device works; 0 lays out when it is needed.
       runs: folder of all runs.
       data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
@@ -245,6 +247,7 @@ class Config:
     sampler_mesh: MeshShape = field(default_factory=MeshShape)
     checkpoint_every: int = 50
     log_every: int = 1
+    survive: Survive = field(default_factory=Survive)
     layout_workers: int = 1
     runs: str = "runs"
     data_dir: str | None = None
@@ -254,6 +257,11 @@ class Config:
             raise ValueError(
                 f"checkpoint_every and log_every must be >= 1, got checkpoint_every={self.checkpoint_every} "
                 f"log_every={self.log_every}"
+            )
+        if "://" in self.runs:
+            raise ValueError(
+                f"runs={self.runs!r} is no folder: a run appends to its files, which an object store does not do. Give "
+                "a folder of a file system, such as one that gcsfuse or a filestore mounts"
             )
         if not self.name or not all(c.isalnum() or c in "._-" for c in self.name) or self.name.startswith("."):
             raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
@@ -293,6 +301,11 @@ class Config:
                 raise ValueError(
                     f"stage {stage.name}: device_steps={stage.device_steps} must divide checkpoint_every="
                     f"{self.checkpoint_every}; set one of the two"
+                )
+            if stage.device_steps and self.survive.replay_every:
+                raise ValueError(
+                    f"stage {stage.name}: survive.replay_every={self.survive.replay_every} replays the host's loop; "
+                    "set device_steps=0 or replay_every=0"
                 )
             _check_rows(stage, stage.rows or self.rows, self.mesh, self.layout_to_sample)
             if self.template.prefill_think:

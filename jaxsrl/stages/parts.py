@@ -65,7 +65,8 @@ def make_parts(
     stage, mesh = config.stages[index], material.placement.mesh
     policy = make_start(run, config, index, material)
     key = jax.random.fold_in(jax.random.key(config.seed), index)
-    state = place_state(mesh, init_state(policy.params, optimizer(stage.optimizer), key))
+    state = init_state(policy.params, optimizer(stage.optimizer), key, stage.optimizer.spikes)
+    state = place_state(mesh, state)
     reference = hold_reference(stage, policy)
     policy = replace(policy, params=None)  # those of a step are its state's
     progress = Progress(
