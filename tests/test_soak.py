@@ -18,7 +18,8 @@ from jaxsrl.processes import Stopped
 from tests.sharing import train
 
 SECONDS = float(os.environ.get("JAXSRL_SOAK", "0"))
-WARM, STEPS = 12, 48  # calls of `stop` that warm up, and that a short run ends after
+WARM, STEPS = 32, 128  # calls of `stop` that warm up, and that a short run ends after
+SLACK = 4  # arrays, descriptors and threads that are there at one moment and not at another: a leak is one a step
 SLOPE = 1.0  # MiB of resident memory per 1000 steps, where the run is long enough to tell
 
 
@@ -42,7 +43,7 @@ class Meter:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 def test_nothing_grows(tmp_path):
-    short = ["stages.srl.validate.every=20", "checkpoint_every=5", "stages.srl.steps=1000000"]
+    short = ["stages.srl.validate.every=4", "checkpoint_every=4", "stages.srl.steps=1000000"]
     config = override(load(Path(__file__).parent / "tiny_config.py"), short)
     stage = replace(config.stages[1], start_from=None)
     meter = Meter()
@@ -56,7 +57,8 @@ def test_nothing_grows(tmp_path):
     half = WARM + (len(rows) - WARM) // 2
     first, second = rows[WARM:half], rows[half:]
     for column, name in enumerate(("arrays", "descriptors", "threads")):
-        assert second[:, column].max() <= first[:, column].max(), (name, rows[:, column].tolist())
+        least = first[:, column].min(), second[:, column].min()  # when nothing is on its way
+        assert least[1] <= least[0] + SLACK, (name, least, rows[:, column].tolist())
     assert rows[WARM:, 3].max() == rows[WARM, 3], f"compiled again: {rows[:, 3].tolist()}"
     steps = np.arange(len(second))
     slope = float(np.polyfit(steps, second[:, 4], 1)[0]) * 1000
