@@ -35,6 +35,8 @@ from jaxsrl.stages.skipped import count_skipped
 from jaxsrl.types import Metrics, TrainState
 from jaxsrl.watchdog import Limits
 
+STUCK = 60.0  # seconds that native code may keep Python's lock, at least
+
 
 class TrainingError(RuntimeError):
     """A value or a file was wrong after training had begun; the message is the first error's."""
@@ -65,7 +67,10 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Co
 def run_stages(run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool]) -> None:
     """The stages of an open run, from its checkpoint on. Raises as `train` does."""
     told, survive, watch = run.watch.heard(stop), config.survive, run.watch
-    limits = Limits(warn=survive.warn_after, hang=survive.hang_after, slow=survive.slow_after)
+    limits = Limits(
+        warn=survive.warn_after, hang=survive.hang_after, slow=survive.slow_after,
+        stuck=max(2 * survive.hang_after, STUCK),
+    )  # fmt: skip
     first = begin(run, config, prepared)
     with watch.watching(limits):
         for index in range(first, len(config.stages)):

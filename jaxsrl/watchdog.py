@@ -27,11 +27,16 @@ COMPILER = "jax/_src/compiler.py"  # a frame of this file: a program is being co
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds without progress, see `Survive`; `hang` 0 watches nothing."""
+    """Seconds without progress, see `Survive`; `hang` 0 watches nothing.
+
+    Args:
+      stuck: that native code may keep Python's lock, so that no thread of it runs, the watching one included.
+    """
 
     warn: float
     hang: float
     slow: float
+    stuck: float
 
 
 @dataclass(kw_only=True)
@@ -129,7 +134,7 @@ class Watchdog:
 
     def _arm(self, limits: Limits) -> None:
         """Native code that never gives Python's lock back stops the thread too: then this timer runs out, and exits."""
-        faulthandler.dump_traceback_later(2 * limits.hang + limits.warn, exit=True, file=self._file)
+        faulthandler.dump_traceback_later(limits.stuck, exit=True, file=self._file)
 
     def _look(self, limits: Limits) -> None:
         beat, doing, idle = self._beat, self._doing, time.monotonic() - self._beat

@@ -19,7 +19,7 @@ from tests.sharing import train_in
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 100  # seconds that something may take on a machine that does other things too
-SHORT = Limits(warn=0.1, hang=0.3, slow=1000.0)
+SHORT = Limits(warn=0.1, hang=0.3, slow=1000.0, stuck=1000.0)
 
 
 def made(tmp_path) -> tuple[Watchdog, list[str], list[int], threading.Event]:
@@ -84,7 +84,7 @@ def test_progress_is_no_alarm_however_long_a_step_takes(tmp_path):
 
 
 def test_limits_follow_the_median_step():
-    limits = Limits(warn=60, hang=300, slow=3600)
+    limits = Limits(warn=60, hang=300, slow=3600, stuck=600)
     assert allowed(limits, "step", [], compiling=False) == (60, 300)
     assert allowed(limits, "step", [100.0, 90.0], compiling=False) == (60, 300)  # too few to know
     assert allowed(limits, "step", [100.0, 90.0, 1000.0], compiling=False) == (500, 1000)
@@ -119,18 +119,18 @@ from jaxsrl.watchdog import Limits, Watchdog
 def hangs_here():
     {how}
 watch = Watchdog(stacks=Path(sys.argv[1]), say=lambda text: print(text, flush=True))
-with watch.watching(Limits(warn=0.2, hang=0.5, slow=100.0)), watch.phase("step"):
+with watch.watching(Limits(warn=0.2, hang=0.5, slow=100.0, stuck={stuck})), watch.phase("step"):
     hangs_here()
 """
 
 
-@pytest.mark.parametrize("how, code", [
-    ("time.sleep(1000)", HUNG),
-    ("re.match(r'(a+)+$', 'a' * 64 + 'b')", 1),  # holds Python's lock: no thread of it runs any more
+@pytest.mark.parametrize("how, stuck, code", [
+    ("time.sleep(1000)", 1000.0, HUNG),
+    ("re.match(r'(a+)+$', 'a' * 64 + 'b')", 1.0, 1),  # holds Python's lock: no thread of it runs any more
 ])  # fmt: skip
-def test_a_process_that_hangs_ends(tmp_path, how, code):
+def test_a_process_that_hangs_ends(tmp_path, how, stuck, code):
     path = tmp_path / "stacks.txt"
-    command = [sys.executable, "-c", HANGS.format(how=how), str(path)]
+    command = [sys.executable, "-c", HANGS.format(how=how, stuck=stuck), str(path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == code and "hangs_here" in path.read_text()
 
