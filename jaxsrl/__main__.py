@@ -12,6 +12,7 @@ import tyro
 
 from jaxsrl.bench.workload import Work
 from jaxsrl.clusters.launch.job import Place
+from jaxsrl.exit_codes import FAILED, INTERRUPTED, STOPPED, code_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,8 +420,6 @@ class Launch:
         return launch.run(made, self.verb)
 
 
-STOPPED = 75  # the system's code for: failed for now, try again
-
 COMMANDS = {
     "train": Train,
     "eval": Eval,
@@ -439,8 +438,8 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command.
 
-    Exit codes: 0 done; 2 wrong key, value, file or combination; 75 told to stop by SIGTERM and saved, the same command
-    goes on; 130 interrupted; 141 whoever read the output has gone; 1 anything else.
+
+    Returns: an exit code, see exit_codes.py; 141 where whoever read the output has gone.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["--version"]:
@@ -480,17 +479,15 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         again = "; the same command goes on" if isinstance(command, Train) else ""  # a stage says from which step
         print(f"interrupted{again}", file=sys.stderr)
-        return _left(130)
-    except (ValueError, FileNotFoundError) as error:
-        return _failed(error, 2)
+        return _left(INTERRUPTED)
     except BrokenPipeError:
         raise
-    except (OSError, RuntimeError) as error:
-        return _failed(error, 1)
+    except (ValueError, OSError, RuntimeError) as error:
+        return _failed(error, code_of(error))
     except Exception as error:
-        if type(error).__name__ != "Stopped":  # not imported, as most commands do without jax
+        if code_of(error) != STOPPED:
             traceback.print_exception(error)
-            _left(1)
+            _left(FAILED)
             raise
         return STOPPED
 

@@ -1,10 +1,13 @@
 """Everything a run is, on disk: resumable states, and policies kept for later stages."""
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxsrl.processes import fetch, is_first
+from jaxsrl.checksums import NAME as CHECKSUMS
+from jaxsrl.checksums import damage, write_sums
+from jaxsrl.processes import any_process, fetch, from_each, is_first
 from jaxsrl.types import Params, TrainState
 
+UNDER_WAY = ".orbax-checkpoint-tmp"  # behind the name of what is being written
 FORMAT = 2  # of the folder `checkpoints/`. 1: policies lay in one folder, and the optimizer counted schedule steps
+
+
+class CheckpointError(RuntimeError):
+    """What was saved cannot be used; the message names the file and what to do."""
+
+
+class SaveError(RuntimeError):
+    """A save did not come to its end: nothing of it is visible, and what was saved before is as it was."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,9 @@ def parse_old(text: str, stages: Sequence[str]) -> PolicyName | None:
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
-    """The state as a tree of arrays; a typed key is stored as its words."""
-    return vars(state) | {"key": jax.random.key_data(state.key)}
+    """The state as a tree of arrays, without what it does not have; a typed key is stored as its words."""
+    there = {name: value for name, value in vars(state).items() if value is not None}
+    return there | {"key": jax.random.key_data(state.key)}
 
 
 def abstract(tree: Any) -> Any:
@@ -94,12 +109,16 @@ class Checkpoints:
 
     `resume/N` is the Nth save of the run: its state, and a record of everything that is no array;
     Orbax writes it beside the run and renames it when it is complete, so a kill leaves the one before. `policy/` holds
-    parameters alone, see `PolicyName`.
+    parameters alone, see `PolicyName`. Before the renaming `checksums.json` is written into each, of all its files.
 
+    Args:
+      noted: told the number and the record of each save that is known to be complete; in the first process alone.
     Raises: ValueError if they are of another format.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2):
+    def __init__(
+        self, folder: Path, *, keep: int = 2, noted: Callable[[int, Mapping[str, Any]], None] = lambda *_: None
+    ):
         self.folder = Path(folder).absolute()
         check_format(self.folder)
         if is_first() and not (path := self.folder / "format.json").exists():
@@ -107,16 +126,53 @@ class Checkpoints:
             whole = path.with_suffix(".tmp")
             whole.write_text(json.dumps({"format": FORMAT}) + "\n")
             whole.rename(path)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True)
+        self._keep, self._noted = keep, noted
+        self._saving: tuple[int, dict[str, Any]] | None = None  # what `_resume` is writing, or has written unnoted
+        self.failures = 0  # saves in a row that failed; who saves counts them
+        self._paths: dict[str, Path] = {}  # what each of the two is writing
+        self._open()
+
+    def _open(self) -> None:
+        def sums(kind: str) -> ocp.AsyncOptions:
+            """Called when all else is written, before the renaming."""
+
+            def write() -> None:
+                for path in self._paths[kind].parent.glob(f"{self._paths[kind].name}{UNDER_WAY}*"):
+                    write_sums(path)
+
+            return ocp.AsyncOptions(post_finalization_callback=write)
+
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep, enable_async_checkpointing=True, create=True, async_options=sums("resume")
+        )
         self._resume = ocp.CheckpointManager(self.folder / "resume", options=options)
-        self._policy = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+        self._policy = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler(), async_options=sums("policy"))
 
     def save(self, count: int, state: TrainState, record: Mapping[str, Any]) -> None:
-        """Starts saving; returns once the arrays are copied. Policies saved before are complete first."""
-        self._policy.wait_until_finished()
+        """Starts saving; returns once the arrays are copied. Whatever was saved before is complete first.
+
+        Raises: SaveError where this save cannot begin or one before it failed, however long ago.
+        """
+        self.wait()
         args = ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), record=ocp.args.JsonSave(dict(record)))
-        if not self._resume.save(count, args=args, force=True):
-            raise RuntimeError(f"checkpoint {count} was not saved under {self.folder / 'resume'}")
+        self._saving = count, dict(record)
+        self._paths["resume"] = self.folder / "resume" / str(count)
+        try:
+            if not self._resume.save(count, args=args, force=True):
+                raise RuntimeError(f"checkpoint {count} was not saved under {self.folder / 'resume'}")
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Leaves what failed, so that a later save finds nothing of it."""
+        self._saving = None
+        for one in (self._resume, self._policy):
+            with suppress(Exception):  # said already
+                one.close()
+        if is_first():
+            self.sweep()
+        self._open()
+        raise SaveError(f"{self.folder}: {_reason(error)}") from error
 
     def latest(self) -> int | None:
         """Number of the newest complete checkpoint."""
@@ -134,16 +190,25 @@ class Checkpoints:
 
     def save_policy(self, name: PolicyName, params: Params) -> None:
         """Starts saving parameters under a name; a policy of that name is replaced."""
-        self._policy.wait_until_finished()
-        self._policy.save(self.folder / "policy" / name.folder, args=ocp.args.StandardSave(params), force=True)
+        try:
+            self._policy.wait_until_finished()
+            self._paths["policy"] = self.folder / "policy" / name.folder
+            self._policy.save(self._paths["policy"], args=ocp.args.StandardSave(params), force=True)
+        except Exception as error:
+            self._give_up(error)
 
     def restore_policy(self, name: PolicyName, like: Params) -> Params:
         """Parameters saved under a name; a best one without a step is the newest.
 
-        Raises: FileNotFoundError naming those that exist.
+        Raises: FileNotFoundError naming those that exist; CheckpointError naming a file that was damaged since.
         """
         self._policy.wait_until_finished()
         path = self.folder / "policy" / self.find(name).folder
+        if wrong := damage_of(path):
+            raise CheckpointError(
+                f"policy {name} is damaged: {'; '.join(wrong)}. Put the file back, or train that stage again under "
+                "another name (--set name=...)"
+            )
         return self._policy.restore(path, args=ocp.args.StandardRestore(abstract(like)))
 
     def find(self, name: PolicyName) -> PolicyName:
@@ -173,26 +238,67 @@ class Checkpoints:
     def sweep(self) -> None:
         """Removes what a kill left half-written. Only the process that writes the run may call it."""
         for pattern in ("resume/*", "policy/*/*"):
-            for path in self.folder.glob(f"{pattern}.orbax-checkpoint-tmp*"):
+            for path in self.folder.glob(f"{pattern}{UNDER_WAY}*"):
                 shutil.rmtree(path, ignore_errors=True)
 
     def wait(self) -> None:
-        """Returns when everything saved is complete on disk."""
-        self._policy.wait_until_finished()
-        self._resume.wait_until_finished()
+        """Returns when everything saved is complete on disk, of all processes; each of them calls it.
+
+        Raises: SaveError, in all of them, where it is not.
+        """
+        failed = None
+        try:
+            self._policy.wait_until_finished()
+            self._resume.wait_until_finished()
+        except Exception as error:
+            failed = error
+        if any_process(failed is not None):
+            self._give_up(failed or RuntimeError("another process could not write its part"))
+        if self._saving is not None:
+            self.failures = 0
+            if is_first():
+                self._noted(*self._saving)
+        self._saving = None
 
     def close(self) -> None:
         """Waits, and ends Orbax's threads."""
-        self.wait()
+        self._policy.wait_until_finished()
+        self._resume.wait_until_finished()
+        if self._saving is not None and is_first():
+            self._noted(*self._saving)
         self._policy.close()
         self._resume.close()
 
 
+def _reason(error: Exception) -> str:
+    """The system's words, where Orbax's long ones have them; else the beginning of those."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    codes = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE
+    found = [os.strerror(code) for code in codes if os.strerror(code) in text]
+    return found[0] if found else text if len(text) < 200 else text[:200] + " …"
+
+
+def damage_of(folder: Path) -> list[str]:
+    """What is wrong with a saved folder, told to all processes, each of which reads its part of the files.
+
+    One without checksums, of an older version, has nothing that could be wrong.
+    """
+    mine = lambda: damage(folder, jax.process_index(), jax.process_count()) if (folder / CHECKSUMS).exists() else []
+    return list(dict.fromkeys(line for lines in from_each(mine) for line in lines))
+
+
 def check_format(folder: Path) -> None:
-    """Raises ValueError where the checkpoints in `folder` are not of this version's format; empty ones are."""
+    """Raises where the checkpoints in `folder` are not of this version's format; empty ones are.
+
+    Raises: ValueError, or CheckpointError where the file that says so is damaged.
+    """
     path = folder / "format.json"
     if path.exists():
-        found = json.loads(path.read_text())["format"]
+        try:
+            found = int(json.loads(path.read_text())["format"])
+        except (ValueError, KeyError, TypeError) as error:
+            text = f'{{"format": {FORMAT}}}'
+            raise CheckpointError(f"{path} is damaged; if this version began the run, write {text} into it") from error
     else:
         found = 1 if any(folder.glob("resume/*")) or any(folder.glob("policy/*")) else FORMAT
     if found != FORMAT:

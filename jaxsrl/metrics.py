@@ -3,17 +3,22 @@
 import json
 import math
 import os
+import stat
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from jaxsrl.checksums import prefix_crc
 
 # What a metric's name does not say by itself: unit, and how it comes about. The report prints these.
 UNITS = {
     "loss": "weighted sum over the step's tokens",
     "lr": "learning rate of the update",
     "grad/norm": "global norm before clipping",
-    "update/skipped": "updates left out so far because a gradient was not finite",
+    "update/skipped": "updates left out so far because a gradient was not finite, or a spike",
     "collect/groups": "branch points sampled, refills included",
     "collect/kept_share": "share of groups that carry weight, before surplus is left out",
     "collect/rounds": "sampling rounds of the step",
@@ -45,44 +50,69 @@ def encode(line: Mapping[str, Any]) -> str:
     ).decode() + "\n"  # fmt: skip
 
 
+@dataclass
+class _File:
+    """A file of lines that is written to: what is in it, and what still has to go into it."""
+
+    path: Path
+    handle: int | None = None
+    length: int = 0
+    crc: int = 0
+    waiting: bytearray = field(default_factory=bytearray)
+
+    def write(self) -> None:
+        """Writes what is waiting; what the disk does not take goes on waiting."""
+        if self.handle is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if stat.S_ISREG(os.fstat(self.handle).st_mode):
+                self.length, self.crc = os.fstat(self.handle).st_size, prefix_crc(self.path)
+        while self.waiting:
+            count = os.write(self.handle, self.waiting)
+            self.length, self.crc = self.length + count, zlib.crc32(self.waiting[:count], self.crc)
+            del self.waiting[:count]
+
+    def close(self) -> None:
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+
+
 class Journal:
     """The JSON-lines files of a run folder.
 
-    Lines are buffered by the system until `offsets` is called, which makes them durable: a checkpoint stores the
-    offsets and commits after them, and a resume cuts every file back to what its checkpoint knew.
+    `offsets` makes lines durable: a checkpoint stores the offsets and commits after them, and a resume cuts every file
+    back to what its checkpoint knew. Lines that a full disk does not take wait in memory, in their order, for the next
+    `write`; only `offsets` raises.
     """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, _File] = {}
 
     def write(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Appends lines to `folder/name`.
-
-        Raises: OSError naming the file where the disk is full or not writable.
-        """
-        if name not in self._files:
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._files[name] = path.open("a", encoding="utf-8")
-        try:
-            self._files[name].writelines(encode(line) for line in lines)
-            self._files[name].flush()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.folder / name)) from error
+        """Appends lines to `folder/name`, as far as the disk takes them."""
+        file = self._files.setdefault(name, _File(path=self.folder / name))
+        file.waiting += b"".join(encode(line).encode() for line in lines)
+        with suppress(OSError):  # said by `offsets`: no checkpoint is made without these lines
+            file.write()
 
     def offsets(self) -> dict[str, int]:
         """Makes everything written durable and returns each file's length in bytes.
 
-        Raises: OSError naming the file where the disk is full.
+        Raises: OSError naming the file where the disk is full or not writable.
         """
         for name, file in self._files.items():
             try:
-                file.flush()
-                os.fsync(file.fileno())
+                file.write()
+                os.fsync(file.handle)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(self.folder / name)) from error
-        return {name: file.tell() for name, file in sorted(self._files.items())}
+        return {name: file.length for name, file in sorted(self._files.items())}
+
+    def crcs(self) -> dict[str, int]:
+        """CRC-32 of each file's bytes, as far as they were written."""
+        return {name: file.crc for name, file in sorted(self._files.items())}
 
     def cut(self, offsets: Mapping[str, int], pattern: str) -> None:
         """Cuts the files that match `pattern` back to the offsets; those a checkpoint did not know become empty.
@@ -110,7 +140,9 @@ class Journal:
     def close(self) -> None:
         """Closes all files; a later write opens them again."""
         for file in self._files.values():
-            with suppress(OSError):  # nothing is left to be written but what `write` has failed at and said so
+            with suppress(OSError):  # what is lost here is in no checkpoint: a resume writes it again
+                file.write()
+            with suppress(OSError):
                 file.close()
         self._files = {}
 

@@ -26,6 +26,7 @@ class Progress:
       metrics: of the last optimizer step, for the progress line.
       validation_pending: whether the parameters as they are still have to be validated.
       earlier_steps: length of each stage before.
+      skipped_in_row: updates left out since the last that was not.
     """
 
     stage: str
@@ -39,6 +40,7 @@ class Progress:
     validation_pending: bool = False
     done: bool = False
     earlier_steps: Mapping[str, int] = field(default_factory=dict)
+    skipped_in_row: int = 0
 
     def to_record(self) -> dict[str, Any]:
         """A JSON value."""
@@ -50,7 +52,8 @@ class Progress:
 
         Raises: KeyError where something is missing: it was another version's.
         """
-        known = {name: record[name] for name in cls.__dataclass_fields__}
+        known = {"skipped_in_row": 0} | record  # younger than the others
+        known = {name: known[name] for name in cls.__dataclass_fields__}
         return cls(**known | {"best": None if known["best"] is None else Best(**known["best"])})
 
 

@@ -3,15 +3,16 @@
 import difflib
 import fcntl
 import json
+import logging
 import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -21,7 +22,10 @@ from jaxsrl.console import Console
 from jaxsrl.metrics import PER_PROCESS, Journal, NoJournal, process_file
 from jaxsrl.mirrors import Mirrors
 from jaxsrl.processes import Stopped, broadcast_from_first, from_all, is_first
+from jaxsrl.redact import redacted
+from jaxsrl.resumable import choose, note_save
 from jaxsrl.types import Params
+from jaxsrl.watchdog import Watchdog
 
 DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl", "problems/*.jsonl")  # cut on resume
 PLACE = ("CACHE", "COORDINATOR", "PROCESS")  # flags that say where a process runs; no bit depends on them
@@ -43,6 +47,7 @@ class Run:
     checkpoints: Checkpoints
     console: Console
     mirrors: Mirrors
+    watch: Watchdog
     count: int | None
     record: dict[str, Any] | None
 
@@ -50,8 +55,16 @@ class Run:
         """A line of clock readings; these differ from attempt to attempt and are never cut."""
         if not is_first():
             return
-        with (self.folder / "timing.jsonl").open("a") as file:
+        with (
+            suppress(OSError),
+            (self.folder / "timing.jsonl").open("a") as file,
+        ):  # a full disk is said by the next save
             file.write(json.dumps({"attempt": self.attempt, **line}) + "\n")
+
+    def flush(self) -> None:
+        """Makes what this process wrote durable. Raises OSError naming the file that the disk does not take."""
+        self.journal.offsets()
+        self.rollout_journal.offsets()
 
 
 def environment() -> dict[str, Any]:
@@ -70,7 +83,7 @@ def environment() -> dict[str, Any]:
         "devices": [d.device_kind for d in jax.devices()],
         "processes": jax.process_count(),
         "versions": versions,
-        "flags": {name: value for name, value in flags.items() if not any(w in name for w in PLACE)},
+        "flags": redacted({name: value for name, value in flags.items() if not any(w in name for w in PLACE)}),
         "commit": commit(Path(__file__).parent),
     }
 
@@ -146,6 +159,21 @@ def check_base(folder: Path, base: Params, weights: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Log:
+    """The attempt's log; what a full disk does not take is on the terminal all the same."""
+
+    file: TextIO
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self.file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.file.flush()
+
+
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """One process at a time writes a run; the lock goes with the process, however it ends."""
@@ -158,6 +186,18 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _orbax_quiet() -> Iterator[None]:
+    """Its threads log what fails in them, with stacks; it is all raised too, and said in a line."""
+    quiet = lambda record: "orbax" not in record.pathname or bool(os.environ.get("JAXSRL_TRACEBACK"))
+    logger = logging.getLogger("absl")
+    logger.addFilter(quiet)
+    try:
+        yield
+    finally:
+        logger.removeFilter(quiet)
+
+
+@contextmanager
 def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None]) -> Iterator[Run]:
     """Starts or takes up the run in `folder`.
 
@@ -166,13 +206,19 @@ def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, 
       check: raises if the saved config and this one are not the same run.
     """
     with ExitStack() as held:
+        held.enter_context(_orbax_quiet())
         attempt = broadcast_from_first(lambda: _begin(folder, config, check, held))
         console = Console(silent=True)
         if is_first():
             logs = folder / "logs" / f"attempt_{attempt}"
-            console = Console(log=held.enter_context((logs / "log.txt").open("a", encoding="utf-8")))
+            console = Console(log=_Log(held.enter_context((logs / "log.txt").open("a", encoding="utf-8"))))
             _compare(folder / "environment.json", read_json(logs / "environment.json"), console)
-        yield from _opened(folder, attempt, console)
+        stacks = folder / "logs" / f"attempt_{attempt}" / f"stacks.{jax.process_index()}.txt"
+        watch = Watchdog(stacks=stacks, say=console.say)
+        found = choose(folder, _read_again(config))
+        for line in found.said:
+            console.say(line)
+        yield from _opened(folder, attempt, console, watch)
 
 
 def _begin(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None], held: ExitStack) -> int:
@@ -201,8 +247,16 @@ def _check(check: Callable[[dict, dict, Path], None], path: Path, config: dict[s
         raise RunError(f"{path} is no config of a run, its file was damaged") from error
 
 
-def _opened(folder: Path, attempt: int, console: Console) -> Iterator[Run]:
-    checkpoints, journal = Checkpoints(folder / "checkpoints"), (Journal if is_first() else NoJournal)(folder)
+def _read_again(config: dict[str, Any]) -> Callable[[str], bool]:
+    """Whether a later stage reads a file of lines: rollouts that profile its demonstrations."""
+    curations = [stage.get("curation") or {} for stage in config.get("stages", ())]
+    profiles = {curation.get("profile") for curation in curations} - {None}
+    return lambda name: name.startswith("rollouts/") and Path(name).name.split(".")[0] in profiles
+
+
+def _opened(folder: Path, attempt: int, console: Console, watch: Watchdog) -> Iterator[Run]:
+    checkpoints = Checkpoints(folder / "checkpoints", noted=note_save(folder))
+    journal = (Journal if is_first() else NoJournal)(folder)
     own = journal if is_first() else Journal(folder)
     try:
         with closing(journal), closing(own):
@@ -215,12 +269,13 @@ def _opened(folder: Path, attempt: int, console: Console) -> Iterator[Run]:
                 console.say(f"resuming {folder} at stage {record['stage']}, step {record['step']} (attempt {attempt})")
             yield Run(
                 folder=folder, attempt=attempt, journal=journal, rollout_journal=own, checkpoints=checkpoints,
-                console=console, mirrors=Mirrors(), count=count, record=record,
+                console=console, mirrors=Mirrors(), watch=watch, count=count, record=record,
             )  # fmt: skip
     except Exception as error:
         # What is still being saved waits for every process, and one that failed does not wait for those that hang.
         if jax.process_count() == 1 or isinstance(error, Stopped):
-            checkpoints.close()
+            with suppress(Exception):  # the first error is the one to be told of
+                checkpoints.close()
         raise
     except BaseException:  # a generator that is closed, an interrupt
         checkpoints.close()
@@ -242,18 +297,22 @@ def _open_own(journal: Journal, record: dict[str, Any] | None) -> None:
             journal.write(name, [])
 
 
-def offsets(run: Run) -> dict[str, int]:
-    """Makes what every process wrote durable, and returns each file's length in bytes, in all of them."""
+def durable(run: Run) -> dict[str, dict[str, int]]:
+    """Makes what every process wrote durable. Returns each file's `offsets`, bytes, and `crcs`, in all processes."""
     own = run.journal.offsets() | run.rollout_journal.offsets()
+    crcs = run.journal.crcs() | run.rollout_journal.crcs()
     if jax.process_count() == 1:
-        return own
+        return {"offsets": own, "crcs": crcs}
     names = [name for name in {**(run.record or {"offsets": {}})["offsets"], **own} if name.startswith(PER_PROCESS)]
     # The same in every process: each opens its files of a stage, if only to write nothing.
     places = sorted({(Path(name).parts[0], Path(name).name.split(".")[0]) for name in names})
-    lengths = from_all(np.array([own.get(process_file(*place, jax.process_index()), 0) for place in places]))
-    for process, row in enumerate(lengths.astype(int).tolist()):
-        own |= {process_file(*place, process): length for place, length in zip(places, row, strict=True) if length}
-    return own
+    mine = [process_file(*place, jax.process_index()) for place in places]
+    told = from_all(np.array([[own.get(name, 0), crcs.get(name, 0)] for name in mine]).reshape(-1, 2))
+    for process, rows in enumerate(told.astype(int).tolist()):
+        for place, (length, crc) in zip(places, rows, strict=True):
+            if length:
+                own[process_file(*place, process)], crcs[process_file(*place, process)] = length, crc
+    return {"offsets": own, "crcs": {name: crcs[name] for name in own}}
 
 
 def _compare(path: Path, here: dict[str, Any], console: Console) -> None:

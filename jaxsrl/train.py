@@ -1,8 +1,8 @@
 """The only loop: stages one after the other, each collecting, updating, evaluating and saving."""
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from jaxsrl.checkpoint import PolicyName, state_hash
+from jaxsrl.checkpoint import state_hash
 from jaxsrl.collect.collect import Collection, collect, collection_metrics
 from jaxsrl.collect.learn import learn
 from jaxsrl.collect.rollout_log import log_rollouts
@@ -27,13 +27,23 @@ from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
 from jaxsrl.report.page import write_report
 from jaxsrl.report.watch import evaluation_line
-from jaxsrl.runs import Run, offsets, open_run
+from jaxsrl.runs import Run, open_run
 from jaxsrl.stages.begin import Prepared, begin, is_over, prepare
 from jaxsrl.stages.device_loop import take_steps
 from jaxsrl.stages.evaluation import evaluate_policy
 from jaxsrl.stages.material import Material
 from jaxsrl.stages.parts import Parts, make_parts
+from jaxsrl.stages.replay import check_replay, copied
+from jaxsrl.stages.save import drop_worse, insist, keep_best, keep_last, save, save_whole
+from jaxsrl.stages.skipped import count_skipped
 from jaxsrl.types import Metrics, TrainState
+from jaxsrl.watchdog import Limits
+
+STUCK = 60.0  # seconds that native code may keep Python's lock, at least
+
+
+class TrainingError(RuntimeError):
+    """A value or a file was wrong after training had begun; the message is the first error's."""
 
 
 def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Compiled | None = None) -> Path:
@@ -48,8 +58,11 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Co
       it cannot be used; Stopped where `stop` said so.
     """
     check_installed(config.mirrors)
+    began = time.monotonic()
     prepared = prepare(config, compiled or Compiled())
+    took = time.monotonic() - began
     with open_run(Path(config.runs) / config.name, to_dict(config), check_unchanged) as run:
+        run.watch.began, run.watch.ledger["begin"] = began, took
         names = config.mirrors if is_first() else ()
         with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
             run_stages(replace(run, mirrors=mirrors), config, prepared, stop)
@@ -60,10 +73,30 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Co
 
 def run_stages(run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool]) -> None:
     """The stages of an open run, from its checkpoint on. Raises as `train` does."""
-    for index in range(begin(run, config, prepared), len(config.stages)):
-        name = config.stages[index].name
-        state = run_stage(run, config, index, prepared.material, prepared.splits[name], stop)
-        run.console.say(f"[{name}] done: state {state_hash(state)}")
+    told, survive, watch = run.watch.heard(stop), config.survive, run.watch
+    limits = Limits(
+        warn=survive.warn_after, hang=survive.hang_after, slow=survive.slow_after,
+        stuck=max(2 * survive.hang_after, STUCK),
+    )  # fmt: skip
+    first = begin(run, config, prepared)
+    with watch.watching(limits):
+        for index in range(first, len(config.stages)):
+            name = config.stages[index].name
+            with in_training(index > first):
+                state = run_stage(run, config, index, prepared.material, prepared.splits[name], told)
+            run.console.say(f"[{name}] done: state {state_hash(state)}")
+        run.checkpoints.wait()
+
+
+@contextmanager
+def in_training(begun: bool) -> Iterator[None]:
+    """Errors of values and files are another's once training has begun: a relauncher is to trust exit code 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        if not begun:
+            raise
+        raise TrainingError(str(error)) from error
 
 
 def run_stage(
@@ -73,37 +106,58 @@ def run_stage(
 
     Raises: Stopped once what was complete is saved when the run was told to stop.
     """
+    run.watch.enter("begin")
     parts, state, progress = make_parts(run, config, index, material, splits, stop)
     saved = progress.step if run.record and run.record["index"] == index else None
     try:
-        if saved is not None:
-            drop_worse(parts, progress)
+        with in_training(True):
+            if saved is not None:
+                drop_worse(parts, progress)
+            return _take_steps(parts, state, progress, saved)
+    finally:
+        parts.writer.close()
+
+
+def _take_steps(parts: Parts, state: TrainState, progress: Progress, saved: int | None) -> TrainState:
+    """The loop. `saved`: the step that is saved already."""
+    watch = parts.run.watch
+    watch.enter("other")
+    try:
         progress = validate(parts, state, progress)
         while not is_over(parts.stage, progress):
             before, clock = progress.step, [time.monotonic()]
             take = optimizer_step if parts.device_loop is None else device_steps
-            state, progress, timing = take(parts, state, progress)
+            with watch.phase("step" if before > parts.first_step else "compile"):
+                state, progress, timing = take(parts, state, progress)
             clock.append(time.monotonic())
             progress = validate(parts, state, progress)
             clock.append(time.monotonic())
-            if not is_over(parts.stage, progress) and is_due(before, progress.step, config.checkpoint_every):
-                save(parts, state, progress)
-                saved = progress.step
+            if not is_over(parts.stage, progress) and is_due(before, progress.step, parts.config.checkpoint_every):
+                with watch.phase("checkpoint"):
+                    saved = progress.step if save(parts, state, progress) else saved
+                write_ledger(parts.run)
             clock.append(time.monotonic())
             write_timing(parts, progress, timing, clock)
-        keep_last(parts, state, progress)
+        with watch.phase("checkpoint"):
+            keep_last(parts, state, progress)
         saved = progress.step
         finish(parts, state, progress)
     except Stopped:
-        leave(parts, state, progress, saved)
+        with watch.phase("checkpoint"):
+            leave(parts, state, progress, saved)
     except KeyboardInterrupt:
         say_interrupted(parts, progress, saved)
         raise
     finally:
-        parts.writer.close()
-    for text in parts.watch.look((), last=True):
-        run.console.say(f"[{parts.stage.name}] warning: {text}")
+        write_ledger(parts.run)
+    for text in parts.warnings.look((), last=True):
+        parts.run.console.say(f"[{parts.stage.name}] warning: {text}")
     return state
+
+
+def write_ledger(run: Run) -> None:
+    """Where the attempt's time went, in seconds; the last such line of an attempt counts. They add up to its wall."""
+    run.timing({"ledger": run.watch.totals(), "wall": round(time.monotonic() - run.watch.began, 3)})
 
 
 def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple[TrainState, Progress, dict[str, Any]]:
@@ -117,18 +171,29 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
     with parts.run.console.wait(waiting) if first == parts.first_step else nullcontext():
         collection, reshard = _collect(parts, state, progress)
         clock.append(time.monotonic())
+        again = copied(state) if replays(parts, first) else None
         state, found, rows = learn(parts.learner, state, collection, parts.reference)
+        if again is not None:
+            again, _, _ = learn(parts.learner, again, collection, parts.reference)
+            check_replay(state, again, f"[{stage.name}] step {first + stage.steps_per_collection}")
         log_rollouts(parts.log, collection, first + 1)
         found, means = fetch((found, collection.weighed.means))
         clock.append(time.monotonic())
     drawn = collection_metrics(parts.collector.reader, collection, means) | rows
     drawn |= {"curriculum/level": progress.level} if stage.curriculum else {}
+    before = progress
     progress, lines = _advance(stage, progress, collection, found, drawn)
     write_metrics(parts, [x for x in lines if x["step"] % parts.config.log_every == 0])
+    progress = count_skipped(parts, before, progress, lines, collection.layout.demonstrations)
     parts.pace.took(clock[-1] - clock[0], len(lines))
     show(parts, progress, lines)
     seconds = dict(zip(("collect", "update"), [round(b - a, 4) for a, b in pairwise(clock)], strict=True))
     return state, progress, {"seconds": seconds, "tokens": rows["pack/tokens"], "reshard": reshard}
+
+
+def replays(parts: Parts, step: int) -> bool:
+    """Whether the steps from here on are to be computed twice."""
+    return is_due(step, step + parts.stage.steps_per_collection, parts.config.survive.replay_every)
 
 
 def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[TrainState, Progress, dict[str, Any]]:
@@ -143,9 +208,11 @@ def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[T
     pending, written = False, []
     for metrics, collection, means, rows in taken:
         drawn = collection_metrics(parts.collector.reader, collection, means) | rows
+        before = progress
         progress, lines = _advance(parts.stage, progress, collection, [metrics], drawn)
         pending, tokens = pending or progress.validation_pending, tokens + rows["pack/tokens"]
         write_metrics(parts, [x for x in lines if x["step"] % parts.config.log_every == 0])
+        progress = count_skipped(parts, before, progress, lines, collection.layout.demonstrations)
         written += lines
     parts.pace.took(clock[1] - clock[0], len(written))
     show(parts, progress, written)
@@ -210,7 +277,7 @@ def show(parts: Parts, progress: Progress, lines: list[dict[str, Any]]) -> None:
     )
     left = parts.pace.says(steps - step, evaluations_left(parts, step, steps))
     parts.run.console.line(f"[{stage.name}] {step}/{steps} {shown} ({left})", last=step >= steps)
-    for text in parts.watch.look(lines):
+    for text in parts.warnings.look(lines):
         parts.run.console.say(f"[{stage.name}] warning at step {step}: {text}")
     say_timeouts(parts, f"step {step}", line)
 
@@ -260,8 +327,8 @@ def validate(parts: Parts, state: TrainState, progress: Progress, *, always: boo
         raise ConfigError(f"stages.{parts.stage.name}.validate.metric={settings.metric!r} is none of: {known}")
     value, best = metrics[settings.metric], progress.best
     if value is not None and (best is None or value > best.value):
-        best = Best(step=progress.step, value=value)
-        parts.run.checkpoints.save_policy(best_name(parts.stage, best), state.params)
+        found = Best(step=progress.step, value=value)
+        best = found if keep_best(parts, state, found) else best
     return replace(progress, best=best, validation_pending=False)
 
 
@@ -282,7 +349,8 @@ def evaluate(
         return parts.stop()
 
     how_far = lambda: f"call {calls[0]} of the sampler" + (f", {before} the last time" if before else "")
-    with parts.run.console.wait(f"[{stage.name}] evaluating {len(problems)} {split} problems", how_far):
+    waiting = f"[{stage.name}] evaluating {len(problems)} {split} problems"
+    with parts.run.console.wait(waiting, how_far), parts.run.watch.phase("evaluate"):
         metrics, rows = evaluate_policy(
             policy, parts.config, stage, parts.splits, parts.tokenizer, key, problems, settings, parts.evaluation,
             stop,
@@ -302,23 +370,11 @@ def evaluate(
     return metrics
 
 
-def save(parts: Parts, state: TrainState, progress: Progress) -> None:
-    """Metrics and rollouts are durable before the checkpoint that knows their length is."""
-    parts.writer.drain()
-    saved = parts.run.checkpoints
-    if progress.done:  # before the save: a kill in between leaves a stage that is not done, and finds its best again
-        drop_worse(parts, progress)
-    record = progress.to_record() | {"offsets": offsets(parts.run)}
-    saved.save((saved.latest() or 0) + 1, state, record)
-    if progress.done:
-        saved.wait()
-
-
 def leave(parts: Parts, state: TrainState, progress: Progress, saved: int | None) -> NoReturn:
     """Saves a state in the midst of a stage, if its step is not saved yet; a resume goes on from it."""
     if saved != progress.step:
-        save(parts, state, progress)
-    parts.run.checkpoints.wait()
+        save_whole(parts, state, progress)
+    insist(parts, parts.run.checkpoints.wait)
     at = f"[{parts.stage.name}] stopped at step {progress.step}, which is saved; the same command goes on"
     parts.run.console.say(at)
     raise Stopped(at)
@@ -331,25 +387,10 @@ def say_interrupted(parts: Parts, progress: Progress, saved: int | None) -> None
     parts.run.console.say(at)
 
 
-def keep_last(parts: Parts, state: TrainState, progress: Progress) -> None:
-    """What was trained is safe before the last evaluations: one that fails or is killed is repeated alone."""
-    parts.run.checkpoints.save_policy(PolicyName(parts.stage.name, "last"), state.params)
-    save(parts, state, progress)
-
-
 def finish(parts: Parts, state: TrainState, progress: Progress) -> None:
     """The last evaluations. If the run is left in them, all of their lines are cut when it goes on."""
     progress = validate(parts, state, progress, always=True)
     if parts.stage.test is not None:
         evaluate(parts, state, progress.step, "test", parts.stage.test, parts.stage.test_problems)
-    save(parts, state, replace(progress, done=True))
-
-
-def best_name(stage: Stage, best: Best) -> PolicyName:
-    return PolicyName(stage.name, "best", best.step)
-
-
-def drop_worse(parts: Parts, progress: Progress) -> None:
-    """Removes best policies but the best, those of a killed attempt included."""
-    best = None if progress.best is None else best_name(parts.stage, progress.best)
-    parts.run.checkpoints.drop_best(parts.stage.name, best)
+    with parts.run.watch.phase("checkpoint"):
+        save_whole(parts, state, replace(progress, done=True))

@@ -298,10 +298,11 @@ class TrainState:
     """What a step changes, and nothing else."""
 
     step: Int[Array, ""]  # optimizer steps taken, skipped ones included
-    skipped: Int[Array, ""]  # updates left out because a gradient was not finite
+    skipped: Int[Array, ""]  # updates left out because a gradient was not finite, or a spike
     params: Params  # f32 master weights
     opt_state: optax.OptState
     key: Key[Array, ""]  # run key; fold `step` in, never replace it
+    window: Float[Array, "2 W"] | None = None  # losses and gradient norms before, inf where none; None without `Spikes`
 
 
 Reward = Callable[[Rollouts, Sequence[Demonstration]], Rewards]  # on the host, from texts

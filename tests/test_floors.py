@@ -5,11 +5,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxsrl"
 FLOORS = [
-    {"old_names", "ops", "processes", "sharding", "types"},
+    {"checksums", "exit_codes", "old_names", "ops", "processes", "redact", "sharding", "types"},
     {"models"},
     {"data", "tasks", "rollout", "rewards", "objectives"},
-    {"update", "checkpoint", "metrics", "console", "pace", "progress"},
-    {"collect", "mirrors"},
+    {"update", "checkpoint", "metrics", "console", "pace", "progress", "watchdog"},
+    {"collect", "mirrors", "resumable"},
     {"evals", "report", "runs", "policy"},
     {"config"},
     {"stages"},

@@ -1,10 +1,14 @@
 """Lines on disk: the same values are the same bytes, and files can be cut back to what a checkpoint knew."""
 
+import errno
 import json
+import os
+import zlib
 
 import numpy as np
 import pytest
 
+from jaxsrl.checksums import journal_damage
 from jaxsrl.metrics import Journal, encode, merge, read
 
 pytestmark = pytest.mark.fast
@@ -63,11 +67,48 @@ def test_file_changed_from_outside_is_refused(tmp_path, damage):
         Journal(tmp_path).cut({"metrics.jsonl": 10}, "metrics.jsonl")
 
 
-def test_full_disk_names_the_file_and_closes(tmp_path):
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+def test_full_disk_is_said_by_offsets_and_lines_wait(tmp_path, monkeypatch):
+    """A disk that takes half a line, then none, then all: the file is as if it had never been full."""
+    room, write = [3], os.write
+
+    def short(handle, data):
+        if not (count := min(room[0], len(data))):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room[0] -= count
+        return write(handle, bytes(data[:count]))
+
+    monkeypatch.setattr(os, "write", short)
     journal = Journal(tmp_path)
+    for step in (1, 2):
+        journal.write("metrics.jsonl", [{"step": step}])
     with pytest.raises(OSError, match=r"No space left.*metrics\.jsonl"):
-        journal.write("metrics.jsonl", [{"step": 1}])
+        journal.offsets()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"s' and read(tmp_path / "metrics.jsonl") == []
+    room[0] = 1000
+    journal.write("metrics.jsonl", [{"step": 3}])
+    assert journal.offsets() == {"metrics.jsonl": 33}
+    assert read(tmp_path / "metrics.jsonl") == [{"step": step} for step in (1, 2, 3)]
+    crcs = {"metrics.jsonl": zlib.crc32((tmp_path / "metrics.jsonl").read_bytes())}
+    assert journal.crcs() == crcs and journal_damage(tmp_path, journal.offsets(), crcs) == {}
+    journal.close()
+    again = Journal(tmp_path)  # a checksum is carried on
+    again.write("metrics.jsonl", [{"step": 4}])
+    assert again.crcs() == {"metrics.jsonl": zlib.crc32((tmp_path / "metrics.jsonl").read_bytes())} != crcs
+    again.close()
+    text = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(text.replace(b"2", b"3"))
+    for length, known, said in ((33, crcs, "was changed in its first 33 bytes"), (45, {}, "has 44 bytes of 45")):
+        assert said in journal_damage(tmp_path, {"metrics.jsonl": length}, known)["metrics.jsonl"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_nothing_is_lost(tmp_path):
+    (tmp_path / "rollouts").write_text("in the way")
+    journal = Journal(tmp_path)
+    journal.write("rollouts/srl.jsonl", [{"step": 1}])
+    with pytest.raises(OSError, match=r"rollouts/srl\.jsonl"):
+        journal.offsets()
+    (tmp_path / "rollouts").unlink()
+    assert journal.offsets() == {"rollouts/srl.jsonl": 11}
     journal.close()
 
 

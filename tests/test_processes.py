@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from jax._src.clusters import ClusterEnv
 
 from jaxsrl.__main__ import main
 from jaxsrl.checkpoint import Checkpoints, state_hash
+from jaxsrl.clusters import start
 from jaxsrl.clusters.collectives import collectives
 from jaxsrl.clusters.start import Processes, from_environment, joined
 from jaxsrl.collect.collect import whole_step
@@ -80,9 +82,13 @@ class Launch:
         return [p.wait(max(self.end - time.monotonic(), 1)) for p in self.processes]
 
     def words(self, index: int) -> str:
-        """What a process has printed, without what libraries print in native code, whenever they connect."""
-        lines = self.said[index].read_text().splitlines()
-        return "\n".join(x for x in lines if not re.search(r"\[Gloo\]|is connected to \d+ peer|^[WIE]\d{4} ", x))
+        """What Python has printed in a process, without the log of libraries, which start each line with a mark.
+
+        What their native code prints, when they connect late, is in `said` and no promise of ours.
+        """
+        path = self.heard[index].with_name(f"{self.heard[index].name}.said")
+        lines = path.read_text().splitlines() if path.exists() else []
+        return "\n".join(x for x in lines if not re.match(r"[WIE]\d{4} ", x))
 
     def __enter__(self):
         return self
@@ -124,14 +130,17 @@ def alike(records: list[dict]) -> list[str]:
 
 
 def check_messages(heard: list[dict]) -> None:
-    """From the first step on text crosses where a stage begins: which shapes and policies there are, and nothing else.
+    """From the first step on text crosses where a stage begins, of shapes and policies, and nowhere else.
 
     Rewards and means cross as numbers, 8 bytes each in words of 4; flags say whether to stop.
     """
     first = next(i for i, x in enumerate(heard) if "optimizer_step" in x["from"])
     assert any(x["dtype"] == "uint8" for x in heard[:first])  # control: text is seen
     text = [x for x in heard[first:] if x["dtype"] == "uint8"]
-    assert all({"make_parts"} <= set(x["from"]) and {"stage_shapes", "start_name"} & set(x["from"]) for x in text)
+    assert all(
+        {"make_parts"} <= set(x["from"]) and {"stage_shapes", "start_name", "restore_policy"} & set(x["from"])
+        for x in text
+    )
     of_steps = [x for x in heard if "optimizer_step" in x["from"]]
     why = {
         next(name for name in x["from"] if name in ("any_process", "from_all", "fetch")): x["dtype"] for x in of_steps
@@ -163,7 +172,9 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
         two.processes[1].kill()
         assert two.codes()[0] not in (0, 75)  # it ends
     assert f"stage sft, step {step}" in two.words(0)
-    assert re.search("lost another one|heartbeat|unhealthy|stopped sending", two.said[0].read_text()), two.words(0)
+    assert re.search("lost another one|heartbeat|unhealthy|stopped sending", two.words(0) + two.said[0].read_text()), (
+        two.words(0)
+    )
     said = dict(line.split(": ", 1) for line in run_state(folder).splitlines())  # read by one process, to one device
     assert f"[srl] done: state {said['state']}" in two.words(0) and (said["stage"], said["step"]) == ("srl", "2")
     for heard in two.heard:
@@ -323,6 +334,24 @@ def test_what_slurm_says_is_found(monkeypatch):
     assert not from_environment(60).alone
     address, count, index, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, 300)
     assert address.startswith("node3:") and (count, index) == (3, 2)
+
+
+@pytest.mark.parametrize("index, whom", [(1, "the first process at one:8476"), (0, "the other processes of 2")])
+def test_a_coordinator_that_never_answers_is_said(monkeypatch, capsys, index, whom):
+    """While it is waited for, not when patience is over."""
+    heard = []
+
+    def waits(*_, **__):
+        while not heard:
+            heard.extend(line for line in capsys.readouterr().err.splitlines() if "waiting for" in line)
+            time.sleep(0.02)
+
+    monkeypatch.setattr(start, "SAID_AFTER", 0.05)
+    monkeypatch.setattr(jax.distributed, "initialize", waits)
+    with joined(Processes(coordinator="one:8476", count=2, index=index)):
+        pass
+    assert whom in heard[0] and "of 300 s" in heard[0] and "is the port open" in heard[0]
+    assert not [t for t in threading.enumerate() if t.name == "waiting for processes"]
 
 
 def test_one_process_talks_to_itself():

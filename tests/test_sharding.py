@@ -343,6 +343,7 @@ def test_a_whole_run_on_a_mesh(tmp_path):
         made = replace(config, name=name, runs=str(tmp_path), rows=rows, model=model, mesh=layout, sampler_mesh=sampler)
         lines[name] = read(train(made) / "metrics.jsonl")
     timing = [json.loads(line) for line in (tmp_path / "mesh" / "timing.jsonl").read_text().splitlines()]
+    timing = [line for line in timing if "stage" in line]  # others say where the time went
     sampled = [line["reshard"] for line in timing if line["stage"] != "sft"]
     assert sampled and all(found["bytes"] > 0 and found["seconds"] > 0 for found in sampled)
     assert not any("reshard" in line for line in timing if line["stage"] == "sft")

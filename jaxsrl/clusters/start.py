@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import jax
 from jaxsrl.processes import any_process
 
 GRACE = 5.0  # seconds that a process which fails waits for the others to fail in the same way
+SAID_AFTER = 15.0  # seconds of waiting for others until it is said, and then each time
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -100,11 +102,12 @@ def _join(processes: Processes) -> None:
     # `told_to_stop` hears signals: JAX's service for them counts steps, but Orbax tells it the number of its saves.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
-            processes.coordinator, processes.count, processes.index,
-            cluster_detection_method="deactivate" if processes.coordinator else None,
-            initialization_timeout=processes.patience, heartbeat_timeout_seconds=processes.heartbeat,
-        )  # fmt: skip
+        with _waiting(processes):
+            jax.distributed.initialize(
+                processes.coordinator, processes.count, processes.index,
+                cluster_detection_method="deactivate" if processes.coordinator else None,
+                initialization_timeout=processes.patience, heartbeat_timeout_seconds=processes.heartbeat,
+            )  # fmt: skip
     except ValueError:
         if processes.coordinator:
             raise
@@ -117,6 +120,32 @@ def _join(processes: Processes) -> None:
         if processes.coordinator or "must be called before" not in str(error):
             raise
         # A caller in the same process has used devices already: it began alone, and stays so.
+
+
+@contextmanager
+def _waiting(processes: Processes) -> Iterator[None]:
+    """Says whom this process waits for once that takes long, and again now and then."""
+    over, began = threading.Event(), time.monotonic()
+
+    def say() -> None:
+        while not over.wait(SAID_AFTER):
+            if processes.index == 0:
+                whom = f"the other processes of {processes.count} to come to {processes.coordinator}"
+            else:
+                whom = f"the first process at {processes.coordinator or 'the address that the cluster names'}"
+            print(
+                f"waiting for {whom}, for {time.monotonic() - began:.0f} s of {processes.patience} s. Are all started, "
+                "do the variables agree, and is the port open?",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+    thread = threading.Thread(target=say, name="waiting for processes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _speaks_of_peers(text: str) -> bool:

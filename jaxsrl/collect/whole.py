@@ -72,7 +72,7 @@ def make_step(
         grads, metrics = _summed(lambda rows: gradient(
             state.params, fill(rows, whole.trunk, completions, weighed.weights, whole.groups.group), numbers, *frozen
         ), known.rows)  # fmt: skip
-        moved, more = apply(state, grads)
+        moved, more = apply(state, grads, metrics["loss"])
         anything = jnp.any(weighed.flags & CARRIES != 0) | jnp.any(weighed.trunk_used)
         still = replace(state, step=state.step + 1)  # nothing carried weight: a step that moves nothing
         moved = jax.tree.map(lambda new, old: jnp.where(anything, new, old), moved, still)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxsrl.checkpoint import abstract, array_hash, check_format
+from jaxsrl.checkpoint import abstract, array_hash, check_format, damage_of
+from jaxsrl.commands.goodput import goodput
 from jaxsrl.metrics import read
 from jaxsrl.ops.similarity import default_backend
 from jaxsrl.runs import RunError, environment, read_json, run_folder
@@ -32,6 +33,8 @@ def run_state(folder: Path) -> str:
         count = manager.latest_step()
         if count is None:
             raise RunError(f"{root} holds no complete checkpoint: the run has saved nothing yet")
+        if wrong := damage_of(root / str(count)):
+            raise RunError(f"checkpoint {count} is damaged: {'; '.join(wrong)}. `train` goes on from the one before it")
         # Whatever devices and processes it was saved by, it is read to one of them.
         like = abstract(manager.item_metadata(count)["state"])
         args = ocp.args.Composite(state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
@@ -49,6 +52,8 @@ def run_state(folder: Path) -> str:
         "adapters": "none" if config.get("lora") is None else f"rank {config['lora']['rank']}, trained alone",
         "state": array_hash(saved["state"]),
     }
+    if told := goodput(folder):
+        lines["time"] = told
     return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
 

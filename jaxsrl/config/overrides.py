@@ -13,12 +13,13 @@ from typing import Any
 from jaxsrl.config.load import MEANT, load
 from jaxsrl.config.run import ConfigError
 from jaxsrl.old_names import new_name
+from jaxsrl.redact import redacted
 
 __all__ = ["check_unchanged", "coerce", "keys", "load", "nearest_key", "override", "to_dict"]
 
 # What may change when a run is resumed: how long it runs, and what is only written down or looked up.
 MAY_CHANGE = (
-    "runs", "data_dir", "log_every", "checkpoint_every", "mesh", "sampler_mesh", "layout_workers", "mirrors",
+    "runs", "data_dir", "log_every", "checkpoint_every", "survive", "mesh", "sampler_mesh", "layout_workers", "mirrors",
 )  # fmt: skip
 STAGE_MAY_CHANGE = ("steps", "validate", "test", "test_problems", "action_tokens", "solve_tokens", "reference_on")
 
@@ -211,14 +212,14 @@ def coerce(text: str, kind: Any, old: Any) -> Any:
 
 
 def to_dict(value: Any) -> Any:
-    """A config as JSON values; dataclasses carry their type's name, functions their qualified name."""
+    """A config as JSON values without secrets; dataclasses carry their type's name, functions their qualified name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: redacted(to_dict(getattr(value, f.name)), f.name) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__} | fields
     if isinstance(value, tuple | list):
         return [to_dict(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): to_dict(item) for name, item in value.items()}
+        return {str(name): redacted(to_dict(item), str(name)) for name, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return getattr(value, "__qualname__", repr(value))

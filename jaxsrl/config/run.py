@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
 from jaxsrl.collect import BatchShapes, Collect
+from jaxsrl.config.survive import Survive
 from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
 from jaxsrl.evals.direct import SameAnswers, as_text
@@ -229,6 +230,7 @@ class Config:
       checkpoint_every: optimizer steps between checkpoints; every stage also saves when it ends.
       mirrors: services that get the lines of `metrics.jsonl` too: some of `tensorboard`, `wandb`, `trackio`. Each is an
         extra: `pip install 'jaxsrl[tensorboard]'`.
+      survive: when a run in trouble says so, and when it ends.
       layout_workers: threads that lay out the next step while the device works; 0 lays out when it is needed.
       runs: folder of all runs.
       data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
@@ -249,6 +251,7 @@ class Config:
     checkpoint_every: int = 50
     log_every: int = 1
     mirrors: tuple[str, ...] = ()
+    survive: Survive = field(default_factory=Survive)
     layout_workers: int = 1
     runs: str = "runs"
     data_dir: str | None = None
@@ -304,6 +307,11 @@ class Config:
                 raise ValueError(
                     f"stage {stage.name}: device_steps={stage.device_steps} must divide checkpoint_every="
                     f"{self.checkpoint_every}; set one of the two"
+                )
+            if stage.device_steps and self.survive.replay_every:
+                raise ValueError(
+                    f"stage {stage.name}: survive.replay_every={self.survive.replay_every} replays the host's loop; "
+                    "set device_steps=0 or replay_every=0"
                 )
             _check_rows(stage, stage.rows or self.rows, self.mesh, self.layout_to_sample)
             if self.template.prefill_think:

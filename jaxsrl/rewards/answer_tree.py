@@ -78,9 +78,7 @@ Answer = Value | Words | Several | Matrix | Relation | Chosen
 CHOICE = re.compile(r"\(\s*([A-J])\s*\)[ :.]*(?=[^ ])(?![-+*/^=_(,!)])(.+)|([A-J])[).:] (.+)")
 PLAIN = re.compile(r"[A-Za-z][A-Za-z .,'/-]*|\d+(?: *: *\d+)+(?: *[ap]\.? ?m\.?)?", re.IGNORECASE)
 LETTERS = re.compile(r"[abckmnpqrstuvxyz]{1,3}|[A-Z]|[ijelod]")  # products of variables; longer ones are words
-AND = re.compile(
-    rf"(?:,\s*)?(?:{OPEN}\s*(?:and|or)\s*{CLOSE}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\vee(?![a-zA-Z]))"
-)
+AND = re.compile(rf"(?:,\s*)?(?:{OPEN}\s*(?:and|or)\s*{CLOSE}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\vee(?![a-zA-Z]))")
 MATRIX = re.compile(r"\\begin\{([pbvVB]?)(?:matrix|smallmatrix)\}(.*)\\end\{\1(?:matrix|smallmatrix)\}", re.DOTALL)
 ARRAY = re.compile(r"([(\[]?)\s*\\begin\{array\}\s*(?:\{[lcr| ]*\})?(.*)\\end\{array\}\s*([)\]]?)", re.DOTALL)
 SIGNS = re.compile(r"\\(?:le|ge|ne|in|approx|equiv)(?![a-zA-Z])|<=|>=|!=|[=<>]")
@@ -90,9 +88,7 @@ OPENING, CLOSING = {"(", "[", "\\{", "{", "\\langle"}, {")", "]", "\\}", "}", "\
 BRACKET = re.compile(r"\\langle(?![a-zA-Z])|\\rangle(?![a-zA-Z])|\\[{}]|[()\[\]{}]")
 # Possessive, so that no part of a text is tried twice.
 # A name: letters, indices, powers, functions of those, lengths and angles; no coefficient, else it is an equation.
-NAMED = re.compile(
-    rf"(?>\\[a-zA-Z]++|{WORD}|[a-zA-Z]|[(){{}}\[\]|,'+*/ -]|[_^]\s*(?:\d+|\{{[^{{}}]*\}})|\d+(?=\)))++"
-)
+NAMED = re.compile(rf"(?>\\[a-zA-Z]++|{WORD}|[a-zA-Z]|[(){{}}\[\]|,'+*/ -]|[_^]\s*(?:\d+|\{{[^{{}}]*\}})|\d+(?=\)))++")
 
 
 @lru_cache(maxsize=4096)

@@ -1,5 +1,6 @@
 """What is read and measured before a run's folder is opened, and what is written down when an attempt begins."""
 
+import difflib
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -19,13 +20,15 @@ from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.data.tokenizer_files import text_of, write_files
 from jaxsrl.data.used_ids import used_ids
+from jaxsrl.evals.names import metric_names
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
 from jaxsrl.policy import Compiled, make_placement
 from jaxsrl.processes import is_first
 from jaxsrl.progress import Progress
-from jaxsrl.runs import Run, write_json
+from jaxsrl.runs import Run, read_json, write_json
 from jaxsrl.stages.material import Material
+from jaxsrl.update import learning_rate
 
 PARTS = ("train", "validation", "test")
 
@@ -43,13 +46,16 @@ class Prepared:
 def prepare(config: Config, compiled: Compiled) -> Prepared:
     """Raises: ConfigError where demonstrations do not fit the settings, or devices the processes."""
     _check_devices(config)
+    placement = make_placement(config.mesh, config.layout_to_sample)
+    for stage in config.stages:
+        _check_metric(stage)
     with Console(silent=not is_first()).wait("reading and measuring the demonstrations"):
         splits, tokenizer, model = load_data(config)
         splits = {stage.name: check_keys(stage, splits[stage.name]) for stage in config.stages}
         warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
     material = Material(
         model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template),
-        placement=make_placement(config.mesh, config.layout_to_sample), compiled=compiled,
+        placement=placement, compiled=compiled,
     )  # fmt: skip
     return Prepared(
         material=material, splits=splits, warnings=warnings, notes=notes(config, splits, tokenizer)
@@ -112,6 +118,7 @@ def begin(run: Run, config: Config, prepared: Prepared) -> int:
     """
     start = _first_stage(config, run.record)
     if is_first():
+        _say_jump(run, config)
         write_json(run.folder / "config.json", to_dict(config))  # settings that may change: those of the last attempt
         _write_model(run.folder, config, prepared.material)
     if len(jax.devices()) > config.mesh.size:
@@ -132,6 +139,16 @@ def _check_devices(config: Config) -> None:
             f"{jax.process_count()} processes have {len(jax.devices())} devices, {config.mesh} is {config.mesh.size}: "
             f"the mesh of several processes takes all; set mesh.fsdp={len(jax.devices())} or cut it otherwise"
         )
+
+
+def _check_metric(stage: Stage) -> None:
+    """What a validation is to be judged by is among what it measures."""
+    known = metric_names(stage.validate.evaluation)
+    if stage.validate.metric.removesuffix("_low").removesuffix("_high") not in known:
+        name = f"stages.{stage.name}.validate.metric"
+        near = difflib.get_close_matches(stage.validate.metric, known, 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{name}={stage.validate.metric!r} is none of: {', '.join(known)}{meant}")
 
 
 def _write_model(folder: Path, config: Config, material: Material) -> None:
@@ -155,6 +172,22 @@ def _first_stage(config: Config, record: Mapping[str, Any] | None) -> int:
             )
     stage = config.stages[record["index"]]
     return record["index"] + (record["done"] and is_over(stage, Progress.from_record(record)))
+
+
+def _say_jump(run: Run, config: Config) -> None:
+    """A schedule is laid out over the stage's steps: with more or fewer of them a resumed one goes on elsewhere."""
+    path = run.folder / "config.json"
+    if run.record is None or not path.exists():
+        return
+    index, step = run.record["index"], run.record["step"]
+    stage, before = config.stages[index], read_json(path)["stages"][index]["steps"]
+    old, new = (float(learning_rate(stage.optimizer, steps)(step)) for steps in (before, stage.steps))
+    if before != stage.steps and step < stage.steps and old != new:
+        run.console.say(
+            f"warning: [{stage.name}] steps were {before}, are {stage.steps} under schedule="
+            f"{stage.optimizer.schedule}: the learning rate of step {step + 1} jumps from {old:.3g} to {new:.3g}. "
+            "For a run as if it had been that long from the start use another name (--set name=...)"
+        )
 
 
 def is_over(stage: Stage, progress: Progress) -> bool:

@@ -56,7 +56,8 @@ def make_device_loop(
 
     step = make_step(
         collector.draw if collector.shapes.sheets else None, collector.weigh, learner.fill, learner.gradient,
-        make_apply(optimizer(stage.optimizer), learner.rate), sampling, collector.max_new_tokens,
+        make_apply(optimizer(stage.optimizer), learner.rate, stage.optimizer.spikes), sampling,
+        collector.max_new_tokens,
     )  # fmt: skip
     run = material.compiled.once(
         ("device loop", collector.draw, collector.weigh, learner.fill, learner.gradient, stage.optimizer, stage.steps),

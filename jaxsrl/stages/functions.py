@@ -50,7 +50,7 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         score=policy.scorer(stage.sampling.temperature), rate=rate, gradient=made,
         train_step=once(
             ("step", *own, stage.optimizer, stage.steps),
-            lambda: make_train_step(made, optimizer(stage.optimizer), rate),
+            lambda: make_train_step(made, optimizer(stage.optimizer), rate, stage.optimizer.spikes),
         ),
         still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
         whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),

@@ -35,7 +35,7 @@ class Parts:
     Args:
       reference: the frozen reference's parameters of the model, on the device.
       evaluation: shapes of its calls.
-      first_step: the attempt began with it; `pace`: what its steps and evaluations took; `watch`: warnings said.
+      first_step: the attempt began with it; `pace`: what its steps and evaluations took; `warnings`: those said.
     """
 
     run: Run
@@ -54,7 +54,7 @@ class Parts:
     stop: Callable[[], bool]
     first_step: int
     pace: Pace
-    watch: Watch
+    warnings: Watch
 
     @property
     def stage(self) -> Stage:
@@ -68,7 +68,8 @@ def make_parts(
     stage, mesh = config.stages[index], material.placement.mesh
     policy = make_start(run, config, index, material)
     key = jax.random.fold_in(jax.random.key(config.seed), index)
-    state = place_state(mesh, init_state(policy.params, optimizer(stage.optimizer), key))
+    state = init_state(policy.params, optimizer(stage.optimizer), key, stage.optimizer.spikes)
+    state = place_state(mesh, state)
     reference = hold_reference(stage, policy)
     policy = replace(policy, params=None)  # those of a step are its state's
     progress = Progress(
@@ -95,5 +96,5 @@ def make_parts(
         run=run, config=config, index=index, splits=splits, tokenizer=material.tokenizer, policy=policy,
         collector=collector, learner=learner, reference=reference, device_loop=device_loop, log=log, writer=writer,
         evaluation=evaluation, stop=stop, first_step=progress.step, pace=Pace(),
-        watch=Watch(stage=stage.name, config=to_dict(config)),
+        warnings=Watch(stage=stage.name, config=to_dict(config)),
     ), state, progress  # fmt: skip

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import jax
 
+from jaxsrl.checksums import checked_json, unchecked_json
 from jaxsrl.collect.settings import BatchShapes
 from jaxsrl.config.check_lengths import longest_prompt, longest_tokens, measured
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
@@ -14,7 +15,7 @@ from jaxsrl.data.tree import build
 from jaxsrl.models.config import ModelConfig, parameter_count
 from jaxsrl.processes import broadcast_from_first, is_first
 from jaxsrl.rewards.rooms import rooms_for
-from jaxsrl.runs import Run, read_json, write_json
+from jaxsrl.runs import Run, RunError, read_json, write_json
 from jaxsrl.stages.material import Material, Source
 from jaxsrl.types import Rooms, TokenBytes
 
@@ -32,14 +33,17 @@ def stage_shapes(run: Run, config: Config, stage: Stage, source: Source, materia
     """
     path = run.folder / "shapes" / f"{stage.name}.json"
     if broadcast_from_first(path.exists):
-        saved = Shapes(**read_json(path))
+        try:
+            saved = Shapes(**unchecked_json(read_json(path)))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunError(f"{path}: {error}. Remove it to have it chosen anew from the same data") from error
         left = [size % config.mesh.row_parts for size in saved.rows]
         if not any([*left, saved.prompt_rows % config.layout_to_sample.row_parts]):
             return saved
     shapes = chosen_shapes(config, stage, source, material)
     if is_first():
         path.parent.mkdir(exist_ok=True)
-        write_json(path, asdict(shapes))
+        write_json(path, checked_json(asdict(shapes)))
     return shapes
 
 

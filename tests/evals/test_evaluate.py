@@ -6,6 +6,7 @@ import pytest
 
 from jaxsrl.data.chat import Template
 from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.evals.names import metric_names
 from jaxsrl.metrics import encode
 
 from .conftest import DEMONSTRATIONS, perfect, sums
@@ -34,6 +35,9 @@ def test_every_mode_reports_under_its_name_and_bounds_hold_the_value(run):
         if name.endswith("_low"):
             assert metrics[name] <= metrics[name.removesuffix("_low") + "_high"], name
     assert all(encode(record) for record in records) and encode(metrics)
+    known = metric_names(Evaluation(**SAMPLED))
+    means = {name for name in metrics if not name.endswith(("_low", "_high"))}
+    assert len(known) == len(set(known)) and means == {name for name in known if "timeout_share" not in name}
 
 
 def test_order_of_problems_changes_nothing(run):
@@ -101,6 +105,8 @@ def test_forced_thinking_writes_the_mark_and_has_its_own_names(run):
         "chained/whole",
     ):
         assert metrics[f"forced_{name}"] == 1
+    known = metric_names(Evaluation(forced_think=(False, True)))
+    assert {n for n in metrics if not n.endswith(("_low", "_high"))} == {n for n in known if "timeout_share" not in n}
     forced = [r for r in records if r["mode"].startswith("forced_")]
     assert all(r["completion"].startswith("<think>") for r in forced) and len(forced) > 5
     with pytest.raises(ValueError, match="prefill_think"):
