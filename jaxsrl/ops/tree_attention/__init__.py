@@ -7,8 +7,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxsrl.ops.tree_attention.schedule import KEPT as KEPT
 from jaxsrl.ops.tree_attention.schedule import Tiles
+from jaxsrl.ops.tree_attention.visits import Blocks
 
-Backend = Literal["reference", "xla"]
+Backend = Literal["reference", "xla", "pallas_tpu"]
 
 DEFAULT: dict[str, Backend] = {"cpu": "xla", "gpu": "xla", "tpu": "xla"}
 
@@ -19,6 +20,8 @@ TILES: dict[str, Tiles] = {
     "gpu": Tiles(tile=128, group=32, queries=8, keys=2, near=16),
     "tpu": Tiles(tile=128, group=32, queries=8, keys=2, near=16),
 }
+
+BLOCKS = Blocks(queries=128, keys=256)  # of `pallas_tpu`
 
 
 def tree_attention(
@@ -46,7 +49,8 @@ def tree_attention(
       window: tokens on its path that a token sees at most, itself included: position[q] - position[k] < window.
       backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
       platform: that the program is for; None is JAX's default.
-    Raises: ValueError if the backend is unknown, a shape does not fit or the heads do not divide.
+    Raises: ValueError if the backend is unknown, a shape does not fit or the heads do not divide; RuntimeError if a
+      named backend is one of another platform.
     """
     rows, length, heads, width = q.shape
     if k.shape != v.shape or k.shape[:2] != (rows, length) or k.shape[3] != width:
@@ -62,6 +66,12 @@ def tree_attention(
             from jaxsrl.ops.tree_attention.xla import tree_attention as impl
 
             settings = {"tiles": TILES.get(platform, TILES["gpu"])}
+        case "pallas_tpu":
+            from jaxsrl.ops.tree_attention.pallas_tpu import tree_attention as impl
+
+            if platform != "tpu":
+                raise RuntimeError(f"'pallas_tpu' needs a TPU, this is {platform!r}; use backend='xla'")
+            settings = {"blocks": BLOCKS}
         case unknown:
-            raise ValueError(f"unknown backend {unknown!r}; there are: reference, xla")
+            raise ValueError(f"unknown backend {unknown!r}; there are: reference, xla, pallas_tpu")
     return impl(q, k, v, position=position, enter=enter, leave=leave, window=window, **settings)
