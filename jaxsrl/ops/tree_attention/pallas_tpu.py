@@ -21,7 +21,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from jaxsrl.ops.tree_attention.passes import Passes, attend
-from jaxsrl.ops.tree_attention.visits import KEY_BITS, Blocks, visits
+from jaxsrl.ops.tree_attention.visits import KEY_BITS, Blocks, Visits, visits
 
 LANES = 128
 LOWEST = float(jnp.finfo(jnp.float32).min) / 2  # and a score can still be added
@@ -38,7 +38,7 @@ class Settings(NamedTuple):
 def tree_attention(
     q: Float[Array, "R T N H"], k: Float[Array, "R T K H"], v: Float[Array, "R T K H"], *,
     position: Int[Array, "R T"], enter: Int[Array, "R T"], leave: Int[Array, "R T"],
-    window: Int[Array, ""] | None = None, blocks: Blocks, _interpret: bool = False,
+    window: Int[Array, ""] | None = None, plan: Visits | None = None, blocks: Blocks, _interpret: bool = False,
 ) -> Float[Array, "R T N H"]:  # fmt: skip
     """See the public function. Scores, softmax and sums in float32; products take the dtype of q, k, v.
 
@@ -50,15 +50,15 @@ def tree_attention(
         raise ValueError("'pallas_tpu' computes in float32 at most, and q is float64; use backend='xla'")
     settings = Settings(blocks, _interpret)
     passes = Passes(partial(_forward_pass, settings), partial(_backward_pass, settings))
-    return attend(passes, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window)
+    return attend(passes, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window, plan)
 
 
-def _forward_pass(settings: Settings, window, arrays):
+def _forward_pass(settings: Settings, window, plan, arrays):
     """(out [R T N H], log-sum-exp of the scores [R T N])."""
     q, k, v, *tree = arrays
     rows, length, kv_heads, width = k.shape
     blocks = settings.blocks.fit(length)
-    plan = visits(blocks, *tree, window)
+    plan = visits(blocks, *tree, window) if plan is None else plan
     q, k, v = _queries(blocks, kv_heads, q), _keys(blocks, k), _keys(blocks, v)
     group, across = q.shape[1], q.shape[1] * blocks.queries
     tiles = q.shape[2] // blocks.queries
@@ -66,7 +66,7 @@ def _forward_pass(settings: Settings, window, arrays):
     out, log_total = pl.pallas_call(
         partial(_forward_kernel, windowed=window is not None),
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=2, grid=(kv_heads, plan.count),
+            num_scalar_prefetch=2, grid=(kv_heads, plan.count[0]),
             in_specs=[query, key, key, *_tree_specs(blocks)], out_specs=[query, row],
             scratch_shapes=[
                 pltpu.VMEM((2, blocks.queries, LANES), jnp.int32), pltpu.VMEM((across, LANES), jnp.float32),
@@ -120,12 +120,12 @@ def _forward_kernel(
         log_ref[0, 0] = (top[...] + jnp.log(total[...])).T[:1]
 
 
-def _backward_pass(settings: Settings, window, arrays):
+def _backward_pass(settings: Settings, window, plan, arrays):
     """Gradients of q, k and v."""
     q, k, v, *tree, out, log_total, cotangent = arrays
     (rows, length, kv_heads, width), dtype = k.shape, q.dtype
     blocks = settings.blocks.fit(length)
-    plan = visits(blocks, *tree, window)
+    plan = visits(blocks, *tree, window) if plan is None else plan
     mean = jnp.sum(cotangent.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
     of_queries = partial(_queries, blocks, kv_heads)
     q, cotangent, k, v = of_queries(q), of_queries(cotangent.astype(dtype)), _keys(blocks, k), _keys(blocks, v)
@@ -143,7 +143,7 @@ def _backward_pass(settings: Settings, window, arrays):
     d_q, d_k, d_v = pl.pallas_call(
         partial(_backward_kernel, windowed=window is not None),
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=2, grid=(kv_heads, plan.count),
+            num_scalar_prefetch=2, grid=(kv_heads, plan.count[0]),
             in_specs=[query, query, key, key, row, row, *_tree_specs(blocks), anywhere, anywhere],
             out_specs=[query, anywhere, anywhere],
             scratch_shapes=[pltpu.VMEM((across, width), jnp.float32), tile, tile, semaphores, semaphores],

@@ -13,7 +13,7 @@ from jaxsrl.ops.tree_attention.schedule import KEPT
 
 
 class Passes(NamedTuple):
-    """Both get (window, arrays); an array is [R T ...].
+    """Both get (window, plan, arrays); an array is [R T ...], and the plan what `make_plan` made of the rows, or None.
 
     Args:
       forward: (scaled q, k, v, position, enter, leave) -> (out [R T N H], log-sum-exp of the scores [R T N]).
@@ -25,42 +25,43 @@ class Passes(NamedTuple):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def attend(passes: Passes, q, k, v, tree, window):
+def attend(passes: Passes, q, k, v, tree, window, plan=None):
     """Attention of scaled queries; tree = (position, enter, leave)."""
-    return _forward(passes, q, k, v, tree, window)[0]
+    return _forward(passes, q, k, v, tree, window, plan)[0]
 
 
-def _forward(passes: Passes, q, k, v, tree, window):
-    out, log_total = _members_as_rows(passes.forward)(window, (q, k, v, *tree))
+def _forward(passes: Passes, q, k, v, tree, window, plan):
+    out, log_total = _members_as_rows(passes.forward)(window, plan, (q, k, v, *tree))
     out, log_total = checkpoint_name(out, KEPT), checkpoint_name(log_total, KEPT)
-    return out, (q, k, v, tree, window, out, log_total)
+    return out, (q, k, v, tree, window, plan, out, log_total)
 
 
 def _backward(passes: Passes, saved, cotangent):
-    q, k, v, tree, window, out, log_total = saved
+    q, k, v, tree, window, plan, out, log_total = saved
     run = _members_as_rows(passes.backward)
-    return *run(window, (q, k, v, *tree, out, log_total, cotangent)), None, None
+    return *run(window, plan, (q, k, v, *tree, out, log_total, cotangent)), None, None, None
 
 
 attend.defvjp(_forward, _backward)
 
 
 def _members_as_rows(run: Callable):
-    """`run(window, arrays [R T …]) -> arrays [R T …]`; under `vmap` the members' rows are rows of one call.
+    """`run(window, plan, arrays [R T …]) -> arrays [R T …]`; under `vmap` the members' rows are rows of one call.
 
-    Left to itself, `vmap` would make loops that select their whole carry at every step, as members have other lengths.
+    Their plans are not one plan: it is made anew. Left to itself, `vmap` would make loops that select their whole carry
+    at every step, as members have other lengths.
     """
 
     @custom_vmap
-    def one(window, arrays):
-        return run(window, arrays)
+    def one(window, plan, arrays):
+        return run(window, plan, arrays)
 
     @one.def_vmap
-    def many(members, batched, window, arrays):
+    def many(members, batched, window, plan, arrays):
         if any(jax.tree.leaves(batched[0])):
             raise ValueError("the members of a vmap must share the attention window")
-        whole = [x if b else jnp.broadcast_to(x, (members, *x.shape)) for x, b in zip(arrays, batched[1], strict=True)]
-        out = _members_as_rows(run)(window, tuple(x.reshape(-1, *x.shape[2:]) for x in whole))
+        whole = [x if b else jnp.broadcast_to(x, (members, *x.shape)) for x, b in zip(arrays, batched[2], strict=True)]
+        out = _members_as_rows(run)(window, None, tuple(x.reshape(-1, *x.shape[2:]) for x in whole))
         out = jax.tree.map(lambda x: x.reshape(members, -1, *x.shape[1:]), out)
         return out, jax.tree.map(lambda _: True, out)
 

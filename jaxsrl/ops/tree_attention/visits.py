@@ -41,10 +41,13 @@ class Blocks:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Visits:
-    """A batch's visits; the first `count` are taken. Tiles are numbered from row to row."""
+    """A batch's visits; the first `count` are taken. Tiles are numbered from row to row.
+
+    No field is a scalar: devices that have rows of their own lay theirs one after another.
+    """
 
     visit: Int[Array, "Y"]  # query tile * 2^KEY_BITS + key tile
-    count: Int[Array, ""]
+    count: Int[Array, "1"]
     query: Int[Array, "M 2 A"]  # `enter` and `position` of query tiles; NEVER where a token sees nobody but itself
     key: Int[Array, "S 2 B"]  # `leave` and `position` of key tiles; -1 where nobody but itself sees a token
 
@@ -82,7 +85,7 @@ def visits(
     visit = jnp.sort(jnp.where(seen, number, jnp.iinfo(jnp.int32).max).reshape(-1))[:most]
     joined = lambda parts: jnp.stack(parts, axis=2).reshape(-1, 2, parts[0].shape[2])
     return Visits(
-        visit=visit, count=jnp.sum(seen, dtype=jnp.int32), query=joined(by_query), key=joined(by_key)
+        visit=visit, count=jnp.sum(seen, dtype=jnp.int32)[None], query=joined(by_query), key=joined(by_key)
     )  # fmt: skip
 
 

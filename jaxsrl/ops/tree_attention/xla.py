@@ -28,7 +28,7 @@ def tree_attention(
     return attend(passes, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window)
 
 
-def _forward_pass(tiles, window, arrays):
+def _forward_pass(tiles, window, _, arrays):
     """(out [R T N H], log-sum-exp of the scores [R T N])."""
     q, k, v, *tree = arrays
     tiles = tiles.fit(*tree[0].shape)
@@ -54,7 +54,7 @@ def _forward_pass(tiles, window, arrays):
     return back(out / jnp.where(total > 0, total, 1)).astype(q.dtype), back(top + jnp.log(total))[..., 0]
 
 
-def _backward_pass(tiles, window, arrays):
+def _backward_pass(tiles, window, _, arrays):
     """Gradients of q, k and v."""
     q, k, v, *tree, out, log_total, cotangent = arrays
     tiles = tiles.fit(*tree[0].shape)

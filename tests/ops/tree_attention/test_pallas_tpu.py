@@ -9,6 +9,8 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from jaxsrl.models import transformer
+from jaxsrl.models.config import ModelConfig
 from jaxsrl.ops.tree_attention import BLOCKS, tree_attention
 from jaxsrl.ops.tree_attention.pallas_tpu import tree_attention as kernel
 from jaxsrl.ops.tree_attention.reference import visible
@@ -55,7 +57,7 @@ def test_one_visit_a_query_tile():
     tree = {"position": zero, "enter": zero, "leave": zero}
     q, k, v, cotangent = inputs(shape, "float32")
     made = visits(SMALL.fit(64), zero, zero, zero, None)
-    assert int(made.count) == 16 and made.visit[1] - made.visit[0] == 2**KEY_BITS  # the same key tile again
+    assert int(made.count[0]) == 16 and made.visit[1] - made.visit[0] == 2**KEY_BITS  # the same key tile again
     out, _, _, d_v = run()(tree, q, k, v, cotangent)
     np.testing.assert_allclose(out, jnp.repeat(v, 2, axis=2), rtol=1e-6)
     np.testing.assert_allclose(d_v[:, :, 0], jnp.sum(cotangent, axis=2), rtol=1e-5, atol=1e-6)
@@ -69,6 +71,41 @@ def test_members_of_a_vmap():
     many = jax.vmap(lambda tree: run()(tree, q, k, v, cotangent))(stacked)
     want = value_and_cotangents(partial(tree_attention, backend="reference"), trees[1], q, k, v, cotangent)
     assert_close([x[1] for x in many], want, BOUND["float32"])
+
+
+def test_a_plan_is_made_once():
+    """With a plan the kernels list nothing themselves: one of other trees gives their attention."""
+    shape = SHAPES[0]
+    (tree, _), (other, _) = (forest(*shape[:2], seed) for seed in (0, 1))
+    args = inputs(shape, "float32")
+    want = run()(tree, *args)
+    plan = visits(SMALL.fit(shape[1]), **tree, window=None)
+    assert_close(run(plan=plan)(tree, *args), want, 0.0)
+    assert_close(run(plan=plan)(other, *args), want, 0.0)
+
+
+def primitives(jaxpr, in_scan=False):
+    """(name, whether it is within a scan) of every equation."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name, in_scan
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "eqns"):
+                yield from primitives(getattr(inner, "jaxpr", inner), in_scan or equation.primitive.name == "scan")
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_layers_share_a_plan(window, monkeypatch):
+    """Visits are sorted outside of the scan over layers, in the forward and so in the backward pass."""
+    monkeypatch.setattr(transformer, "platform", lambda mesh: "tpu")
+    model = ModelConfig(vocab=8, width=8, layers=3, heads=2, kv_heads=1, head_width=8, mlp_width=8, window=window)
+    params = jax.eval_shape(lambda: transformer.init_params(model, jax.random.key(0)))
+    index = jax.ShapeDtypeStruct((1, 256), jnp.int32)
+    loss = lambda params, *tree: jnp.sum(transformer.forward(model, params, *tree))
+    found = list(primitives(jax.make_jaxpr(jax.grad(loss))(params, *[index] * 4).jaxpr))
+    assert {in_scan for name, in_scan in found if name == "sort"} == {False}
+    sorts = sum(name == "sort" for name, _ in found)
+    assert sorts == (1 if window is None else 2)  # windowed layers have a plan of their own
+    assert [in_scan for name, in_scan in found if name == "pallas_call"] == [True, True]
 
 
 def needed(blocks, position, enter, leave, window=None):
@@ -85,10 +122,10 @@ def test_visits_are_those_needed_on_general_trees(window):
     blocks = SMALL.fit(257)
     made = visits(blocks, **tree, window=window)
     listed = np.zeros((blocks.padded(257) // blocks.queries, blocks.padded(257) // blocks.keys), bool)
-    number = np.asarray(made.visit[: int(made.count)])
+    number = np.asarray(made.visit[: int(made.count[0])])
     listed[number >> KEY_BITS, number & (2**KEY_BITS - 1)] = True
     want = needed(blocks, **tree, window=window)
-    assert listed.sum() == int(made.count) and np.all(np.diff(number) > 0)
+    assert listed.sum() == int(made.count[0]) and np.all(np.diff(number) > 0)
     assert not (want & ~listed).any()  # no pair is left out
     assert listed.sum() <= 1.2 * want.sum()
     causal = np.tril(np.ones((257, 257), bool)).sum() / (blocks.queries * blocks.keys)
@@ -114,7 +151,7 @@ def test_visits_are_those_needed(name):
             seen |= (enter <= n) & (n < leave) & (index <= ends[n])
         seen[at] = True
         want += int(seen.reshape(-1, blocks.keys).any(axis=1).sum())
-    assert want <= int(made.count) <= 1.2 * want
+    assert want <= int(made.count[0]) <= 1.2 * want
 
 
 def test_what_does_not_fit_is_refused():
