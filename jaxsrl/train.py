@@ -19,49 +19,59 @@ from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, process_file
+from jaxsrl.models.config import parameter_count
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
 from jaxsrl.report.page import write_report
 from jaxsrl.runs import Run, offsets, open_run
+from jaxsrl.speed import Work, rates, work
 from jaxsrl.stages.begin import Prepared, begin, is_over, prepare
 from jaxsrl.stages.device_loop import take_steps
 from jaxsrl.stages.evaluation import evaluate_policy
 from jaxsrl.stages.material import Material
 from jaxsrl.stages.parts import Parts, make_parts
+from jaxsrl.trace import Steps, traced, write_summary
 from jaxsrl.types import Metrics, TrainState
 
 
-def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Compiled | None = None) -> Path:
+def train(
+    config: Config, stop: Callable[[], bool] = lambda: False, compiled: Compiled | None = None,
+    trace: Steps | None = None,
+) -> Path:  # fmt: skip
     """Runs or resumes a run to its end and writes its report. Returns the run folder.
 
     Args:
       stop: asked by every process before every step, every round of refills that waits for the one before, and every
         call of a sampler in an evaluation; where it is true, what is complete is saved and the run left.
       compiled: functions that other runs have compiled already.
+      trace: steps of every stage that are profiled; see `trace.py`.
 
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
       it cannot be used; Stopped where `stop` said so.
     """
     prepared = prepare(config, compiled or Compiled())
     with open_run(Path(config.runs) / config.name, to_dict(config), check_unchanged) as run:
-        run_stages(run, config, prepared, stop)
+        run_stages(run, config, prepared, stop, trace)
     if is_first():
         print(f"report: {write_report(run.folder)}")
     return run.folder
 
 
-def run_stages(run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool]) -> None:
+def run_stages(
+    run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool], trace: Steps | None = None
+) -> None:
     """The stages of an open run, from its checkpoint on. Raises as `train` does."""
     for index in range(begin(run, config, prepared), len(config.stages)):
         name = config.stages[index].name
-        state = run_stage(run, config, index, prepared.material, prepared.splits[name], stop)
+        state = run_stage(run, config, index, prepared.material, prepared.splits[name], stop, trace)
         run.console.say(f"[{name}] done: state {state_hash(state)}")
 
 
 def run_stage(
-    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool]
-) -> TrainState:
+    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool],
+    trace: Steps | None = None,
+) -> TrainState:  # fmt: skip
     """Trains one stage to its end, from its start or from the run's checkpoint: sample, reward, weigh, update.
 
     Raises: Stopped once what was complete is saved when the run was told to stop.
@@ -75,8 +85,11 @@ def run_stage(
         while not is_over(parts.stage, progress):
             before, clock = progress.step, [time.monotonic()]
             take = optimizer_step if parts.device_loop is None else device_steps
-            state, progress, timing = take(parts, state, progress)
+            with traced(parts, before + 1, trace) as (watched, phases):
+                state, progress, timing = take(watched, state, progress)
             clock.append(time.monotonic())
+            if trace is not None and trace.holds(before + 1):
+                write_summary(parts, before + 1, sum(timing["seconds"].values()), phases, timing["work"])
             progress = validate(parts, state, progress)
             clock.append(time.monotonic())
             if not is_over(parts.stage, progress) and is_due(before, progress.step, config.checkpoint_every):
@@ -115,12 +128,13 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
     parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
     show(parts, progress)
     seconds = dict(zip(("collect", "update"), [round(b - a, 4) for a, b in pairwise(clock)], strict=True))
-    return state, progress, {"seconds": seconds, "tokens": rows["pack/tokens"], "reshard": reshard}
+    done = _work(parts, drawn, rows["pack/tokens"] * parts.stage.updates_per_rollout)
+    return state, progress, {"seconds": seconds, "tokens": rows["pack/tokens"], "reshard": reshard, "work": done}
 
 
 def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[TrainState, Progress, dict[str, Any]]:
     """As `optimizer_step`, for as many optimizer steps as the stage takes in one program."""
-    first, clock, tokens = progress.step, [time.monotonic()], 0
+    first, clock, tokens, drawn_all = progress.step, [time.monotonic()], 0, []
     if parts.stop():
         raise Stopped
     waiting = f"[{parts.stage.name}] first steps: compiling"
@@ -133,9 +147,22 @@ def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[T
         progress, lines = _advance(parts.stage, progress, collection, [metrics], drawn)
         pending, tokens = pending or progress.validation_pending, tokens + rows["pack/tokens"]
         parts.run.journal.write("metrics.jsonl", [x for x in lines if x["step"] % parts.config.log_every == 0])
+        drawn_all.append(drawn)
     show(parts, progress)
     seconds = {"steps": round(clock[1] - clock[0], 4)}
-    return state, replace(progress, validation_pending=pending), {"seconds": seconds, "tokens": tokens, "reshard": {}}
+    total = {name: sum(drawn[name] for drawn in drawn_all) for name in DRAWN}
+    timing = {"seconds": seconds, "tokens": tokens, "reshard": {}, "work": _work(parts, total, tokens)}
+    return state, replace(progress, validation_pending=pending), timing
+
+
+DRAWN = ("collect/sampled_tokens", "collect/prefilled_tokens")
+
+
+def _work(parts: Parts, drawn: Metrics, trained: int) -> dict[str, Work]:
+    """What sampling and learning did; `trained` tokens were learned from."""
+    sampled, prefilled = (drawn[name] for name in DRAWN)
+    adapters = parts.config.lora is not None
+    return work(sampled, prefilled, trained, parameter_count(parts.policy.model), adapters=adapters)
 
 
 def _collect(parts: Parts, state: TrainState, progress: Progress) -> tuple[Collection, dict[str, float]]:
@@ -215,7 +242,11 @@ def write_timing(parts: Parts, progress: Progress, timing: dict[str, Any], clock
     speed = round(timing["tokens"] / max(sum(timing["seconds"].values()), 1e-9), 1)
     line = {"stage": parts.stage.name, "step": progress.step, "seconds": timing["seconds"] | after}
     reshard = {"reshard": timing["reshard"]} if timing["reshard"] else {}
-    parts.run.timing(line | {"tokens_per_second": speed} | reshard)
+    spent = timing["seconds"]
+    spent = {"sample": spent.get("collect", 0.0), "learn": spent.get("update", 0.0)} if "steps" not in spent else {}
+    found = rates(timing["work"], spent, jax.devices()[0].device_kind, jax.device_count())
+    by_phase = {"phases": found} if found["tokens_per_second"] else {}
+    parts.run.timing(line | {"tokens_per_second": speed} | by_phase | reshard)
 
 
 def validate(parts: Parts, state: TrainState, progress: Progress, *, always: bool = False) -> Progress:

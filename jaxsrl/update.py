@@ -212,6 +212,7 @@ def on_base(loss, lora: LoRA):
 
 
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
+Watch = Callable[[str, Callable], Callable]
 
 
 def make_still(rate: optax.Schedule) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
@@ -233,7 +234,8 @@ def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
 
     @jax.jit
     def gradient(params: Params, batch: Batch, numbers: Numbers, *frozen: Params):
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, numbers, *frozen)
+        with jax.named_scope("gradient"):
+            (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, numbers, *frozen)
         return constrain_state(mesh, grads), metrics | {"loss": value}
 
     return gradient
@@ -251,6 +253,7 @@ def make_apply(tx: optax.GradientTransformation, rate: optax.Schedule):
     """
 
     @partial(jax.jit, donate_argnums=0)
+    @jax.named_scope("update")
     def apply(state: TrainState, grads):
         norm = optax.tree.norm(grads)
         finite, lr = jnp.isfinite(norm), rate(state.step)
@@ -273,21 +276,24 @@ def make_train_step(gradient, tx: optax.GradientTransformation, rate: optax.Sche
     but memory. The state given is used up (see `make_apply`).
 
     Args:
-      gradient: see `make_gradient`; `rest` are its arguments behind the batch.
+      gradient: see `make_gradient`; `rest` are its arguments behind the batch. `watch` (phase, function) -> function is
+        put around both phases.
       tx, rate: see `make_apply`.
     """
     add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
     apply = make_apply(tx, rate)
 
-    def train_step(state: TrainState, batches: Sequence[Batch], *rest: Any) -> tuple[TrainState, Metrics]:
-        total = None
+    def train_step(
+        state: TrainState, batches: Sequence[Batch], *rest: Any, watch: Watch = lambda phase, run: run
+    ) -> tuple[TrainState, Metrics]:
+        total, of_batch = None, watch("gradient", gradient)
         for batch in batches:
-            one = gradient(state.params, batch, *rest)
+            one = of_batch(state.params, batch, *rest)
             total = one if total is None else add(total, one)
         if total is None:
             raise ValueError("a step without batches: nothing carries weight")
         grads, metrics = total
-        state, more = apply(state, grads)
+        state, more = watch("update", apply)(state, grads)
         return state, metrics | more
 
     return train_step
