@@ -33,8 +33,9 @@ class Steps:
             raise ValueError(f"--trace takes FROM:TO, two steps with 1 <= FROM <= TO, as 3:5; got {text!r}")
         return cls(int(first), int(last))
 
-    def holds(self, step: int) -> bool:
-        return self.first <= step <= self.last
+    def holds(self, step: int, count: int = 1) -> bool:
+        """Whether one of `count` steps, from `step` on, is among them."""
+        return step <= self.last and self.first < step + count
 
 
 @contextmanager
@@ -42,14 +43,21 @@ def traced(parts: Parts, step: int, steps: Steps | None) -> Iterator[tuple[Parts
     """Gives the parts to take an optimizer step with, and where its seconds by phase will stand: {} of one not traced.
 
     A traced step waits at the end of every phase, so that a phase's seconds are its own, and takes longer for it. Its
-    profile lies in RUN/trace/STAGE/step_N. Steps of one program have no phases, but a profile of all of them.
+    profile lies in RUN/trace/STAGE/step_N. Optimizer steps on one collection are traced together, under the first of
+    them. So are steps of one program, which have no phases.
     """
-    if steps is None or not steps.holds(step):
+    if not is_traced(parts, step, steps):
         yield parts, {}
         return
     seconds: dict[str, float] = {}
     with jax.profiler.trace(str(folder(parts) / f"step_{step}")):
         yield parts if parts.device_loop is not None else _watched(parts, partial(_timed, seconds)), seconds
+
+
+def is_traced(parts: Parts, step: int, steps: Steps | None) -> bool:
+    """Whether the steps that are taken together from `step` on are."""
+    together = max(parts.stage.device_steps, parts.stage.steps_per_collection)
+    return steps is not None and steps.holds(step, together)
 
 
 def folder(parts: Parts) -> Path:

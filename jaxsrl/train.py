@@ -31,7 +31,7 @@ from jaxsrl.stages.device_loop import take_steps
 from jaxsrl.stages.evaluation import evaluate_policy
 from jaxsrl.stages.material import Material
 from jaxsrl.stages.parts import Parts, make_parts
-from jaxsrl.trace import Steps, traced, write_summary
+from jaxsrl.trace import Steps, is_traced, traced, write_summary
 from jaxsrl.types import Metrics, TrainState
 
 
@@ -88,7 +88,7 @@ def run_stage(
             with traced(parts, before + 1, trace) as (watched, phases):
                 state, progress, timing = take(watched, state, progress)
             clock.append(time.monotonic())
-            if trace is not None and trace.holds(before + 1):
+            if is_traced(parts, before + 1, trace):
                 write_summary(parts, before + 1, sum(timing["seconds"].values()), phases, timing["work"])
             progress = validate(parts, state, progress)
             clock.append(time.monotonic())
