@@ -41,14 +41,18 @@ class Train(Common):
 
     heartbeat: Annotated[int, tyro.conf.arg(metavar="SECONDS")] = 60
     """Of several processes: after so long without a word from one, the others end."""
+    trace: Annotated[str | None, tyro.conf.arg(metavar="FROM:TO")] = None
+    """Optimizer steps of each stage to profile, counted from 1: RUN/trace has profiles and seconds by phase."""
 
     def __call__(self) -> None:
         config = self.load()
         from jaxsrl.clusters.start import from_environment, joined, told_to_stop
+        from jaxsrl.trace import Steps
         from jaxsrl.train import train
 
+        steps = None if self.trace is None else Steps.read(self.trace)
         with joined(from_environment(self.heartbeat)), told_to_stop() as stop:
-            train(config, stop)
+            train(config, stop, trace=steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +242,8 @@ class Similarity:
     """Measures every way on this machine to compute a step's similarity, side by side; a few minutes."""
 
     backends: tuple[str, ...] = ()
-    """Some of difflib, cydifflib, rapidfuzz, gallop, host, xla, pallas_gpu, pallas_tpu; default is all there are."""
+    """Some of difflib, cydifflib, rapidfuzz, gallop, difflib_fast, host, xla, pallas_gpu, pallas_tpu; default is all
+    there are."""
     chars: tuple[int, ...] = (100, 300, 1000)
     """Lengths of steps in code points."""
     tokens: tuple[int, ...] = (32, 128, 512)
@@ -297,10 +302,21 @@ class Step:
     """Of the run; of several one is measured."""
     models: tuple[str, ...] = ("qwen2.5-0.5b", "qwen2.5-1.5b")
     """Presets whose FLOPs are counted; nothing is computed with them."""
+    against: tuple[str, ...] = ()
+    """Peers as trl=FOLDER or tunix=FOLDER of a virtual environment; then their optimizer steps and ours are all that is
+    measured, and --json gets a line a step."""
+    shapes: tuple[str, ...] = ()
+    """Of --against: some of grpo, srl; default is both."""
+    turns: int = 5
+    """Of --against: measured steps of each system."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the numbers, too."""
 
     def __call__(self) -> None:
+        if self.against:
+            from jaxsrl.bench.against import main as against
+
+            return against(self.against, self.shapes, self.turns, self.json)
         from jaxsrl.bench.step import main
 
         sizes = self.demonstrations, self.group_size, self.completion_tokens, self.processes

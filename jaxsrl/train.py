@@ -21,6 +21,7 @@ from jaxsrl.data.problem_lines import problem_lines
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, process_file
 from jaxsrl.mirrors import check_installed, open_mirrors
+from jaxsrl.models.config import parameter_count
 from jaxsrl.pace import validations_left
 from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
@@ -28,6 +29,7 @@ from jaxsrl.progress import Best, Progress, is_due
 from jaxsrl.report.page import write_report
 from jaxsrl.report.watch import evaluation_line
 from jaxsrl.runs import Run, open_run
+from jaxsrl.speed import Work, rates, work
 from jaxsrl.stages.begin import Prepared, begin, is_over, prepare
 from jaxsrl.stages.device_loop import take_steps
 from jaxsrl.stages.evaluation import evaluate_policy
@@ -36,6 +38,7 @@ from jaxsrl.stages.parts import Parts, make_parts
 from jaxsrl.stages.replay import check_replay, copied
 from jaxsrl.stages.save import drop_worse, insist, keep_best, keep_last, save, save_whole
 from jaxsrl.stages.skipped import count_skipped
+from jaxsrl.trace import Steps, is_traced, traced, write_summary
 from jaxsrl.types import Metrics, TrainState
 from jaxsrl.watchdog import Limits
 
@@ -46,13 +49,17 @@ class TrainingError(RuntimeError):
     """A value or a file was wrong after training had begun; the message is the first error's."""
 
 
-def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Compiled | None = None) -> Path:
+def train(
+    config: Config, stop: Callable[[], bool] = lambda: False, compiled: Compiled | None = None,
+    trace: Steps | None = None,
+) -> Path:  # fmt: skip
     """Runs or resumes a run to its end and writes its report. Returns the run folder.
 
     Args:
       stop: asked by every process before every step, every round of refills that waits for the one before, and every
         call of a sampler in an evaluation; where it is true, what is complete is saved and the run left.
       compiled: functions that other runs have compiled already.
+      trace: steps of every stage that are profiled; see `trace.py`.
 
     Raises: ConfigError where demonstrations do not fit the settings or the folder holds another run; RunError where
       it cannot be used; Stopped where `stop` said so.
@@ -65,13 +72,15 @@ def train(config: Config, stop: Callable[[], bool] = lambda: False, compiled: Co
         run.watch.began, run.watch.ledger["begin"] = began, took
         names = config.mirrors if is_first() else ()
         with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
-            run_stages(replace(run, mirrors=mirrors), config, prepared, stop)
+            run_stages(replace(run, mirrors=mirrors), config, prepared, stop, trace)
     if is_first():
         print(f"report: {write_report(run.folder)}")
     return run.folder
 
 
-def run_stages(run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool]) -> None:
+def run_stages(
+    run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool], trace: Steps | None = None
+) -> None:
     """The stages of an open run, from its checkpoint on. Raises as `train` does."""
     told, survive, watch = run.watch.heard(stop), config.survive, run.watch
     limits = Limits(
@@ -83,7 +92,7 @@ def run_stages(run: Run, config: Config, prepared: Prepared, stop: Callable[[], 
         for index in range(first, len(config.stages)):
             name = config.stages[index].name
             with in_training(index > first):
-                state = run_stage(run, config, index, prepared.material, prepared.splits[name], told)
+                state = run_stage(run, config, index, prepared.material, prepared.splits[name], told, trace)
             run.console.say(f"[{name}] done: state {state_hash(state)}")
         run.checkpoints.wait()
 
@@ -100,8 +109,9 @@ def in_training(begun: bool) -> Iterator[None]:
 
 
 def run_stage(
-    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool]
-) -> TrainState:
+    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool],
+    trace: Steps | None = None,
+) -> TrainState:  # fmt: skip
     """Trains one stage to its end, from its start or from the run's checkpoint: sample, reward, weigh, update.
 
     Raises: Stopped once what was complete is saved when the run was told to stop.
@@ -113,12 +123,14 @@ def run_stage(
         with in_training(True):
             if saved is not None:
                 drop_worse(parts, progress)
-            return _take_steps(parts, state, progress, saved)
+            return _take_steps(parts, state, progress, saved, trace)
     finally:
         parts.writer.close()
 
 
-def _take_steps(parts: Parts, state: TrainState, progress: Progress, saved: int | None) -> TrainState:
+def _take_steps(
+    parts: Parts, state: TrainState, progress: Progress, saved: int | None, trace: Steps | None
+) -> TrainState:
     """The loop. `saved`: the step that is saved already."""
     watch = parts.run.watch
     watch.enter("other")
@@ -127,9 +139,12 @@ def _take_steps(parts: Parts, state: TrainState, progress: Progress, saved: int 
         while not is_over(parts.stage, progress):
             before, clock = progress.step, [time.monotonic()]
             take = optimizer_step if parts.device_loop is None else device_steps
-            with watch.phase("step" if before > parts.first_step else "compile"):
-                state, progress, timing = take(parts, state, progress)
+            entered = watch.phase("step" if before > parts.first_step else "compile")
+            with entered, traced(parts, before + 1, trace) as (watched, phases):
+                state, progress, timing = take(watched, state, progress)
             clock.append(time.monotonic())
+            if is_traced(parts, before + 1, trace):
+                write_summary(parts, before + 1, sum(timing["seconds"].values()), phases, timing["work"])
             progress = validate(parts, state, progress)
             clock.append(time.monotonic())
             if not is_over(parts.stage, progress) and is_due(before, progress.step, parts.config.checkpoint_every):
@@ -188,7 +203,8 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
     parts.pace.took(clock[-1] - clock[0], len(lines))
     show(parts, progress, lines)
     seconds = dict(zip(("collect", "update"), [round(b - a, 4) for a, b in pairwise(clock)], strict=True))
-    return state, progress, {"seconds": seconds, "tokens": rows["pack/tokens"], "reshard": reshard}
+    done = _work(parts, drawn, rows["pack/tokens"] * parts.stage.updates_per_rollout)
+    return state, progress, {"seconds": seconds, "tokens": rows["pack/tokens"], "reshard": reshard, "work": done}
 
 
 def replays(parts: Parts, step: int) -> bool:
@@ -198,7 +214,7 @@ def replays(parts: Parts, step: int) -> bool:
 
 def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[TrainState, Progress, dict[str, Any]]:
     """As `optimizer_step`, for as many optimizer steps as the stage takes in one program."""
-    first, clock, tokens = progress.step, [time.monotonic()], 0
+    first, clock, tokens, drawn_all = progress.step, [time.monotonic()], 0, []
     if parts.stop():
         raise Stopped
     waiting = f"[{parts.stage.name}] first steps: compiling"
@@ -213,11 +229,24 @@ def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[T
         pending, tokens = pending or progress.validation_pending, tokens + rows["pack/tokens"]
         write_metrics(parts, [x for x in lines if x["step"] % parts.config.log_every == 0])
         progress = count_skipped(parts, before, progress, lines, collection.layout.demonstrations)
+        drawn_all.append(drawn)
         written += lines
     parts.pace.took(clock[1] - clock[0], len(written))
     show(parts, progress, written)
     seconds = {"steps": round(clock[1] - clock[0], 4)}
-    return state, replace(progress, validation_pending=pending), {"seconds": seconds, "tokens": tokens, "reshard": {}}
+    total = {name: sum(drawn[name] for drawn in drawn_all) for name in DRAWN}
+    timing = {"seconds": seconds, "tokens": tokens, "reshard": {}, "work": _work(parts, total, tokens)}
+    return state, replace(progress, validation_pending=pending), timing
+
+
+DRAWN = ("collect/sampled_tokens", "collect/prefilled_tokens")
+
+
+def _work(parts: Parts, drawn: Metrics, trained: int) -> dict[str, Work]:
+    """What sampling and learning did; `trained` tokens were learned from."""
+    sampled, prefilled = (drawn[name] for name in DRAWN)
+    adapters = parts.config.lora is not None
+    return work(sampled, prefilled, trained, parameter_count(parts.policy.model), adapters=adapters)
 
 
 def _collect(parts: Parts, state: TrainState, progress: Progress) -> tuple[Collection, dict[str, float]]:
@@ -310,7 +339,11 @@ def write_timing(parts: Parts, progress: Progress, timing: dict[str, Any], clock
     speed = round(timing["tokens"] / max(sum(timing["seconds"].values()), 1e-9), 1)
     line = {"stage": parts.stage.name, "step": progress.step, "seconds": timing["seconds"] | after}
     reshard = {"reshard": timing["reshard"]} if timing["reshard"] else {}
-    parts.run.timing(line | {"tokens_per_second": speed} | reshard)
+    spent = timing["seconds"]
+    spent = {"sample": spent.get("collect", 0.0), "learn": spent.get("update", 0.0)} if "steps" not in spent else {}
+    found = rates(timing["work"], spent, jax.devices()[0].device_kind, jax.device_count())
+    by_phase = {"phases": found} if found["tokens_per_second"] else {}
+    parts.run.timing(line | {"tokens_per_second": speed} | by_phase | reshard)
 
 
 def validate(parts: Parts, state: TrainState, progress: Progress, *, always: bool = False) -> Progress:

@@ -232,6 +232,7 @@ def on_base(loss, lora: LoRA):
 
 
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
+Watch = Callable[[str, Callable], Callable]
 
 
 def make_still(rate: optax.Schedule) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
@@ -253,7 +254,8 @@ def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
 
     @jax.jit
     def gradient(params: Params, batch: Batch, numbers: Numbers, *frozen: Params):
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, numbers, *frozen)
+        with jax.named_scope("gradient"):
+            (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, numbers, *frozen)
         return constrain_state(mesh, grads), metrics | {"loss": value}
 
     return gradient
@@ -273,6 +275,7 @@ def make_apply(tx: optax.GradientTransformation, rate: optax.Schedule, spikes: S
     """
 
     @partial(jax.jit, donate_argnums=0)
+    @jax.named_scope("update")
     def apply(state: TrainState, grads, loss: Float[Array, ""] | None = None):
         norm = optax.tree.norm(grads)
         good, lr, window = jnp.isfinite(norm), rate(state.step), state.window
@@ -314,21 +317,24 @@ def make_train_step(
     but memory. The state given is used up (see `make_apply`).
 
     Args:
-      gradient: see `make_gradient`; `rest` are its arguments behind the batch.
+      gradient: see `make_gradient`; `rest` are its arguments behind the batch. `watch` (phase, function) -> function is
+        put around both phases.
       tx, rate, spikes: see `make_apply`.
     """
     add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
     apply = make_apply(tx, rate, spikes)
 
-    def train_step(state: TrainState, batches: Sequence[Batch], *rest: Any) -> tuple[TrainState, Metrics]:
-        total = None
+    def train_step(
+        state: TrainState, batches: Sequence[Batch], *rest: Any, watch: Watch = lambda phase, run: run
+    ) -> tuple[TrainState, Metrics]:
+        total, of_batch = None, watch("gradient", gradient)
         for batch in batches:
-            one = gradient(state.params, batch, *rest)
+            one = of_batch(state.params, batch, *rest)
             total = one if total is None else add(total, one)
         if total is None:
             raise ValueError("a step without batches: nothing carries weight")
         grads, metrics = total
-        state, more = apply(state, grads, metrics["loss"])
+        state, more = watch("update", apply)(state, grads, metrics["loss"])
         return state, metrics | more
 
     return train_step

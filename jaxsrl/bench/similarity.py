@@ -21,9 +21,11 @@ from jaxsrl.ops.similarity import host, matched_length
 Unit = Literal["chars", "tokens"]
 Pairs = Sequence[tuple[list[int], list[int]]]
 PAIR_BY_PAIR = ("difflib", "cydifflib", "rapidfuzz", "gallop")
-NAMES = (*PAIR_BY_PAIR, "host", "xla", "pallas_gpu", "pallas_tpu")
+NAMES = (*PAIR_BY_PAIR, "difflib_fast", "host", "xla", "pallas_gpu", "pallas_tpu")
 DISTINCT = 256  # pairs of each kind that are made, and in one call; larger batches, which fill a device, repeat them
 BATCH = {"pallas_gpu": 4096, "pallas_tpu": 4096}
+INSTALLED = {"cydifflib": "cydifflib", "rapidfuzz": "rapidfuzz", "difflib_fast": "'difflib-fast>=0.4,<0.5'"}
+NO_AUTOJUNK = ("difflib_fast",)  # these compute without it only
 CUBIC = ("difflib", "cydifflib")  # in the length of the worst pairs: asked up to SHORT elements of them only
 SHORT = 512
 STRAGGLERS = ("one element against half of it", "period 2 against 3")
@@ -97,8 +99,8 @@ def absent(name: str) -> str:
     """Why this machine cannot run it; empty if it can."""
     if name not in NAMES:
         raise ValueError(f"unknown implementation {name!r}, have {', '.join(NAMES)}")
-    if name in ("cydifflib", "rapidfuzz") and importlib.util.find_spec(name) is None:
-        return f"not installed; pip install {name}"
+    if name in INSTALLED and importlib.util.find_spec(name) is None:
+        return f"not installed; pip install {INSTALLED[name]}"
     if name == "host" and not host.is_built():
         return f"not built; {host.COMMAND}"
     platform_of = {"pallas_gpu": "gpu", "pallas_tpu": "tpu"}.get(name)
@@ -107,11 +109,16 @@ def absent(name: str) -> str:
 
 def cell(names: Sequence[str], unit: Unit, length: int, autojunk: bool, seconds: float) -> list[Rate]:
     """Every implementation on the same pairs; what difflib's share of the time does not reach is not compared."""
+    names = able(names, autojunk)
     made = {kind: pairs(kind, DISTINCT, length, unit=unit) for kind in KINDS}
     found: dict[str, dict[str, tuple[float, list[int]]]] = {}
     for name in ("difflib", *(n for n in names if n != "difflib")):
         found[name] = {kind: measure(name, made[kind], length, autojunk, seconds / len(KINDS)) for kind in KINDS}
     return [_rate(name, found, unit, length, autojunk) for name in names]
+
+
+def able(names: Sequence[str], autojunk: bool) -> list[str]:
+    return [name for name in names if not autojunk or name not in NO_AUTOJUNK]
 
 
 def _rate(name: str, found, unit: Unit, length: int, autojunk: bool) -> Rate:
@@ -154,12 +161,22 @@ def one(name: str, autojunk: bool) -> Callable[[list[int], list[int]], int]:
 
 
 def batched(name: str, made: Pairs, width: int, autojunk: bool) -> Callable[[], jax.Array]:
-    """All pairs in one call, their arrays already where they are computed on."""
+    """All pairs in one call, their arrays or texts already where they are computed on."""
+    if name == "difflib_fast":
+        return _rust(made)
     arrays = [x for side in (0, 1) for x in padded([pair[side] for pair in made], width)]
     if name == "host":
         return lambda: matched_length(*arrays, autojunk=autojunk, backend=name)
     arrays = jax.device_put(arrays)
     return lambda: jax.block_until_ready(_on_device(*arrays, autojunk=autojunk, backend=name))
+
+
+def _rust(made: Pairs) -> Callable[[], list[int]]:
+    """difflib-fast takes texts and gives ratios. One thread: a rate is one of a core."""
+    ratio = importlib.import_module("difflib_fast").ratio
+    text = lambda ids: "".join(chr(x if x < 0xD800 else x + 0x800) for x in ids)  # no surrogates
+    texts, lengths = [(text(a), text(b)) for a, b in made], [len(a) + len(b) for a, b in made]
+    return lambda: [round(r * n / 2) for r, n in zip(ratio(texts, threads=1), lengths, strict=True)]
 
 
 @partial(jax.jit, static_argnames=("autojunk", "backend"))
@@ -216,7 +233,7 @@ def repetitive(n: int) -> dict[str, tuple[list[int], list[int]]]:
 
 def pathological(names: Sequence[str], n: int, autojunk: bool) -> list[Stall]:
     """Each pair alone, by what computes the same number and does not take minutes for it."""
-    asked = [name for name in names if name != "rapidfuzz" and (n <= SHORT or name not in CUBIC)]
+    asked = [name for name in able(names, autojunk) if name != "rapidfuzz" and (n <= SHORT or name not in CUBIC)]
     stalls = []
     for case, (a, b) in repetitive(n).items():
         want = one("gallop", autojunk)(a, b)
@@ -231,7 +248,7 @@ def pathological(names: Sequence[str], n: int, autojunk: bool) -> list[Stall]:
 def straggling(names: Sequence[str], n: int, autojunk: bool) -> list[Stall]:
     """What one pathological pair adds to the time of a batch of ordinary ones, by what takes batches."""
     stalls = []
-    for name in (name for name in names if name not in PAIR_BY_PAIR):
+    for name in (name for name in able(names, autojunk) if name not in PAIR_BY_PAIR):
         ordinary = pairs("half", 16, n, unit="chars")
         batch = [ordinary[k % 16] for k in range(BATCH.get(name, 64))]
         before = _best(batched(name, batch, n, autojunk))
@@ -266,10 +283,10 @@ def table(rates: Sequence[Rate]) -> str:
 
 def stall_table(stalls: Sequence[Stall]) -> str:
     names = list(dict.fromkeys(s.name for s in stalls))
-    lines = [f"ms for one pair of {stalls[0].length:<27}{'autojunk':>9}" + "".join(f"{name:>12}" for name in names)]
+    lines = [f"ms for one pair of {stalls[0].length:<27}{'autojunk':>9}" + "".join(f"{name:>13} " for name in names)]
     for case, autojunk in dict.fromkeys((s.case, s.autojunk) for s in stalls):
         row = {s.name: s for s in stalls if (s.case, s.autojunk) == (case, autojunk)}
-        shown = lambda stall: f"{stall.ms:11,.1f}{' ' if stall.equal else '!'}" if stall else " " * 12
+        shown = lambda stall: f"{stall.ms:13,.1f}{' ' if stall.equal else '!'}" if stall else " " * 14
         cells = "".join(shown(row.get(name)) for name in names)
         lines.append(f"{case:<46}{'on' if autojunk else 'off':>9}{cells}")
     return "\n".join(lines) + "\n"

@@ -74,7 +74,8 @@ def make_draw(
         completions = sample(params, sheet.prompts, key, temperature)
         if reward is None:
             return completions, None
-        return completions, score(completions, sheet.expert, sheet.expert_length, sheet.groups.group)
+        with jax.named_scope("reward"):
+            return completions, score(completions, sheet.expert, sheet.expert_length, sheet.groups.group)
 
     return draw
 

@@ -18,9 +18,14 @@ from jaxsrl.types import BranchPoint, Tree
 
 ROUNDS, DEMONSTRATIONS = 64, 1024  # tried at most: so many rounds, and about so many demonstrations
 LARGEST = 128  # demonstrations of a round that is tried; a larger round takes in proportion
-LONGER = (1, 1.5, 2, 3, 4, 6)  # rows tried, in terms of what must fit
+LONGER = (1, 1.5, 2, 3, 4, 6)  # a sheet's rows tried, in terms of what must fit
 ENOUGH = 0.085  # of a sheet's places empty in the rounds tried, at which no longer rows are
-ENOUGH_ROWS = 0.06  # the same of a learner's rows, whose completions are made up
+# A learner's rows tried: how well whole trees and a round divide among them goes up and down within a few percent of
+# their length, so that the steps are small.
+FINER, LONGEST_ROWS = 1.04, 24
+ENOUGH_ROWS = 0.04  # of their places empty in the rounds tried, whose completions are made up
+TRIED = 16  # rounds for that at most
+SMALLEST = 0.03  # of a typical round's rows, in the smallest batch: half of them are empty in the last one
 SPREAD = 0.6  # of the logarithm of a completion's length, which is half the cap on average
 KEPT = 0.4  # of rollouts, where a learner's rows are chosen
 
@@ -177,36 +182,47 @@ def _sized(
 def _learner(
     whole: _Round, rounds, times: float, room: Room, shapes: Shapes, fixed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Sizes of a learner's rows and batches, in the same way; trunks that are repeated count as empty."""
+    """Sizes of a learner's rows and batches, in the same way; trunks that are repeated count as empty.
+
+    A row of each part is no longer than a batch, unless what must fit is.
+    """
     table = whole.tables
     paths = table.position + np.where(table.job >= 0, room.completion_tokens, table.length)
     longest = max(room.longest_path, int(paths.max(initial=1)))
     if room.whole_groups and whole.jobs:
         leaf = table.job >= 0
         longest = max(longest, int((table.position + whole.samples[table.group] * room.completion_tokens)[leaf].max()))
-    best, least = {}, 2.0
-    for longer in LONGER:
-        tokens = fixed.get("tokens", _up(longest * longer, 64 if longest > 256 else 16))
-        runs = max(tokens // 8, int(table.level.max(initial=0)) + shapes.group_size + 1, 16)
-        tried = replace(shapes, tokens=tokens, runs=fixed.get("runs", runs))
-        made, empty = _batched(rounds, times, room, tried, fixed)
-        if empty < least:
-            best, least = made, empty
-        if least <= ENOUGH_ROWS or "tokens" in fixed or tokens * LONGER[1] > room.batch_tokens:
-            break
-    return best | fixed
-
-
-def _batched(rounds, times: float, room: Room, shapes: Shapes, fixed) -> tuple[dict[str, Any], float]:
     rng = np.random.default_rng(0)
-    typical = [_count(r, room, shapes, *_made_up(rng, r, room)) for r in rounds]
-    full = [_count(r, room, shapes, np.full(r.jobs, room.completion_tokens), np.ones(r.jobs, bool)) for r in rounds]
-    rows, tokens = (np.ceil(times * np.array(column)) for column in zip(*typical, strict=True))
-    most = math.ceil(times * max(count for count, _ in full))
+    typical = [(r, *_made_up(rng, r, room)) for r in rounds[:TRIED]]
+    least = max(int(table.level.max(initial=0)) + shapes.group_size + 1, 16)
+    best, fewest = shapes, 2.0
+    for tokens in [fixed["tokens"]] if "tokens" in fixed else _lengths(longest, room):
+        tried = replace(shapes, tokens=tokens, runs=fixed.get("runs", max(tokens // 8, least)))
+        tried, empty = _batched(typical, times, room, tried, fixed)
+        if empty < fewest:
+            best, fewest = tried, empty
+        if empty <= ENOUGH_ROWS:
+            break
+    full = [_count(r, room, best, np.full(r.jobs, room.completion_tokens), np.ones(r.jobs, bool)) for r in rounds]
+    most = math.ceil(times * max(rows for rows, _ in full))
+    found = {"tokens": best.tokens, "runs": best.runs, "rows": best.rows, "round_rows": _up(most, min(best.rows))}
+    return found | fixed
+
+
+def _lengths(longest: int, room: Room) -> list[int]:
+    """Of rows that hold `longest` tokens, the shortest first."""
+    count = math.ceil(math.log(LONGEST_ROWS, FINER))
+    lengths = {_up(longest * FINER**k, 64 if longest > 256 else 16) for k in range(count + 1)}
+    return sorted(n for n in lengths if n * room.parts <= room.batch_tokens) or [min(lengths)]
+
+
+def _batched(typical, times: float, room: Room, shapes: Shapes, fixed) -> tuple[Shapes, float]:
+    """The same with sizes of batches, and the share of their places that is empty."""
+    counted = [_count(r, room, shapes, *made_up) for r, *made_up in typical]
+    rows, tokens = (np.ceil(times * np.array(column)) for column in zip(*counted, strict=True))
     sizes = fixed.get("rows") or _batch_rows(rows.mean(), room, shapes.tokens)
     slots = sum(sum(compose(int(count), sizes)) for count in rows) * shapes.tokens
-    made = {"tokens": shapes.tokens, "runs": shapes.runs, "rows": sizes, "round_rows": _up(most, min(sizes))}
-    return made, 1 - tokens.sum() / max(slots, 1)
+    return replace(shapes, rows=sizes), 1 - tokens.sum() / max(slots, 1)
 
 
 def _count(r: _Round, room: Room, shapes: Shapes, length: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
@@ -229,7 +245,7 @@ def _batch_rows(typical: float, room: Room, tokens: int) -> tuple[int, ...]:
     """
     fits = max(room.batch_tokens // tokens // room.parts, 1) * room.parts
     few = room.demonstrations < 16
-    least = max(int(typical * (0.25 if few else ENOUGH_ROWS) / room.parts), 1) * room.parts
+    least = max(int(typical * (0.25 if few else SMALLEST) / room.parts), 1) * room.parts
     sizes = [least * 2**k for k in ((0, 2) if few else range(MOST_ROWS)) if least * 2**k <= fits]
     return tuple(sizes[::-1]) or (fits,)
 

@@ -4,6 +4,7 @@ Layers are stacked on their first axis and run by one `lax.scan`; a layer is com
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
 from jaxsrl.models.rope import RopeAngles, rope_angles
 from jaxsrl.models.shared_index import read_at
-from jaxsrl.ops.tree_attention import KEPT, Backend, tree_attention
+from jaxsrl.ops.tree_attention import KEPT, Backend, make_plan, tree_attention
 from jaxsrl.sharding import platform, spec
 from jaxsrl.types import Params
 
@@ -131,13 +132,13 @@ def _at_layer(number: Int[Array, ""], stacked: Shaped[Array, "L ..."]) -> Shaped
 def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
     """(hidden, PromptCache or None)."""
     x = _embed(config, params, token, mesh)
-    turns = _rope_angles(config, tree["position"], x.dtype)
+    turns, plans = _rope_angles(config, tree["position"], x.dtype), _plans(config, mesh, **tree)
 
     def body(x, part):
         layer, window = part
         layer = _layer(config, layer)
         q, k, v = layer.qkv(x, _of_layer(turns, window))
-        attended = _attend(config, mesh, q, k, v, window=window, **tree)
+        attended = _attend(config, mesh, q, k, v, window=window, plan=_of_layer(plans, window), **tree)
         x = layer.finish(x, attended)
         heads_first = lambda y: y.transpose(0, 2, 1, 3)
         return x, PromptCache(k=heads_first(k), v=heads_first(v)) if keep else None
@@ -146,22 +147,39 @@ def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
     return _final(config, params, x), cache
 
 
-def _attend(config: ModelConfig, mesh: jax.sharding.Mesh | None, q, k, v, *, backend, window, **tree):
+def _attend(config: ModelConfig, mesh: jax.sharding.Mesh | None, q, k, v, *, backend, window, plan, **tree):
     """Tree attention, of each device's own rows and heads; heads that do not divide are whole on every device.
 
     With the look-up of the embedding, this is what keeps activations cut by rows: the compiler goes on from here.
     """
+    settings = {"backend": backend, "platform": platform(mesh)}
     if mesh is None:
-        return tree_attention(q, k, v, backend=backend, window=window, **tree)
+        return tree_attention(q, k, v, window=window, plan=plan, **tree, **settings)
     heads = "heads" if config.kv_heads % mesh.shape["tensor"] == 0 else None
     of = lambda x, *axes: spec(mesh, x.shape, axes)
     inner = [of(x, "rows", None, heads, None) for x in (q, k, v)]
     outer = {name: of(x, "rows", None) for name, x in tree.items()}
-    settings = {"backend": backend, "platform": platform(mesh)}
-    run = lambda q, k, v, tree, window: tree_attention(q, k, v, window=window, **tree, **settings)
+    run = lambda q, k, v, tree, window, plan: tree_attention(q, k, v, window=window, plan=plan, **tree, **settings)
+    own = PartitionSpec(inner[0][0])
     return jax.shard_map(
-        run, mesh=mesh, in_specs=(*inner, outer, PartitionSpec()), out_specs=inner[0], check_vma=False
-    )(q, k, v, tree, window)  # fmt: skip
+        run, mesh=mesh, in_specs=(*inner, outer, PartitionSpec(), own), out_specs=inner[0], check_vma=False
+    )(q, k, v, tree, window, plan)  # fmt: skip
+
+
+def _plans(config: ModelConfig, mesh: jax.sharding.Mesh | None, *, backend, **tree) -> tuple[Any, ...]:
+    """What attention makes of the rows, of global layers and, where there are any, of windowed ones; see `make_plan`.
+
+    Each device makes its own rows'.
+    """
+    make = partial(make_plan, backend=backend, platform=platform(mesh))
+    plans = lambda tree: (make(**tree),) if config.window is None else (
+        make(**tree, window=EVERYTHING), make(**tree, window=config.window)
+    )  # fmt: skip
+    if mesh is None or jax.tree.leaves(jax.eval_shape(plans, tree)) == []:
+        return plans(tree)
+    rows = {name: spec(mesh, x.shape, ("rows", None)) for name, x in tree.items()}
+    own = PartitionSpec(rows["enter"][0])
+    return jax.shard_map(plans, mesh=mesh, in_specs=(rows,), out_specs=own, check_vma=False)(tree)
 
 
 EVERYTHING = 2**30  # the window of a global layer, in tokens
@@ -181,10 +199,11 @@ def _rope_angles(config: ModelConfig, position: Int[Array, "R T"], dtype) -> tup
     return (everywhere,) if config.local_rope_base is None else (everywhere, of(config.local_rope_base, None))
 
 
-def _of_layer(turns: tuple[RopeAngles, ...], window: Int[Array, ""] | None) -> RopeAngles:
-    if len(turns) == 1:
-        return turns[0]
-    return jax.tree.map(lambda whole, local: jnp.where(window == EVERYTHING, whole, local), *turns)
+def _of_layer(made: tuple[Any, ...], window: Int[Array, ""] | None) -> Any:
+    """Of RoPE's angles, or plans, those of the layer: there are one for all, or global and windowed layers' own."""
+    if len(made) == 1:
+        return made[0]
+    return jax.tree.map(lambda whole, local: jnp.where(window == EVERYTHING, whole, local), *made)
 
 
 def _remat(config: ModelConfig, body):

@@ -125,10 +125,29 @@ def _rate(optimizer: Any) -> list[Any]:
     return [f"{optimizer['lr']:g}".replace("e-0", "e-"), tag("small", schedule) if schedule else None]
 
 
-def _speed(run: Run, stage: str) -> str:
+def _speed(run: Run, stage: str) -> Html:
     """Median over steps, so that the first step's compile does not count."""
     speeds = sorted(v for line in run.timing.get(stage, ()) if is_number(v := line.get("tokens_per_second")))
-    return number(speeds[len(speeds) // 2]) if speeds else "–"
+    if not speeds:
+        return "–"
+    phases = {phase: _median(run, stage, "tokens_per_second", phase) for phase in ("sample", "learn")}
+    mfu = {phase: _median(run, stage, "mfu", phase) for phase in phases}
+    said = [
+        f"{phase} {number(v)}" + ("" if mfu[phase] is None else f", MFU {mfu[phase]:.1%}")
+        for phase, v in phases.items() if v is not None
+    ]  # fmt: skip
+    return join(number(speeds[len(speeds) // 2]), tag("small", "; ".join(said)) if said else None)
+
+
+def _median(run: Run, stage: str, name: str, phase: str) -> float | None:
+    """Over steps, of a phase's tokens a second or MFU."""
+    found = []
+    for line in run.timing.get(stage, ()):
+        phases = line.get("phases")
+        of = phases.get(name) if isinstance(phases, dict) else None
+        value = of.get(phase) if isinstance(of, dict) else None
+        found += [value] if is_number(value) else []
+    return sorted(found)[len(found) // 2] if found else None
 
 
 def documents(run: Run) -> Html:

@@ -40,6 +40,7 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
     rows = None if mesh is None else rows_sharding(mesh)
     whole_groups = objective.needs.whole_groups
 
+    @jax.named_scope("fill")
     def filling(segments, trunk, completions, weights, group):
         return fill(segments, trunk, completions, weights, shapes.tokens, group=group if whole_groups else None)
 
@@ -86,13 +87,16 @@ def make_collector(
         layouts=make_layouts(config, stage, source, material.tokenizer, shapes),
         draw=once(
             ("draw", sample, reward, rooms, spelling),
-            lambda: jax.jit(make_draw(sample, reward, tokens, rooms, there), out_shardings=whole_sharding(there)),
+            lambda: jax.jit(
+                jax.named_scope("sample")(make_draw(sample, reward, tokens, rooms, there)),
+                out_shardings=whole_sharding(there),
+            ),
         ),
         put=once(("put",), lambda: jax.jit(put, donate_argnums=0)),
         weigh=once(
             ("weigh", static_of(objective), tokens.ends, wanted, reward, on_host, mesh),
             lambda: jax.jit(
-                make_weigh(objective, tokens.ends, wanted, reward, unfit_on_host=on_host),
+                jax.named_scope("weigh")(make_weigh(objective, tokens.ends, wanted, reward, unfit_on_host=on_host)),
                 out_shardings=whole_sharding(mesh),
             ),
         ),

@@ -1,7 +1,10 @@
 """The bench compares everything with difflib, says what it leaves out, and finds a wrong number."""
 
+import importlib.util
 import json
+import sys
 from difflib import SequenceMatcher
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +35,8 @@ def test_what_is_missing_is_said_and_never_replaced(capsys, monkeypatch, tmp_pat
     lines = []
     similarity.bench((), (), (), 0.01, 0, out=lines.append)
     assert host.COMMAND in "\n".join(lines) and "needs a TPU" in "\n".join(lines)
+    if importlib.util.find_spec("difflib_fast") is None:
+        assert "difflib_fast (not installed; pip install 'difflib-fast>=0.4,<0.5')" in "\n".join(lines)
     assert main(["bench", "similarity", "--backends", "host"]) == 1
     assert host.COMMAND in capsys.readouterr().err
     assert main(["bench", "similarity", "--backends", "dificult"]) == 2
@@ -50,6 +55,22 @@ def test_batched_backends_give_difflibs_values():
     made = pairs("half", 32, 24, unit="tokens")
     want = [sum(n for *_, n in SequenceMatcher(None, a, b, False).get_matching_blocks()) for a, b in made]
     assert similarity.measure("xla", made, 24, False, 0.0)[1] == want
+
+
+def test_difflib_fast_is_asked_without_autojunk(monkeypatch):
+    """A stand-in for the package, which takes texts: ids of half the code points, where surrogates lie, come back."""
+    texts = []
+
+    def ratio(pairs, threads):
+        texts.extend(pairs)
+        return [SequenceMatcher(None, a, b, False).ratio() for a, b in pairs]
+
+    monkeypatch.setitem(sys.modules, "difflib_fast", SimpleNamespace(ratio=ratio, __spec__=object()))
+    made = [([1, 0xD7FF, 0xD800, 0xDFFF, 9], [0xD7FF, 0xD800, 0xDFFF]), ([5, 6], [6, 5, 6])]
+    assert similarity.batched("difflib_fast", made, 8, False)() == [3, 2]
+    assert texts[0][0].encode() and [len(a) for a, _ in texts] == [5, 2]
+    rates = [similarity.cell(["difflib_fast"], "tokens", 32, autojunk, 0.02) for autojunk in (False, True)]
+    assert rates[0][0].mismatches == 0 < rates[0][0].compared and rates[1] == []
 
 
 def test_a_straggler_is_timed_in_its_batch():

@@ -7,10 +7,11 @@ from jaxtyping import Array, Float, Int
 
 from jaxsrl.ops.tree_attention.schedule import KEPT as KEPT
 from jaxsrl.ops.tree_attention.schedule import Tiles
+from jaxsrl.ops.tree_attention.visits import MOST_VISITS, Blocks, Visits, visits
 
-Backend = Literal["reference", "xla"]
+Backend = Literal["reference", "xla", "pallas_tpu"]
 
-DEFAULT: dict[str, Backend] = {"cpu": "xla", "gpu": "xla", "tpu": "xla"}
+DEFAULT: dict[str, Backend] = {"cpu": "xla", "gpu": "xla", "tpu": "pallas_tpu"}
 
 # How `xla` cuts its work. CPU: the 2^17 float32 scores of four heads stay in a second-level cache. Accelerators
 # have not been measured: larger steps, as each costs the start of some kernels.
@@ -19,6 +20,8 @@ TILES: dict[str, Tiles] = {
     "gpu": Tiles(tile=128, group=32, queries=8, keys=2, near=16),
     "tpu": Tiles(tile=128, group=32, queries=8, keys=2, near=16),
 }
+
+BLOCKS = Blocks(queries=128, keys=256)  # of `pallas_tpu`
 
 
 def tree_attention(
@@ -30,6 +33,7 @@ def tree_attention(
     enter: Int[Array, "R T"],
     leave: Int[Array, "R T"],
     window: Int[Array, ""] | None = None,
+    plan: Visits | None = None,
     backend: Backend | None = None,
     platform: str | None = None,
 ) -> Float[Array, "R T N H"]:
@@ -44,9 +48,12 @@ def tree_attention(
 
     Args:
       window: tokens on its path that a token sees at most, itself included: position[q] - position[k] < window.
-      backend: one that runs or raises; None takes the one `DEFAULT` names for the platform.
+      plan: what `make_plan` made of the same rows and window, so that not every layer makes it; None makes it here.
+      backend: one that runs or raises; None takes the one `DEFAULT` names for the platform, but `xla` for a batch whose
+        visits do not fit a TPU's scalar memory.
       platform: that the program is for; None is JAX's default.
-    Raises: ValueError if the backend is unknown, a shape does not fit or the heads do not divide.
+    Raises: ValueError if the backend is unknown, a shape does not fit or the heads do not divide; RuntimeError if a
+      named backend is one of another platform.
     """
     rows, length, heads, width = q.shape
     if k.shape != v.shape or k.shape[:2] != (rows, length) or k.shape[3] != width:
@@ -55,13 +62,36 @@ def tree_attention(
         raise ValueError(f"{heads} query heads must be a multiple of {k.shape[2]} key-value heads")
     settings = {}
     platform = platform or jax.default_backend()
-    match backend or DEFAULT.get(platform, "xla"):
+    match backend or _default(platform, rows, length):
         case "reference":
             from jaxsrl.ops.tree_attention.reference import tree_attention as impl
         case "xla":
             from jaxsrl.ops.tree_attention.xla import tree_attention as impl
 
             settings = {"tiles": TILES.get(platform, TILES["gpu"])}
+        case "pallas_tpu":
+            from jaxsrl.ops.tree_attention.pallas_tpu import tree_attention as impl
+
+            if platform != "tpu":
+                raise RuntimeError(f"'pallas_tpu' needs a TPU, this is {platform!r}; use backend='xla'")
+            settings = {"blocks": BLOCKS, "plan": plan}
         case unknown:
-            raise ValueError(f"unknown backend {unknown!r}; there are: reference, xla")
+            raise ValueError(f"unknown backend {unknown!r}; there are: reference, xla, pallas_tpu")
     return impl(q, k, v, position=position, enter=enter, leave=leave, window=window, **settings)
+
+
+def make_plan(
+    position: Int[Array, "R T"], enter: Int[Array, "R T"], leave: Int[Array, "R T"], *,
+    window: Int[Array, ""] | None = None, backend: Backend | None = None, platform: str | None = None,
+) -> Visits | None:  # fmt: skip
+    """What the backend makes of a batch once for all layers with the same window; None where it makes nothing."""
+    platform = platform or jax.default_backend()
+    if (backend or _default(platform, *position.shape)) != "pallas_tpu":
+        return None
+    return visits(BLOCKS.fit(position.shape[1]), position, enter, leave, window)
+
+
+def _default(platform: str, rows: int, length: int) -> Backend:
+    named = DEFAULT.get(platform, "xla")
+    too_many = BLOCKS.fit(length).most_visits(rows, length) > MOST_VISITS
+    return "xla" if named == "pallas_tpu" and too_many else named

@@ -90,7 +90,7 @@ def schedule(
 ) -> Schedule:  # fmt: skip
     """The steps that visit every visible pair once. `tiles` must fit the batch."""
     used, count = position.shape[0] * -(-position.shape[1] // tiles.tile), tiles.count(*position.shape)
-    filled = zip((position, *_one_row(enter, leave)), (0, NEVER, -1), strict=True)
+    filled = zip((position, *one_row(enter, leave)), (0, NEVER, -1), strict=True)
     position, enter, leave = (tiles.cut(x, fill) for x, fill in filled)
     index = jnp.arange(count, dtype=jnp.int32)
     offset = index[:, None] - index[None, :]  # c of query tile and key tile
@@ -114,7 +114,7 @@ def schedule(
     )  # fmt: skip
 
 
-def _one_row(enter: Int[Array, "R T"], leave: Int[Array, "R T"]) -> tuple[Int[Array, "R T"], Int[Array, "R T"]]:
+def one_row(enter: Int[Array, "R T"], leave: Int[Array, "R T"]) -> tuple[Int[Array, "R T"], Int[Array, "R T"]]:
     """Intervals that go on from row to row: behind a row nobody sees its tokens."""
     empty = enter >= leave
     low = jnp.min(jnp.where(empty, NEVER, enter), axis=1, keepdims=True)

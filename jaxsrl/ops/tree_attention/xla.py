@@ -12,11 +12,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxsrl.ops.tree_attention.schedule import KEPT, Schedule, Tiles, schedule
+from jaxsrl.ops.tree_attention.passes import Passes, attend
+from jaxsrl.ops.tree_attention.schedule import Schedule, Tiles, schedule
 
 
 def tree_attention(
@@ -25,53 +24,11 @@ def tree_attention(
     window: Int[Array, ""] | None = None, tiles: Tiles,
 ) -> Float[Array, "R T N H"]:  # fmt: skip
     """See the public function. Scores, softmax and sums in float32 at least; products take the dtype of q, k, v."""
-    return _attend(tiles, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window)
+    passes = Passes(partial(_forward_pass, tiles), partial(_backward_pass, tiles))
+    return attend(passes, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(tiles, q, k, v, tree, window):
-    """Attention of scaled queries; tree = (position, enter, leave)."""
-    return _forward(tiles, q, k, v, tree, window)[0]
-
-
-def _forward(tiles, q, k, v, tree, window):
-    out, log_total = _members_as_rows(partial(_forward_pass, tiles))(window, (q, k, v, *tree))
-    out, log_total = checkpoint_name(out, KEPT), checkpoint_name(log_total, KEPT)
-    return out, (q, k, v, tree, window, out, log_total)
-
-
-def _backward(tiles, saved, cotangent):
-    q, k, v, tree, window, out, log_total = saved
-    run = _members_as_rows(partial(_backward_pass, tiles))
-    return *run(window, (q, k, v, *tree, out, log_total, cotangent)), None, None
-
-
-_attend.defvjp(_forward, _backward)
-
-
-def _members_as_rows(run: Callable):
-    """`run(window, arrays [R T …]) -> arrays [R T …]`; under `vmap` the members' rows are rows of one call.
-
-    Left to itself, `vmap` would make loops that select their whole carry at every step, as members have other lengths.
-    """
-
-    @custom_vmap
-    def one(window, arrays):
-        return run(window, arrays)
-
-    @one.def_vmap
-    def many(members, batched, window, arrays):
-        if any(jax.tree.leaves(batched[0])):
-            raise ValueError("the members of a vmap must share the attention window")
-        whole = [x if b else jnp.broadcast_to(x, (members, *x.shape)) for x, b in zip(arrays, batched[1], strict=True)]
-        out = _members_as_rows(run)(window, tuple(x.reshape(-1, *x.shape[2:]) for x in whole))
-        out = jax.tree.map(lambda x: x.reshape(members, -1, *x.shape[1:]), out)
-        return out, jax.tree.map(lambda _: True, out)
-
-    return one
-
-
-def _forward_pass(tiles, window, arrays):
+def _forward_pass(tiles, window, _, arrays):
     """(out [R T N H], log-sum-exp of the scores [R T N])."""
     q, k, v, *tree = arrays
     tiles = tiles.fit(*tree[0].shape)
@@ -97,7 +54,7 @@ def _forward_pass(tiles, window, arrays):
     return back(out / jnp.where(total > 0, total, 1)).astype(q.dtype), back(top + jnp.log(total))[..., 0]
 
 
-def _backward_pass(tiles, window, arrays):
+def _backward_pass(tiles, window, _, arrays):
     """Gradients of q, k and v."""
     q, k, v, *tree, out, log_total, cotangent = arrays
     tiles = tiles.fit(*tree[0].shape)

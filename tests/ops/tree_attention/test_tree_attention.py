@@ -11,67 +11,18 @@ from jaxsrl.ops.tree_attention import DEFAULT, TILES, tree_attention
 from jaxsrl.ops.tree_attention.reference import visible
 from jaxsrl.ops.tree_attention.schedule import Tiles, schedule
 from jaxsrl.ops.tree_attention.xla import tree_attention as tiled
+from tests.ops.tree_attention.trees import (
+    BOUND,
+    COMBS,
+    SHAPES,
+    assert_close,
+    comb,
+    forest,
+    inputs,
+    value_and_cotangents,
+)
 
-# Of the largest reference entry. bfloat16 keeps 8 bits: a weight and a product are each rounded once.
-BOUND = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}
 FINE, COARSE = Tiles(8, 3, 4, 2, 2), Tiles(16, 8, 2, 1, 4)  # most is far; most is near
-SHAPES = [(3, 100, 4, 2, 8), (2, 257, 2, 1, 16), (4, 128, 3, 3, 8)]  # R T N K H
-
-
-def forest_row(rng, length, padding):
-    """position, enter, leave, path of one row: several general trees one after the other, then padding.
-
-    `path[t]` lists the tokens on t's own path up to t, found by walking parents: independent of intervals.
-    """
-    end = length - padding
-    position, enter, leave = np.zeros(length, np.int32), *np.full((2, length), -1, np.int32)  # as padding has them
-    path, clock, t = [[t] for t in range(length)], 0, 0
-
-    def node(above, depth):
-        nonlocal clock, t
-        start, number, tokens = t, clock, int(rng.integers(1, 9))
-        clock += 1
-        for _ in range(min(tokens, end - t)):
-            above = path[t] = [*above, t]
-            position[t], enter[t] = len(above) - 1, number
-            t += 1
-        stop = t
-        for _ in range(int(rng.integers(1, 4)) if depth < 4 else 0):
-            if t < end:
-                node(above, depth + 1)
-        leave[start:stop] = clock
-
-    while t < end:
-        node([], 0)
-    return position, enter, leave, path
-
-
-def forest(rows, length, seed=0):
-    rng = np.random.default_rng(seed)
-    made = [forest_row(rng, length, padding=int(rng.integers(0, 12))) for _ in range(rows)]
-    names = ("position", "enter", "leave")
-    return {name: jnp.asarray(np.stack([row[i] for row in made])) for i, name in enumerate(names)}, [r[3] for r in made]
-
-
-def inputs(shape, dtype, seed=0):
-    rows, length, heads, kv_heads, width = shape
-    keys = jax.random.split(jax.random.key(seed), 4)
-    draw = lambda key, n: jax.random.normal(key, (rows, length, n, width), dtype)
-    return draw(keys[0], heads), draw(keys[1], kv_heads), draw(keys[2], kv_heads), draw(keys[3], heads)
-
-
-@partial(jax.jit, static_argnums=0)
-def value_and_cotangents(attend, tree, q, k, v, cotangent):
-    out, pull = jax.vjp(partial(attend, **tree), q, k, v)
-    return out, *pull(cotangent.astype(out.dtype))
-
-
-def assert_close(got, want, bound):
-    for name, a, b in zip(("value", "d_q", "d_k", "d_v"), got, want, strict=True):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        assert np.all(np.isfinite(a)), name
-        worst = np.max(np.abs(a - b)) / np.max(np.abs(b))
-        assert worst <= bound, f"{name}: {worst:.1e} of the largest"
 
 
 def test_visible_is_the_path():
@@ -201,33 +152,10 @@ def test_padding_sees_itself_only(backend):
     assert all(np.all(np.isfinite(g)) for g in grads)
 
 
-def comb(prompt, action, points, length, samples):
-    """position, enter, leave of one demonstration whose every branch point has completions, in depth-first order."""
-    ends = [prompt + action * k for k in range(points)]
-    nodes = [(k, prompt if k == 0 else action, points + (points - k) * samples, ends[k - 1] if k else 0)
-             for k in range(points)]  # fmt: skip
-    for k in reversed(range(points)):
-        nodes += [(len(nodes) + n, length, len(nodes) + n + 1, ends[k]) for n in range(samples)]
-    made = [
-        (np.arange(size) + start, np.full(size, number), np.full(size, leave)) for number, size, leave, start in nodes
-    ]
-    columns = [np.concatenate(part).astype(np.int32)[None] for part in zip(*made, strict=True)]
-    return dict(zip(("position", "enter", "leave"), columns, strict=True))
-
-
-# (prompt, action, branch points, completion, samples), and pairs computed over visible ones at most.
-COMBS = {
-    "math": ((200, 150, 9, 300, 8), 1.5),
-    "long": ((250, 200, 15, 400, 8), 1.25),
-    "agent": ((2000, 400, 19, 300, 8), 1.12),
-    "grpo": ((200, 0, 1, 1024, 8), 1.8),
-}
-
-
-@pytest.mark.parametrize("name", COMBS)
-def test_pairs_that_are_computed(name):
-    shape, bound = COMBS[name]
-    tree = comb(*shape)
+@pytest.mark.parametrize(("name", "bound"), [("math", 1.5), ("long", 1.25), ("agent", 1.12), ("grpo", 1.8)])
+def test_pairs_that_are_computed(name, bound):
+    """Over those that are visible, at most."""
+    tree = comb(*COMBS[name])
     tiles = TILES["tpu"].fit(*tree["enter"].shape)
     made = jax.jit(partial(schedule, tiles, window=None))(**tree)
     near = int(made.near_steps) * tiles.group * tiles.tile**2
@@ -250,8 +178,10 @@ def test_settings_are_checked():
     q, k, v, _ = inputs((1, 4, 4, 2, 4), "float32")
     tree = dict.fromkeys(("position", "enter", "leave"), jnp.zeros((1, 4), jnp.int32))
     assert set(DEFAULT) == set(TILES)
-    with pytest.raises(ValueError, match="unknown backend 'cuda'.*reference, xla"):
+    with pytest.raises(ValueError, match="unknown backend 'cuda'.*reference, xla, pallas_tpu"):
         tree_attention(q, k, v, **tree, backend="cuda")
+    with pytest.raises(RuntimeError, match="'pallas_tpu' needs a TPU, this is 'cpu'"):
+        tree_attention(q, k, v, **tree, backend="pallas_tpu")
     with pytest.raises(ValueError, match="3 query heads must be a multiple of 2"):
         tree_attention(q[:, :, :3], k, v, **tree)
     with pytest.raises(ValueError, match="shapes do not fit"):

@@ -1,0 +1,57 @@
+"""How little of a learner's batches is empty with shapes that are chosen, and what bounds them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxsrl.bench.flops import SHAPES
+from jaxsrl.data.choose import Room, choose_shapes
+from jaxsrl.data.compaction import plan
+from jaxsrl.data.tables import hang, tabulate
+from jaxsrl.types import BranchPoint, Node, Tree
+
+ROUND = 64
+
+
+def tree_of(shape):
+    """One demonstration of a shape, and its branch points."""
+    actions = [Node(token=np.zeros(shape.action, np.int32), parent=k) for k in range(shape.points - 1)]
+    points = tuple(BranchPoint(after=k, samples=shape.samples) for k in range(shape.points))
+    branch = {(point.form, point.after): point.after for point in points}
+    return Tree(nodes=(Node(token=np.zeros(shape.prompt, np.int32)), *actions), branch=branch), points
+
+
+# Math's 64 trees of 5,400 tokens are 64 pieces that vary by a tenth: more rows repeat trunks, fewer leave places empty.
+@pytest.mark.parametrize(("name", "most"), [("math", 1.055), ("agent", 1.05), ("grpo", 1.05)])
+def test_little_of_a_batch_is_empty(name, most):
+    """Over the tokens of the trees: empty places, empty rows and repeated trunks. Lengths are drawn anew."""
+    shape = SHAPES[name]
+    tree, points = tree_of(shape)
+    room = Room(demonstrations=ROUND, completion_tokens=shape.completion)
+    chosen = choose_shapes([tree] * ROUND, [points] * ROUND, room)
+    assert chosen.tokens * max(chosen.rows) <= room.batch_tokens
+    forest = tabulate([tree] * ROUND)
+    at = np.repeat(np.concatenate(forest.place), shape.samples)
+    jobs = np.arange(len(at))
+    tables = hang(forest.nodes, at, jobs, jobs // shape.samples)
+    rng, slots, useful, sizes = np.random.default_rng(1), 0, 0, set()
+    for _ in range(8):
+        drawn = rng.lognormal(np.log(shape.completion / 2) - 0.18, 0.6, len(jobs))
+        length, kept = np.clip(drawn, 1, shape.completion).astype(int), rng.random(len(jobs)) < 0.4
+        made = plan(tables, length, kept, np.zeros(ROUND, bool), chosen)
+        slots, useful = slots + made.metrics["pack/slots"], useful + made.metrics["pack/tree_tokens"]
+        sizes |= {len(batch.start) for batch in made.batches}
+    assert slots <= most * useful, slots / useful
+    assert sizes <= set(chosen.rows) and len(chosen.rows) <= 4
+
+
+def test_rows_of_all_parts_are_one_batch_at_most():
+    """Eight devices have a row each: what a row may grow to is an eighth of a batch, unless a path is longer."""
+    shape = SHAPES["grpo"]
+    tree, points = tree_of(replace(shape, completion=200))
+    room = Room(demonstrations=8, completion_tokens=200, parts=8, batch_tokens=8 * 1024)
+    chosen = choose_shapes([tree] * 8, [points] * 8, room)
+    assert chosen.tokens <= 1024 and all(rows % 8 == 0 for rows in chosen.rows)
+    crowded = choose_shapes([tree] * 8, [points] * 8, replace(room, batch_tokens=8 * 64))
+    assert crowded.tokens >= 400 and crowded.rows == (8,)
