@@ -1,46 +1,114 @@
-"""A policy of a run, with what it takes to sample from it: for `eval` and `sample`."""
+"""A policy that can be asked: of a run, or a published model's. For `eval` and `sample`."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxsrl.checkpoint import Checkpoints, PolicyName, parse_old
-from jaxsrl.config.overrides import check_unchanged, to_dict
+import jax
+
+from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.commands.run_folder import check_run, choose_policy
+from jaxsrl.commands.weights import model_from
+from jaxsrl.config.demonstrations import config_tokenizer
+from jaxsrl.config.overrides import check_unchanged, load, override, to_dict
 from jaxsrl.config.run import Config, Stage, TaskData
+from jaxsrl.config.saved import saved_config
+from jaxsrl.data.chat import Template
 from jaxsrl.data.token_bytes import token_bytes
+from jaxsrl.data.tokenizer import Tokenizer
+from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import frozen
 from jaxsrl.policy import Compiled, Policy, load_base, make_placement, make_policy, trained_shapes
-from jaxsrl.runs import RunError, check_base, read_json
-from jaxsrl.sharding import placed_shapes
+from jaxsrl.runs import check_base, read_json
+from jaxsrl.sharding import MeshShape, placed_shapes
 from jaxsrl.stages.begin import load_data
 from jaxsrl.stages.material import Material
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A policy with what turns texts into its tokens.
+
+    Args:
+      name: for a person: which policy, of what.
+      short: the same as part of a file's name.
+      folder: of the run, or of the published model.
+      rows: prompt rows of a call are a multiple of it.
+    """
+
+    name: str
+    short: str
+    folder: Path
+    policy: Policy
+    tokenizer: Tokenizer
+    template: Template
+    rows: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A policy with the stage and data it is used with."""
+    """A policy of a run with the stage and data it is used with; `splits` is None where they were not asked for."""
 
     name: str
     policy: Policy
     stage: Stage
-    splits: TaskData
+    splits: TaskData | None
     material: Material
 
+    def asked(self, config: Config) -> Asked:
+        """The policy alone, without the stage's data."""
+        return Asked(
+            name=f"policy {self.name} of {config.name}", short=self.name, folder=Path(config.runs) / config.name,
+            policy=self.policy, tokenizer=self.material.tokenizer, template=config.template,
+            rows=config.layout_to_sample.row_parts,
+        )  # fmt: skip
 
-def load_policy(config: Config, name: str | None) -> Saved:
+
+def named_config(path: Path, assignments: Iterable[str]) -> tuple[Config, bool]:
+    """The config of a file or of a run folder, with `key=value` applied; and whether it is a run's own.
+
+    A run's own is read back from its `config.json`. Of it only what may change in a resumed run can be set.
+
+    Raises: RunError naming the folder that is no run, and those beside it; ConfigError.
+    """
+    if path.suffix == ".py" or path.is_file():
+        return override(load(path), assignments), False
+    check_run(path)
+    own = on_this_machine(saved_config(read_json(path / "config.json"), path))
+    made = override(own, assignments)
+    check_unchanged(to_dict(own), to_dict(made), path)
+    return made, True
+
+
+def on_this_machine(config: Config) -> Config:
+    """The config with a mesh that these devices can form: what was trained on many is sampled from on one."""
+    if config.mesh.size <= len(jax.devices()):
+        return config
+    print(
+        f"note: the run's mesh has {config.mesh.size} devices, here are {len(jax.devices())}: one is used; --set "
+        "mesh.fsdp=N takes more", file=sys.stderr,
+    )  # fmt: skip
+    return replace(config, mesh=MeshShape(), sampler_mesh=MeshShape())
+
+
+def load_policy(config: Config, name: str | None, *, checked: bool = True, data: bool = True) -> Saved:
     """A saved policy of the run that `config` names, see `choose_policy`.
 
+    Args:
+      checked: compares the config with the run's own; False for one that was read back from it.
+      data: loads the stage's demonstrations.
     Raises: RunError naming those that exist.
     """
     folder = Path(config.runs) / config.name
-    saved = read_json(folder / "config.json")
+    check_run(folder)
+    if checked:
+        check_unchanged(read_json(folder / "config.json"), to_dict(config), folder)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        check_unchanged(saved, to_dict(config), folder)
         chosen = choose_policy(checkpoints, [stage.name for stage in config.stages], name)
         stage = next(s for s in config.stages if s.name == chosen.stage)
-        splits, tokenizer, model = load_data(config)
+        splits, tokenizer, model = _material(config, folder, data)
         placement, compiled = make_placement(config.mesh, config.layout_to_sample), Compiled()
         base = None
         if config.lora is not None:
@@ -58,30 +126,12 @@ def load_policy(config: Config, name: str | None) -> Saved:
         compiled=compiled,
     )  # fmt: skip
     policy = make_policy(model, params, base, config.lora, placement, tokenizer.ends, compiled)
-    return Saved(name=str(chosen), policy=policy, stage=stage, splits=splits[stage.name], material=material)
+    part = None if splits is None else splits[stage.name]
+    return Saved(name=str(chosen), policy=policy, stage=stage, splits=part, material=material)
 
 
-def choose_policy(checkpoints: Checkpoints, stages: Sequence[str], text: str | None) -> PolicyName:
-    """The saved policy that a user names: `STAGE`, `STAGE:last` or `STAGE:best`; None takes the newest stage's last.
-
-    `STAGE-last` and `STAGE-best-STEP`, the spelling of version 0.1, are read for one version more, and it is said.
-
-    Args:
-      stages: names of the run's stages, in their order.
-    Raises: RunError if there is no such policy, or the old spelling is also the name of a stage.
-    """
-    if text is None:
-        there = [p for stage in stages for p in checkpoints.policies() if p == PolicyName(stage, "last")]
-        if not there:
-            raise RunError(f"{checkpoints.folder.parent} has no policy of a stage that ended yet")
-        return there[-1]
-    old = parse_old(text, stages)
-    if old is not None and text in stages:
-        raise RunError(f"{text!r} may be {old} in the old spelling, or {text}:last: name one of these")
-    if old is not None:
-        print(f"note: {text!r} is an old spelling that goes with the next version; write {old}", file=sys.stderr)
-    try:
-        return checkpoints.find(old or PolicyName.parse(text))
-    except (ValueError, FileNotFoundError) as error:
-        known = ", ".join(map(str, checkpoints.policies())) or "none yet"
-        raise RunError(f"{checkpoints.folder.parent} has no policy {text!r}; there are: {known}") from error
+def _material(config: Config, folder: Path, data: bool) -> tuple[dict[str, TaskData] | None, Tokenizer, ModelConfig]:
+    """The stages' data where they are asked for, tokenizer and model. A vocabulary of used ids needs the data."""
+    if data or config.used_ids_only:
+        return load_data(config)
+    return None, config_tokenizer(config), model_from(read_json(folder / "model.json"))

@@ -1,15 +1,13 @@
 """A policy steered by two small ones of another run: proxy-tuning, for `eval` and `sample`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from jaxsrl.commands.policy import Saved
 from jaxsrl.commands.weights import saved_policy
-from jaxsrl.config.overrides import to_dict
-from jaxsrl.config.run import Config
-from jaxsrl.policy import make_policy, whole_params
+from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
+from jaxsrl.policy import Policy, make_policy, whole_params
 from jaxsrl.rollout.proxy import make_proxy_sampler
-from jaxsrl.runs import RunError, read_json
+from jaxsrl.runs import RunError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,29 +26,41 @@ class Proxy:
     alpha: float = 1.0
 
 
-def steer(config: Config, policy: Saved, proxy: Proxy) -> Saved:
-    """The policy that draws from z_M + alpha (z_tuned - z_untuned); its parameters are the three models'.
+def steer(policy: Policy, tokenizer: Tokenizer, folder: Path, proxy: Proxy) -> tuple[Policy, str]:
+    """The policy that draws from z_M + alpha (z_tuned - z_untuned), and what was added, for its name.
 
+    Its parameters are the three models'.
+
+    Args:
+      folder: of the run or of the published model that the policy is of.
     Raises: RunError where the run lacks a policy, or its ids mean something else.
     """
-    made = policy.material
-    there, here = read_json(proxy.run / "config.json"), to_dict(config)
-    own = proxy.run.resolve() == (Path(config.runs) / config.name).resolve()
-    if there["tokenizer"] != here["tokenizer"] or not own and (there["used_ids_only"] or here["used_ids_only"]):
-        raise RunError(
-            f"ids of {proxy.run} must mean what those of {config.name} do: both need one tokenizer, whole "
-            f"(used_ids_only=false); they have {there['tokenizer']!r} and {here['tokenizer']!r}"
-        )
     small, tuned, high = saved_policy(proxy.run, proxy.tuned)
     _, untuned, low = saved_policy(proxy.run, proxy.untuned)
-    if small.vocab != made.model.vocab:
-        raise RunError(f"{proxy.run} has {small.vocab} ids, {config.name} has {made.model.vocab}")
+    if proxy.run.resolve() != folder.resolve():
+        _check_ids(proxy.run, tokenizer)
+    if small.vocab != policy.model.vocab:
+        raise RunError(f"{proxy.run} has {small.vocab} ids, {folder} has {policy.model.vocab}")
+    placement = policy.placement
     sampler = lambda sampling: make_proxy_sampler(
-        made.model, small, sampling, made.tokenizer.ends, alpha=proxy.alpha, mesh=made.placement.sampler_mesh
+        policy.model, small, sampling, tokenizer.ends, alpha=proxy.alpha, mesh=placement.sampler_mesh
     )
-    name = f"{policy.name} + {proxy.alpha:g} ({high} - {low} of {proxy.run.name})"
     steered = make_policy(
-        made.model, (whole_params(policy.policy), tuned, untuned), None, None, made.placement, made.tokenizer.ends,
-        made.compiled, sampler,
+        policy.model, (whole_params(policy), tuned, untuned), None, None, placement, tokenizer.ends, policy.compiled,
+        sampler,
     )  # fmt: skip
-    return replace(policy, name=name, policy=steered)
+    return steered, f" + {proxy.alpha:g} ({high} - {low} of {proxy.run.name})"
+
+
+def _check_ids(run: Path, tokenizer: Tokenizer) -> None:
+    """Raises RunError unless every id spells the same for the run's policies."""
+    if not (run / "tokenizer").is_dir():
+        raise RunError(f"{run} was trained with used_ids_only=true: its ids are its own, and steer nothing else")
+    theirs = load_tokenizer(run / "tokenizer", template="plain")
+    both = range(min(theirs.vocab_size, tokenizer.vocab_size))
+    wrong = next((i for i in both if theirs.token_bytes(i) != tokenizer.token_bytes(i)), None)
+    if wrong is not None:
+        raise RunError(
+            f"ids must mean the same to both: {wrong} spells {theirs.token_bytes(wrong)!r} in {run}, and "
+            f"{tokenizer.token_bytes(wrong)!r} in {tokenizer.name}"
+        )

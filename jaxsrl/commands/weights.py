@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsrl.checkpoint import Checkpoints
-from jaxsrl.commands.policy import choose_policy
+from jaxsrl.commands.run_folder import check_run, choose_policy
 from jaxsrl.data.tokenizer_files import Text, finish_files
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import WeightsError, read_config
@@ -23,7 +23,7 @@ from jaxsrl.models.rope import Scaling
 from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward, head_matrix, init_params
 from jaxsrl.policy import first_ancestor, first_params
-from jaxsrl.runs import RunError, check_base, read_json, run_folder
+from jaxsrl.runs import RunError, check_base, read_json
 from jaxsrl.types import Params
 
 
@@ -38,7 +38,8 @@ def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) ->
     Raises: FileNotFoundError where there is no run; RunError where it has no such policy or no tokenizer that others
       can read.
     """
-    if not (run_folder(run) / "tokenizer").is_dir():
+    check_run(run)
+    if not (run / "tokenizer").is_dir():
         raise RunError(f"{run} was trained with used_ids_only=true: its ids are its own, no tokenizer file has them")
     config, params, chosen = saved_policy(run, policy)
     source = read_json(run / "weights_config.json") if (run / "weights_config.json").exists() else None
@@ -54,8 +55,9 @@ def convert(run: Path, to: Path, policy: str | None, dtype: str, length: int) ->
 def saved_policy(run: Path, policy: str | None) -> tuple[ModelConfig, Params, str]:
     """A policy of a run folder, adapters merged: its model, parameters in float32, and its name.
 
-    Raises: RunError naming those that exist.
+    Raises: RunError naming those that exist, or the folder where it is no run.
     """
+    check_run(run)
     config, saved = model_from(read_json(run / "model.json")), read_json(run / "config.json")
     stages = [stage["name"] for stage in saved["stages"]]
     checkpoints = Checkpoints(run / "checkpoints")

@@ -128,6 +128,7 @@ PRESETS = {
     "llama-3.2-3b": _sizes(3072, 28, 24, 8, 128, 8192, 128256, **LLAMA32),
     "llama-3.1-8b": _sizes(4096, 32, 32, 8, 128, 14336, 128256, False, **LLAMA31),
     "mistral-7b-v0.3": _sizes(4096, 32, 32, 8, 128, 14336, 32768, False, **LLAMA | {"rope_base": 1e6}),
+    "smollm2-135m": _sizes(576, 30, 9, 3, 64, 1536, 49152, **LLAMA | {"rope_base": 1e5}),
     "gemma-3-1b": _sizes(
         1152, 26, 4, 1, 256, 6912, 262144, window=512, global_layers=(5, 11, 17, 23), query_scalar=256.0, **GEMMA3
     ),

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jaxsrl.ops.text.marks import after_mark
 
-Extract = Literal["boxed", "hash", "last_number", "last_line", "last_action"]
+Extract = Literal["boxed", "hash", "last_number", "last_line", "last_action", "stated"]
 
 BOXED = re.compile(r"\\(?:boxed|f?box|fboxed)(?![a-zA-Z])\s*")
 COMMAND = re.compile(r"\\[dtc]?(?:frac|binom|sqrt|text(?:bf|rm)?|mathrm|mathbf)(?![a-zA-Z])|\\[a-zA-Z]+")
@@ -13,6 +13,7 @@ ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1, "text": 1, "textbf": 1, "textrm":
 TAG = re.compile(r"<answer>|</answer>")
 # a minus behind an operand subtracts; it is no sign
 NUMBER = re.compile(r"(?:(?<![\w)\]}])[-\u2212])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
+STATED = re.compile(r"(?:the|final) answer is", re.IGNORECASE)
 PAIRS = re.compile(r"\\.|[{}()]", re.DOTALL)
 
 
@@ -22,7 +23,9 @@ def extract_answer(text: str, extract: Extract) -> str | None:
     `boxed`: the content of the last `\boxed{…}` or `\fbox{…}` whose braces balance, or of `<answer>…</answer>` where
     that begins later; `\boxed 7`, `\boxed(7)` and `\boxed\frac{1}{2}` count too. `hash`: what follows the last `####`
     on its line (GSM8K). `last_number`: the last number, thousands commas included. `last_line`: the last line that is
-    not blank. `last_action`: of that line, what follows its last `=`, or all of it without one.
+    not blank. `last_action`: of that line, what follows its last `=`, or all of it without one. `stated`: as published
+    models are graded (arXiv:2510.25992): the last box; without one what follows "the answer is" or "final answer is";
+    without that the last number.
     """
     match extract:
         case "boxed":
@@ -36,6 +39,8 @@ def extract_answer(text: str, extract: Extract) -> str | None:
             found = _last_line(text)
         case "last_action":
             found = _last_line(text).rpartition("=")[2]
+        case "stated":
+            found = last_boxed(text) or _stated(text) or extract_answer(text, "last_number")
         case unknown:
             raise ValueError(f"unknown extract {unknown!r}")
     return found.strip() or None if found else None
@@ -91,6 +96,15 @@ def _unbraced(text: str, at: int) -> str | None:
             return None
         end = argument.end()
     return text[at:end]
+
+
+def _stated(text: str) -> str | None:
+    """The rest of the line after the last "the answer is", without what only ends the sentence or makes it bold."""
+    marks = list(STATED.finditer(text))
+    if not marks:
+        return None
+    line = text[marks[-1].end() :].lstrip(" \t:*\n").partition("\n")[0]
+    return line.rstrip(" \t*").removesuffix(".").rstrip(" \t*") or None
 
 
 def _last_line(text: str) -> str:

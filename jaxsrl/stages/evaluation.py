@@ -10,6 +10,7 @@ from jaxsrl.collect.settings import BatchShapes
 from jaxsrl.collect.share import share_of
 from jaxsrl.config.keys import needs_key, with_key
 from jaxsrl.config.run import Config, Stage, TaskData
+from jaxsrl.data.chat import Template
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.evals.evaluate import Evaluation, evaluate
 from jaxsrl.policy import Policy, sampling_params
@@ -19,8 +20,8 @@ from jaxsrl.sharding import held_rows, place_held_rows, place_rows
 
 
 def evaluation_sampler(
-    policy: Policy, config: Config, sampling: Sampling, tokenizer: Tokenizer, *, rows: int, row_tokens: int, slots: int,
-    stop: Callable[[], bool] = lambda: False,
+    policy: Policy, template: Template, sampling: Sampling, tokenizer: Tokenizer, *, rows: int, row_tokens: int,
+    slots: int, stop: Callable[[], bool] = lambda: False,
 ) -> Sampler:  # fmt: skip
     """What evaluation draws completions with.
 
@@ -38,7 +39,7 @@ def evaluation_sampler(
         return program(params, placed, *rest)
 
     return Sampler(
-        sample=sample, tokenizer=tokenizer, template=config.template, rows=rows // share.count, slots=slots,
+        sample=sample, tokenizer=tokenizer, template=template, rows=rows // share.count, slots=slots,
         row_tokens=row_tokens, max_new_tokens=sampling.max_new_tokens, share=share,
     )  # fmt: skip
 
@@ -60,7 +61,7 @@ def evaluate_policy(
     for mode in settings.modes:
         cap = stage.solve_tokens if mode == "direct" else stage.action_tokens
         sampler = evaluation_sampler(
-            policy, config, Sampling(max_new_tokens=cap), tokenizer, rows=shapes.evaluate_rows,
+            policy, config.template, Sampling(max_new_tokens=cap), tokenizer, rows=shapes.evaluate_rows,
             row_tokens=shapes.prompt_tokens, slots=shapes.evaluate_slots if mode == "actions" else 1, stop=stop,
         )  # fmt: skip
         asked = with_key(problems) if mode != "actions" and needs_key(splits.reward) else problems

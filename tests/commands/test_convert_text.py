@@ -4,41 +4,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxsrl.__main__ import main
 from jaxsrl.config.overrides import load, override
-from jaxsrl.data.chat import Template, head
+from jaxsrl.data.chat import head
 from jaxsrl.data.tokenizer import load_tokenizer
-from jaxsrl.models.save import save_weights
-from jaxsrl.models.transformer import init_params
-from tests.data.family_tokenizers import folder
+from tests.commands.random_model import QUIET, TINY, start, weights
 from tests.sharing import train
 
-TINY = Path(__file__).parents[1] / "tiny_config.py"
-QUIET = Template(action_system="", solve_system="")  # so that prompts fit the tiny rows
 LLAMA3 = (
     "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
     "+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
     "{% endif %}{{ content }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
-
-
-def weights(path: Path, family: str, **about) -> Path:
-    """A random model with a family's tokenizer."""
-    size = load_tokenizer(folder(path.with_name(path.name + "_tokenizer"), family)).vocab_size
-    model = replace(load(TINY).model, vocab=size)
-    save_weights(path, model, init_params(model, jax.random.key(0)), dtype="float32", length=512)
-    folder(path, family, **about)
-    return path
-
-
-def start(tmp_path, where: Path, **change) -> Path:
-    config = override(load(TINY), [f"stages.{name}.steps=0" for name in ("sft", "srl", "rlvr")])
-    rows = replace(config.rows, tokens=512, prompt_tokens=256)
-    return train(replace(config, runs=str(tmp_path / "runs"), weights=str(where), rows=rows, **change))
 
 
 def said(path: Path) -> dict:

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxsrl.checkpoint import Checkpoints, PolicyName
-from jaxsrl.commands.policy import choose_policy
+from jaxsrl.commands.run_folder import choose_policy
 from jaxsrl.runs import RunError
 
 LAST = {stage: PolicyName(stage, "last") for stage in ("a", "a-last", "b")}

@@ -21,6 +21,7 @@ PUBLISHED = {
     "Llama-3.1-8B": 8_030_261_248,
     "Mistral-7B-v0.3": 7_248_023_552,
     "Gemma-3-1B": 999_885_952,
+    "SmolLM2-135M": 134_515_008,
 }
 OURS = {"0.1M": 0.1e6, "0.2M": 0.2e6, "1M": 1e6, "10M": 10e6}
 SMALL = {"vocab": 16, "width": 8, "layers": 2, "heads": 4, "kv_heads": 2, "head_width": 4, "mlp_width": 12}

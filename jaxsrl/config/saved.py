@@ -1,0 +1,106 @@
+"""The config of a run from its folder, so far as evaluating and sampling need it."""
+
+import dataclasses
+import importlib
+import pkgutil
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from jaxsrl.config.run import Config, ConfigError, Data, Stage, TaskData
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.tasks.draw import Task
+
+# Of a stage, what says how it is evaluated. The others belong to training: of them a stage has the defaults here.
+STAGE = (
+    "name", "steps", "data", "start_from", "validate", "test", "test_problems", "rows", "action_tokens", "solve_tokens",
+)  # fmt: skip
+
+GIVE = "give the config file instead of the run's folder"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Data that cannot be made from their saved settings, as those of a class that a config file defines itself."""
+
+    reason: str
+
+    def load(self, data_dir: str | None) -> TaskData:
+        raise ConfigError(self.reason)
+
+
+def saved_config(saved: Mapping[str, Any], folder: Path) -> Config:
+    """The config that a run wrote as JSON; of its stages only what evaluation reads, with SFT as objective.
+
+    The run is found where `folder` is, also if it was moved.
+
+    Args:
+      saved: what `config.json` holds.
+    Raises: ConfigError naming a setting that this version does not have, or a function, which is saved by its name
+      alone. Data of a class that the config file defines raise it when they are loaded.
+    """
+    try:
+        stages = [
+            {name: value for name, value in stage.items() if name in (*STAGE, "type")} for stage in saved["stages"]
+        ]
+        whole = {name: value for name, value in saved.items() if name != "stages"}
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'} is no config of a run: {error!r}") from error
+    where = f"{folder / 'config.json'}: "
+    own = {"stages": tuple(_made(Stage, stage, f"{where}stages.{stage['name']}", objective=SFT()) for stage in stages)}
+    made = _made(Config, whole, where.removesuffix(": "), **own)
+    return dataclasses.replace(made, name=folder.resolve().name, runs=str(folder.resolve().parent))
+
+
+def _made(kind: type, saved: Mapping[str, Any], where: str, **more: Any) -> Any:
+    """A settings class from its fields; `more` are those that are not read."""
+    hints = typing.get_type_hints(kind)
+    values = {
+        name: _value(hints[name], value, f"{where}.{name}") if name in hints else value
+        for name, value in saved.items() if name != "type"
+    }  # fmt: skip
+    try:
+        return kind(**values, **more)
+    except TypeError as error:
+        raise ConfigError(f"{where}: written by another version: {error}; {GIVE}") from error
+
+
+def _value(hint: Any, saved: Any, where: str) -> Any:
+    """A field's value of the type that it is declared with."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        if saved is None:
+            return None
+        inner = [one for one in typing.get_args(hint) if one is not type(None)]
+        named = saved.get("type") if isinstance(saved, Mapping) else None
+        hint = next((one for one in inner if getattr(one, "__name__", None) == named), inner[0])
+    if hint is Data:
+        try:
+            return _made(_kind("jaxsrl.config", saved, where), saved, where)
+        except ConfigError as error:
+            return Elsewhere(reason=str(error))
+    if hint is Task:
+        hint = _kind("jaxsrl.tasks", saved, where)
+    if dataclasses.is_dataclass(hint):
+        return _made(hint, saved, where)
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(_value(item, one, where) for one in saved)
+    if not isinstance(saved, bool | int | float | str) or _is_call(hint):
+        raise ConfigError(f"{where} is {saved!r}, which cannot be read back; {GIVE}")
+    return saved
+
+
+def _kind(package: str, saved: Mapping[str, Any], where: str) -> type:
+    """The settings class of that name which a module of the package defines, where the declared type is a protocol."""
+    for one in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        found = vars(importlib.import_module(one.name)).get(saved["type"])
+        if isinstance(found, type) and found.__module__ == one.name:
+            return found
+    raise ConfigError(f"{where} is a {saved['type']}, a class of the config file's own; {GIVE}")
+
+
+def _is_call(hint: Any) -> bool:
+    """Functions are saved by their name alone."""
+    return typing.get_origin(hint) is not None and typing.get_origin(hint) is not typing.Literal
