@@ -39,7 +39,7 @@ def small(mesh: MeshShape, sampler: MeshShape, lora: LoRA | None = None):
     """The 8B's recipe with a model that compiles in seconds."""
     rows = [f"rows.{name}={max(8, mesh.row_parts)}" for name in ("rows", "prompt_rows", "evaluate_rows")]
     made = recipe(
-        "qwen3_8b_v5p_16", *rows, "rows.tokens=256", "rows.prompt_tokens=64", "rows.slots=8", 
+        "qwen3_8b_v5p_16", *rows, "rows.tokens=256", "rows.prompt_tokens=64", "rows.slots=8",
         "rows.evaluate_slots=2", "stages.srl.sampling.max_new_tokens=16",
         "stages.srl.action_tokens=16", "stages.srl.collect.demonstrations=2", "stages.srl.collect.prompts=8",
     )  # fmt: skip
