@@ -131,6 +131,7 @@ def test_what_does_not_fit_says_what_is_missing_and_what_would_mend_it():
     for one in advised:  # each saves what it says
         mended = make_plan(override(config, one.assignments), replace_devices(one), compiled=False)
         assert found.needed_bytes - mended.needed_bytes == pytest.approx(one.saved_bytes, rel=0.01)
+        assert (one.devices == 2) == ("mesh.fsdp=16" in one.assignments)
         fits = one.saved_bytes >= found.missing_bytes()
         assert (not mended.missing_bytes()) == fits
 
