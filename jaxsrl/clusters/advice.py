@@ -18,10 +18,12 @@ class Setting:
 
     Args:
       assignments: as `--set` takes them. saved_bytes: on each device, of the program that needs the most.
+      devices: that it takes, times those of now.
     """
 
     assignments: tuple[str, ...]
     saved_bytes: int
+    devices: int = 1
 
 
 def settings_that_help(config: Config, worst: Program, missing: int, platform: str) -> list[Setting]:
@@ -33,11 +35,13 @@ def settings_that_help(config: Config, worst: Program, missing: int, platform: s
     before, found = _needed(config, platform), []
     for assignments in candidates(config, next(x for x in config.stages if x.name == worst.stage)):
         try:
-            saved = before - _needed(override(config, assignments), platform)
+            changed = override(config, assignments)
+            saved = before - _needed(changed, platform)
         except ValueError:  # a combination that the config refuses
             continue
         if saved > 0:
-            found.append(Setting(assignments=assignments, saved_bytes=saved))
+            times = changed.mesh.size // config.mesh.size
+            found.append(Setting(assignments=assignments, saved_bytes=saved, devices=times))
     mends = lambda one: one.saved_bytes >= missing
     return sorted(found, key=lambda one: (not mends(one), -one.saved_bytes))[:MOST]
 

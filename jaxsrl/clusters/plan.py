@@ -116,6 +116,7 @@ def advice(settings: list[Setting], missing: int) -> str:
     lines = [
         f"  --set {' --set '.join(one.assignments)}    saves {one.saved_bytes / GIB:.2f} GiB"
         + (", and it fits" if one.saved_bytes >= missing else "")
+        + (f", on {one.devices} times the devices" if one.devices > 1 else "")
         for one in settings
     ]
     return "\n".join(["What would help (by formula):", *lines])

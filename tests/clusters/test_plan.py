@@ -37,9 +37,10 @@ def recipe(name: str, *assignments: str):
 
 def small(mesh: MeshShape, sampler: MeshShape, lora: LoRA | None = None):
     """The 8B's recipe with a model that compiles in seconds."""
+    rows = [f"rows.{name}={max(8, mesh.row_parts)}" for name in ("rows", "prompt_rows", "evaluate_rows")]
     made = recipe(
-        "qwen3_8b_v5p_16", "rows.tokens=256", "rows.prompt_tokens=64", "rows.slots=8", "rows.prompt_rows=8",
-        "rows.evaluate_rows=8", "rows.evaluate_slots=2", "rows.rows=8", "stages.srl.sampling.max_new_tokens=16",
+        "qwen3_8b_v5p_16", *rows, "rows.tokens=256", "rows.prompt_tokens=64", "rows.slots=8",
+        "rows.evaluate_slots=2", "stages.srl.sampling.max_new_tokens=16",
         "stages.srl.action_tokens=16", "stages.srl.collect.demonstrations=2", "stages.srl.collect.prompts=8",
     )  # fmt: skip
     return replace(made, model=SMALL, mesh=mesh, sampler_mesh=sampler, lora=lora)
@@ -130,6 +131,7 @@ def test_what_does_not_fit_says_what_is_missing_and_what_would_mend_it():
     for one in advised:  # each saves what it says
         mended = make_plan(override(config, one.assignments), replace_devices(one), compiled=False)
         assert found.needed_bytes - mended.needed_bytes == pytest.approx(one.saved_bytes, rel=0.01)
+        assert (one.devices == 2) == ("mesh.fsdp=16" in one.assignments)
         fits = one.saved_bytes >= found.missing_bytes()
         assert (not mended.missing_bytes()) == fits
 
@@ -200,9 +202,6 @@ def test_compiled_for_tpus(name, tmp_path):
     devices = hardware(name)
     mesh = MeshShape(dcn=devices.groups, fsdp=devices.group_devices)
     config = small(mesh, replace(mesh, data=mesh.fsdp, fsdp=1))
-    rows = config.rows
-    config = override(config, [f"rows.{x}={mesh.row_parts}" for x in ("rows", "prompt_rows", "evaluate_rows")])
-    assert rows.tokens == 256
     stage = config.stages[0]
     placed = place(config, stage, stage_shapes(config, stage), describe_devices(devices))
     wanted = {x.phase: x for x in programs(placed)}
