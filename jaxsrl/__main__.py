@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import select
 import sys
 import traceback
 from dataclasses import dataclass, replace
@@ -549,6 +550,9 @@ class Launch:
         return launch.run(made, self.verb)
 
 
+STDOUT = 1
+
+
 COMMANDS = {
     "train": Train,
     "eval": Eval,
@@ -582,21 +586,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: no command {given[0]!r}; {meant}There are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        code = _run(given)
-        sys.stdout.flush()  # here, where it can be told that nobody reads on
-        return code
+        try:
+            return _run(given)
+        finally:
+            sys.stdout.flush()  # here, where it can be told that nobody reads on
     except BrokenPipeError as error:
         return _unread(error)
 
 
 def _unread(error: BrokenPipeError) -> int:
     """As a command that SIGPIPE ends, where it is the output that nobody reads, as behind `| head`."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the exit
-        return 141
-    return _failed(error, 1)
+    output = select.poll()
+    output.register(STDOUT, 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return _failed(error, 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # what is left is not tried again at the exit
+    return 141
 
 
 def _run(arguments: list[str]) -> int:
