@@ -153,7 +153,7 @@ def plan(
     loss = make_loss(model, objective, sampling.temperature, mesh)
     numbers = jax.tree.map(lambda _: temperature, numbers_of(objective))  # scalars like it
     summed = params if batches > 1 else 0
-    compiled = lambda *args: _compiled(*args, mesh=mesh, effort=effort, turns=sampling.max_new_tokens - 1)
+    compiled = lambda *args: _compiled(*args, mesh=mesh, effort=effort, turns=sampling.max_new_tokens)
     programs = [
         compiled("gradient", make_gradient(loss, mesh), (state.params, _batch(mesh, rows), numbers), beside + summed),
         compiled("apply", make_apply(tx, learning_rate(settings, 1)), (state, state.params), reference),
