@@ -57,7 +57,9 @@ def load_policy(config: Config, name: str | None) -> Saved:
         model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template), placement=placement,
         compiled=compiled,
     )  # fmt: skip
-    policy = make_policy(model, params, base, config.lora, placement, tokenizer.ends, compiled)
+    policy = make_policy(
+        model, params, base, config.lora, placement, tokenizer.ends, compiled, known=tokenizer.vocab_size
+    )  # fmt: skip
     return Saved(name=str(chosen), policy=policy, stage=stage, splits=splits[stage.name], material=material)
 
 
