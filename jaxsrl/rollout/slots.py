@@ -22,6 +22,7 @@ from jaxsrl.types import Prompts
 SPREAD = 0.6  # of the logarithm of a completion's length, which is half the cap on average
 MOST = 16  # times as many jobs as slots, at most
 GAIN = 0.85  # of the cost that queueing may have at most: what pages cost beside their bytes is not counted
+TURN = 2**24  # bytes: a turn takes as long as reading these, however little it reads; small models take few, long turns
 ROWS = 8  # of a call whose turns are counted
 
 
@@ -60,7 +61,7 @@ def choose_slots(configs: Sequence[ModelConfig], cap: int, mesh: jax.sharding.Me
         queued = slots < jobs
         turns = _turns(length, slots) if queued else int(length.max())
         columns = own_columns(length, cap, queued=queued)
-        return turns * (weights + rows * (tokens * cached + slots * (columns * cached + logits)))
+        return turns * (TURN + weights + rows * (tokens * cached + slots * (columns * cached + logits)))
 
     tried = sorted({-(-jobs // n) for n in range(1, MOST + 1)})
     best = min(tried, key=cost)

@@ -34,6 +34,7 @@ def test_jobs_queue_where_caches_are_read_more_than_weights():
     assert of(1, 72) == 72 and of(64, 1) == 1
     assert 72 / MOST <= of(64, 72) < 72
     assert of(64, 72, make_mesh(MeshShape(data=8))) == of(8, 72)  # what a device holds counts
+    assert choose_slots((preset("0.2M"),), 32, None, prompts(8, 56, 96)) == 56  # turns cost more than what they read
     assert choose_slots((SMALL, SMALL), 300, None, prompts(64, 72, 1408)) == of(64, 72)  # twice of everything
 
 
