@@ -16,6 +16,7 @@ from jaxsrl.models.lora import LoRA, init_adapters, with_adapters
 from jaxsrl.models.transformer import init_params, rollout_copy
 from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.rollout.slots import choose_slots
 from jaxsrl.sharding import MeshShape, make_mesh, make_reshard, relayout, reshard_bytes, state_sharding
 from jaxsrl.types import Params
 from jaxsrl.update import make_scorer
@@ -57,7 +58,8 @@ class Policy:
 
     Args:
       params: those that are trained: the model's or, with `lora`, adapters; `base` are the parameters under them.
-      sampler: settings -> compiled sampler. It is given `sampling_params`.
+      sampler: (settings, completions of a row that grow at once, or None to have that chosen) -> compiled sampler. It
+        is given `sampling_params`.
       scorer: temperature -> compiled (params, batch) -> log-probs [R T]. It is given `whole_params`.
     """
 
@@ -66,7 +68,7 @@ class Policy:
     base: Params | None
     lora: LoRA | None
     placement: Placement
-    sampler: Callable[[Sampling], Sample]
+    sampler: Callable[[Sampling, int | None], Sample]
     scorer: Callable[[float], Callable[..., Array]]
     compiled: Compiled
 
@@ -74,20 +76,26 @@ class Policy:
 def make_policy(
     model: ModelConfig, params: Params, base: Params | None, lora: LoRA | None, placement: Placement,
     ends: tuple[int, ...], compiled: Compiled, make: Callable[[Sampling], Sample] | None = None,
+    known: int | None = None,
 ) -> Policy:  # fmt: skip
     """Made once a stage; `replace(policy, params=...)` is the same policy after a step.
 
     Args:
       ends: the tokens that end a completion.
       make: makes what completions are drawn with; None draws from `model`.
+      known: ids of the tokenizer; the model may have more, which are never drawn.
     """
-    own = model, placement.mesh, placement.sampler_mesh, ends
+    own, there = (model, placement.mesh, placement.sampler_mesh, ends), placement.sampler_mesh
 
-    def sampler(sampling: Sampling) -> Sample:
+    def sampler(sampling: Sampling, at_once: int | None = None) -> Sample:
+        def drawn_from_model(sampling: Sampling) -> Sample:
+            slots = at_once or partial(choose_slots, (model,), sampling.max_new_tokens, there)
+            return make_sampler(model, sampling, ends, there, slots=slots, known=known)
+
         # Samplers that differ in temperature alone are one program.
         key = replace(sampling, temperature=1.0)
-        made = make or (lambda sampling: make_sampler(model, sampling, ends, placement.sampler_mesh))
-        return compiled.once(("sample", *own, key, make), lambda: jax.jit(made(key)))
+        made = make or drawn_from_model
+        return compiled.once(("sample", *own, key, make, at_once, known), lambda: jax.jit(made(key)))
 
     def scorer(temperature: float) -> Callable[..., Array]:
         make = lambda: make_scorer(model, temperature, placement.mesh)

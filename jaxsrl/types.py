@@ -107,7 +107,8 @@ class Batch:
 class Prompts:
     """Packed trunks and the slots in which completions grow; the sampler's input.
 
-    `K` slots a row. A slot sees the prompt token k iff enter[k] <= slot_enter < leave[k], and its own tokens.
+    `K` jobs a row, each in a slot of its own, or fewer slots that take one job after another. A job sees the prompt
+    token k iff enter[k] <= slot_enter < leave[k], and its own tokens.
     """
 
     token: Int[Array, "R T"]

@@ -24,10 +24,10 @@ SFT = {
     "pack/dense_tokens": 102, "tokens/executed": 64,
 }  # fmt: skip
 SRL = {
-    "lr": 0.01, "loss": 0.0655369088, "grad/norm": 0.1403667927, "pg/ratio_mean": 1.0, "pg/weight": 1.0,
-    "reward/mean": -0.9375, "reward/malformed_share": 0.9375, "completion/entropy": 5.447693201,
-    "completion/tokens_mean": 11.5625, "collect/groups": 4, "pack/tokens": 209, "pack/dense_tokens": 337,
-    "tokens/executed": 418,
+    "lr": 0.01, "loss": 0.06968005747, "grad/norm": 0.1832339615, "pg/ratio_mean": 1.0, "pg/weight": 1.0,
+    "reward/mean": -0.9375, "reward/malformed_share": 0.9375, "completion/entropy": 5.41662317,
+    "completion/tokens_mean": 10.875, "collect/groups": 4, "pack/tokens": 198, "pack/dense_tokens": 326,
+    "tokens/executed": 396,
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What an SRL step costs the host: its layout, the learner's rows, texts and log lines. Completions are made up.
 
-And what the learner's gradient computes over what its trees need, counted (`flops.py`).
+And, counted, what the learner's gradient computes over what its trees need (`flops.py`), and what the sampler reads
+(`sampler.py`).
 """
 
 import io
@@ -20,6 +21,7 @@ import numpy as np
 
 from jaxsrl.bench.flops import executed_over_useful
 from jaxsrl.bench.pairs import names, step_text
+from jaxsrl.bench.sampler import sampler_rows
 from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.collect.collect import Collection
 from jaxsrl.collect.device import CARRIES, KEPT
@@ -58,7 +60,7 @@ def main(
     """Measures, prints a table, and writes it as JSON where a path is given.
 
     Args:
-      models: presets whose FLOPs are counted, see `flops.py`.
+      models: presets whose FLOPs and bytes are counted, see `flops.py` and `sampler.py`.
     Raises: ValueError for sizes that leave nothing to measure, or an unknown preset.
     """
     for name in models:
@@ -74,7 +76,7 @@ def main(
         "host_seconds/path": seconds["rows"], "host_seconds/all": sum(seconds.values()),
         "host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "fetches": fetches(),
     }  # fmt: skip
-    found |= executed_over_useful(models)
+    found |= executed_over_useful(models) | sampler_rows(models)
     print(f"{demonstrations} demonstrations x {ACTIONS - 1} branch points x {group_size} rollouts, {about}")
     if processes > 1:
         print(f"of one of {processes} processes, which lays out the whole step and reads and logs its own rollouts")

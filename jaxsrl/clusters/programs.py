@@ -182,7 +182,7 @@ def _sample(placed: Placed, held: _Held, beside: dict[str, int]) -> Wanted:
         args=(("sampler's parameters", held.sampled), ("prompts", sheet), ("prompts", key_shape(there)),
               ("prompts", jax.ShapeDtypeStruct((), jnp.float32))),
         buffers=sampler_buffers(placed, rows, shapes.of.prompt_tokens, slots, cap),
-        beside=beside, turns=cap - 1, times=shapes.sheets * shapes.rounds,
+        beside=beside, turns=cap, times=shapes.sheets * shapes.rounds,
     )  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def _evaluation(placed: Placed, held: _Held, beside: dict[str, int]) -> Iterator
         stage=stage.name, phase="evaluation", mesh=there, run=held.policy.sampler(Sampling(max_new_tokens=cap)),
         args=(("sampler's parameters", held.sampled), ("prompts", prompt_shapes(there, rows, tokens, slots)),
               ("prompts", key_shape(there)), ("prompts", jax.ShapeDtypeStruct((), jnp.float32))),
-        buffers=sampler_buffers(placed, rows, tokens, slots, cap), beside=beside, turns=cap - 1,
+        buffers=sampler_buffers(placed, rows, tokens, slots, cap), beside=beside, turns=cap,
         times=math.ceil(stage.validate.problems / rows),
     )  # fmt: skip
 

@@ -50,6 +50,8 @@ class BatchShapes:
     Args:
       tokens, rows: row length and rows of a learner batch.
       prompt_tokens, prompt_rows, slots: row length and rows of a sampler call, and completions per row.
+      at_once: of these, how many grow at the same time; a slot whose completion has ended takes the row's next. None
+        chooses what reads the least (`rollout/slots.py`); as many as `slots` means that none waits.
       evaluate_rows, evaluate_slots: the same in evaluation; whole solutions take one slot a row.
     """
 
@@ -58,6 +60,7 @@ class BatchShapes:
     prompt_tokens: int | None = None
     prompt_rows: int | None = None
     slots: int | None = None
+    at_once: int | None = None
     evaluate_rows: int | None = None
     evaluate_slots: int | None = None
 

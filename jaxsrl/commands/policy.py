@@ -125,7 +125,9 @@ def load_policy(config: Config, name: str | None, *, checked: bool = True, data:
         model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template), placement=placement,
         compiled=compiled,
     )  # fmt: skip
-    policy = make_policy(model, params, base, config.lora, placement, tokenizer.ends, compiled)
+    policy = make_policy(
+        model, params, base, config.lora, placement, tokenizer.ends, compiled, known=tokenizer.vocab_size
+    )  # fmt: skip
     part = None if splits is None else splits[stage.name]
     return Saved(name=str(chosen), policy=policy, stage=stage, splits=part, material=material)
 

@@ -61,7 +61,9 @@ def load_published(published: Published) -> Asked:
         where = state_sharding(placement.mesh, jax.eval_shape(lambda: init_params(model, jax.random.key(0))))
     # In the dtype of the products at once: what is only asked needs no float32 beside it.
     params = jax.jit(partial(rollout_copy, model))(load_weights(folder, model, sharding=where))
-    policy = make_policy(model, params, None, None, placement, tokenizer.ends, Compiled())
+    policy = make_policy(
+        model, params, None, None, placement, tokenizer.ends, Compiled(), known=tokenizer.vocab_size
+    )  # fmt: skip
     shown = tokenizer.template if published.kind == "auto" else published.kind
     return Asked(
         name=f"{folder} ({shown} template, {dtype})", short=folder.resolve().name, folder=folder, policy=policy,

@@ -55,5 +55,16 @@ def _any_of_all(members, batched, flag):
     return any_member(flag), False
 
 
+@custom_vmap
+def largest_member(number: Int[Array, "..."]) -> Int[Array, ""]:
+    """The largest entry, of any member: not batched whatever `vmap` it is called under."""
+    return jnp.max(number)
+
+
+@largest_member.def_vmap
+def _largest_of_all(members, batched, number):
+    return largest_member(number), False
+
+
 def _axes(batched):
     return jax.tree.map(lambda b: 0 if b else None, tuple(batched))

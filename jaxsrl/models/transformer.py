@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from jaxsrl.models.cache import OwnCache, PromptCache, attend_both, write
+from jaxsrl.models.cache import Earlier, OwnCache, PromptCache, attend, write
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
 from jaxsrl.models.rope import RopeAngles, rope_angles
@@ -91,6 +91,7 @@ def prefill(
 def decode(
     config: ModelConfig, params: Params, token: Int[Array, "R S"], position: Int[Array, "R S"], prompt: PromptCache,
     prompt_mask: Bool[Array, "R S T"], prompt_position: Int[Array, "R T"], own: OwnCache, index: Int[Array, ""],
+    earlier: Earlier | None = None,
 ) -> tuple[Float[Array, "R S D"], OwnCache]:  # fmt: skip
     """One token of every slot: it sees the prompt tokens its mask allows and its own columns up to `index`.
 
@@ -99,10 +100,12 @@ def decode(
       prompt_mask: a slot that sees no prompt token at all sees its own columns only.
       own: written at column `index` in place, when the caller's loop carries it.
       index: 0 <= index < capacity.
+      earlier: where slots take one job after another. Then `index` is the turn, and `own` the block that it is in.
     Returns: hidden states after the final norm, and the cache.
     """
     x, index = _embed(config, params, token), jnp.asarray(index)
     turns = _rope_angles(config, position, x.dtype)
+    column = index if earlier is None else index - earlier.start
     distance = position[:, :, None] - prompt_position[:, None, :]
 
     def body(carry, part):
@@ -110,9 +113,9 @@ def decode(
         number, cache, window = part
         layer = _layer(config, jax.tree.map(partial(_at_layer, number), params["layers"]))
         q, k, v = layer.qkv(x, _of_layer(turns, window))
-        own = write(own, number, index, k, v)
+        own = write(own, number, column, k, v)
         seen = prompt_mask if window is None else prompt_mask & (distance < window)
-        attended = attend_both(q, cache, own, prompt_mask=seen, layer=number, index=index, window=window)
+        attended = attend(q, cache, own, prompt_mask=seen, layer=number, index=index, window=window, earlier=earlier)
         return (layer.finish(x, attended), own), None
 
     parts = (jnp.arange(config.layers), prompt, _windows(config))

@@ -72,7 +72,8 @@ def make_collector(
     """The functions of a step's collection."""
     objective, tokens, once = stage.objective, material.token_bytes, material.compiled.once
     mesh, there = material.placement.mesh, material.placement.sampler_mesh
-    sample, reward = policy.sampler(stage.sampling), objective.device_reward
+    sample = policy.sampler(stage.sampling, (stage.rows or config.rows).at_once)
+    reward = objective.device_reward
     spelling = tokens.given, crc32(tokens.spelled.tobytes()), crc32(tokens.start.tobytes())
     rooms = device_rooms(stage, source, material.tokenizer, tokens)
     settings = stage.collect

@@ -51,7 +51,10 @@ def make_start(run: Run, config: Config, index: int, material: Material) -> Poli
     elif config.lora is not None:
         key = address(config.seed, index, ADAPT)
         params = jax.jit(init_adapters, static_argnums=(0, 1), out_shardings=where)(model, config.lora, key)
-    return make_policy(model, params, base, config.lora, material.placement, material.tokenizer.ends, material.compiled)
+    return make_policy(
+        model, params, base, config.lora, material.placement, material.tokenizer.ends, material.compiled,
+        known=material.tokenizer.vocab_size,
+    )  # fmt: skip
 
 
 def start_name(run: Run, asked: PolicyName) -> PolicyName:
