@@ -72,9 +72,7 @@ def _check(stage: Stage, setting: str, allowed: int | None, lengths: Iterable[in
         )
 
 
-def longest_tokens(
-    config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer
-) -> tuple[int, int]:
+def longest_tokens(config: Config, stage: Stage, demonstration: Demonstration, tokenizer: Tokenizer) -> tuple[int, int]:
     """Tokens of the longest prompt that training samples from, and of the longest path that it learns."""
     points = list(stage.objective.branch_points(demonstration, 0))
     if any(point.form == "action" for point in points):  # another step may draw the deepest, before the last action

@@ -34,6 +34,7 @@ class TaskData:
       first_action: the first action of a text that may run on into several.
       same: whether two final answers are one vote in maj@k, for each pair.
       quarantine: printable reasons of rows set aside.
+      notes: what a person should know of these data before the first step.
     """
 
     train: tuple[Demonstration, ...]
@@ -45,6 +46,7 @@ class TaskData:
     same: SameAnswers = as_text
     quarantine: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Data(Protocol):

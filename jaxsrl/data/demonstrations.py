@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from jaxsrl.ops.text.marks import after_mark
 from jaxsrl.types import Demonstration
 
 SHOWN = 5  # bad rows named in an error
+# What two spellings of a problem may differ in.
+NOT_NEAR = re.compile(r"[^\w+\-*/^=<>.]|_|(?<!\d)\.|\.(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,13 +207,17 @@ def _thoughts(row: Mapping[str, Any], fields: Fields, cut: Cut) -> tuple[str, ..
 
 
 def problem_id(problem: str) -> str:
-    """16 hex digits, equal for problems that differ only in case, spacing, punctuation and LaTeX's signs.
+    """16 hex digits of a hash of the text, white space folded. Nothing else is: 3+4, 3*4 and 34 are three problems."""
+    return hashlib.sha256(" ".join(problem.split()).encode()).hexdigest()[:16]
 
-    Only letters and digits count, so `x + 1` and `x - 1` meet: two problems may share an id and so a side of a
-    split, but one problem in two spellings never has two.
+
+def near_id(problem: str) -> str:
+    """Equal for problems that differ only in case, spacing, punctuation and LaTeX's signs.
+
+    `+-*/^=<>` count, and so does the point of a decimal number.
     """
-    kept = "".join(c for c in unicodedata.normalize("NFKC", problem).casefold() if c.isalnum())
-    return hashlib.sha256((kept or problem).encode()).hexdigest()[:16]
+    text = unicodedata.normalize("NFKC", problem).casefold()
+    return NOT_NEAR.sub("", text) or " ".join(problem.split())
 
 
 def split_by_problem(

@@ -96,7 +96,7 @@ def notes(config: Config, splits: Mapping[str, TaskData], tokenizer: Tokenizer) 
     for name, part in splits.items():
         whole = (*part.train, *part.validation, *part.test)
         said = about_spelling(tokenizer, whole), about_separator(tokenizer, part.train, config.template.separator)
-        found += [f"[{name}] {one}" for one in said if one]
+        found += [f"[{name}] {one}" for one in (*part.notes, *said) if one]
     return tuple(found)
 
 
