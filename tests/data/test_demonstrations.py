@@ -40,7 +40,7 @@ def test_a_row_becomes_a_demonstration(tmp_path):
     [
         ({"problem": None}, "problem must be text, got NoneType"),
         ({"problem": 3}, "problem must be text, got int"),
-        ({"solution": ["a"]}, "solution must be text, got list"),
+        ({"solution": ["a"]}, "solution is a list of actions: set splitter.style='given'"),
         ({"problem": " \n"}, "problem is empty"),
         ({"solution": ""}, "solution is empty"),
         ({"problem": "a\ud800b"}, "problem holds half of a surrogate pair at character 1"),
