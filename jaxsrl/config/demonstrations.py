@@ -1,6 +1,7 @@
 """Where a stage's demonstrations come from: files of the data folder, or a task that makes its own."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Literal
 from jaxsrl.config.run import Config, TaskData
 from jaxsrl.config.splits import splits
 from jaxsrl.data import datasets
-from jaxsrl.data.actions import Splitter, first_action
+from jaxsrl.data.actions import Splitter
 from jaxsrl.data.chat import check_marks
-from jaxsrl.data.demonstrations import Fields, read
+from jaxsrl.data.demonstrations import Fields, Loaded, read
+from jaxsrl.data.formats import parse_split
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.rewards.answer import FinalAnswer
@@ -68,7 +70,7 @@ class Gsm8k:
         splitter = Splitter(style="lines", annotations=self.annotations)
         return splits(
             part(part="train"), test=part(part="test"), reward=FinalAnswer(extract="hash"), finish_mark="####",
-            first_action=partial(first_action, splitter=splitter), held_out=self.held_out,
+            splitter=splitter, held_out=self.held_out,
             max_characters=self.max_characters, split_seed=self.split_seed,
         )  # fmt: skip
 
@@ -97,7 +99,7 @@ class Numina:
             loaded = replace(loaded, demonstrations=tuple(replace(d, thoughts=d.titles) for d in titled))
         return splits(
             loaded, reward=FinalAnswer(extract="boxed"), finish_mark="\\boxed",
-            first_action=partial(first_action, splitter=splitter), held_out=self.held_out,
+            splitter=splitter, held_out=self.held_out,
             max_characters=self.max_characters, split_seed=self.split_seed,
         )  # fmt: skip
 
@@ -105,17 +107,22 @@ class Numina:
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Any JSONL files with a field map.
+    """Any files with a field map: JSON lines, parquet, ArrayRecord, folders of TFDS and of Hugging Face `datasets`.
 
     Args:
-      paths: relative to the data folder, or absolute.
+      paths: relative to the data folder, or absolute; a text is one path.
+      rows_of: the split, or a slice of it: `train`, `train[:1000]`, `[10%:]`, of the rows of all paths together.
+      test_paths, test_rows_of: those of a test set; without paths half of the problems held out are tested on.
       extract: where the final answer stands in a completion; where the key stands is said by `fields`.
       finish_mark: in an action, ends a chained solution.
     """
 
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] | str
     fields: Fields = field(default_factory=Fields)
     splitter: Splitter = field(default_factory=Splitter)
+    rows_of: str = "train"
+    test_paths: tuple[str, ...] | str = ()
+    test_rows_of: str = "test"
     extract: Literal["boxed", "hash", "last_number"] = "boxed"
     finish_mark: str = "\\boxed"
     held_out: int = 200
@@ -123,15 +130,27 @@ class Files:
     max_bad_share: float = 0.01
     split_seed: int = 0
 
+    def __post_init__(self):
+        for name in ("paths", "test_paths"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, (getattr(self, name),))
+        if not self.paths:
+            raise ValueError("paths must name a file or folder")
+        parse_split(self.rows_of), parse_split(self.test_rows_of)
+
     def load(self, data_dir: str | None) -> TaskData:
-        folder = data_folder(data_dir)
-        paths = [path if os.path.isabs(path) else str(datasets.find(folder, path)) for path in self.paths]
-        loaded = read(paths, self.fields, self.splitter, max_bad_share=self.max_bad_share)
+        loaded = self._read(data_dir, self.paths, self.rows_of)
+        test = self._read(data_dir, self.test_paths, self.test_rows_of) if self.test_paths else None
         return splits(
-            loaded, reward=FinalAnswer(extract=self.extract), finish_mark=self.finish_mark,
-            first_action=partial(first_action, splitter=self.splitter), held_out=self.held_out,
+            loaded, test=test, reward=FinalAnswer(extract=self.extract), finish_mark=self.finish_mark,
+            splitter=self.splitter, held_out=self.held_out,
             max_characters=self.max_characters, split_seed=self.split_seed,
         )  # fmt: skip
+
+    def _read(self, data_dir: str | None, paths: Sequence[str], rows_of: str) -> Loaded:
+        folder = data_folder(data_dir)
+        found = [path if os.path.isabs(path) else str(datasets.find(folder, path)) for path in paths]
+        return read(found, self.fields, self.splitter, rows_of=rows_of, max_bad_share=self.max_bad_share)
 
 
 def arithmetic_answer(text: str, demonstration: Demonstration) -> bool:

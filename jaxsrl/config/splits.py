@@ -1,8 +1,10 @@
 """Train, validation and test of demonstrations that were read: for every data class, those of one's own included."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from jaxsrl.config.run import ConfigError, TaskData
+from jaxsrl.data.actions import Splitter, first_action
 from jaxsrl.data.demonstrations import Loaded, near_id, split_by_problem
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.types import Demonstration
@@ -15,7 +17,7 @@ def splits(
     *,
     reward: FinalAnswer,
     finish_mark: str,
-    first_action: Callable[[str], str],
+    splitter: Splitter,
     held_out: int | float = 200,
     test: Loaded | None = None,
     max_characters: int | None = None,
@@ -26,7 +28,7 @@ def splits(
     Args:
       reward: judges final answers in evaluation.
       finish_mark: in an action, ends a chained solution.
-      first_action: the first action of a text that may run on into several.
+      splitter: how solutions were cut; finds the first action of a completion that runs on.
       held_out: problems, or a share of them, for validation; without `test` half of them are tested on.
       test: a test set of its own; its problems are left out of the training split (`also_in_test`).
       max_characters: leaves out longer problem-and-solution texts (`too_long`).
@@ -51,8 +53,10 @@ def splits(
     held = (*validation, *tested)
     return TaskData(
         train=train, validation=validation, test=tested, reward=reward, finished=finished_by(finish_mark),
-        same=reward.same, first_action=first_action, counts=counts, notes=near_duplicates(train, held),
+        same=reward.same, first_action=partial(first_action, splitter=splitter), counts=counts, splitter=splitter,
+        finish_mark=finish_mark, notes=near_duplicates(train, held),
         quarantine=tuple(str(bad) for part in (loaded, test) if part for bad in part.quarantine),
+        files=dict(loaded.files) | (dict(test.files) if test else {}),
     )  # fmt: skip
 
 

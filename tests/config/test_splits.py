@@ -1,12 +1,10 @@
 """Splits of demonstrations that were read: sides share no problem, and what is near or too few is said."""
 
-from functools import partial
-
 import pytest
 
 from jaxsrl.config.run import ConfigError
 from jaxsrl.config.splits import splits
-from jaxsrl.data.actions import Splitter, first_action
+from jaxsrl.data.actions import Splitter
 from jaxsrl.data.demonstrations import Loaded, problem_id
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.types import Demonstration
@@ -23,8 +21,7 @@ def loaded(problems, file="rows.jsonl"):
 
 
 def cut(one, **settings):
-    action = partial(first_action, splitter=Splitter())
-    return splits(one, reward=FinalAnswer(), finish_mark="####", first_action=action, **settings)
+    return splits(one, reward=FinalAnswer(), finish_mark="####", splitter=Splitter(), **settings)
 
 
 def test_seven_problems_of_the_same_letters_can_be_held_out():
