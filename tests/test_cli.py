@@ -186,7 +186,7 @@ def test_a_wrong_flag_exits_2(arguments, capsys):
 
 def test_help_of_every_command_needs_no_jax():
     """Help is there at once: parsing imports neither jax nor anything that does."""
-    commands = ["", "train", "eval", "data", "sample", "report", "compare", "doctor"]
+    commands = ["", "train", "eval", "data", "sample", "report", "compare", "doctor", "init", "data-build"]
     script = (
         "import contextlib, sys\n"
         "from jaxsrl.__main__ import main\n"

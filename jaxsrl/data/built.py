@@ -10,10 +10,11 @@ Any TFDS reads it. Here it is read by random access: what is not asked for is no
 """
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -136,7 +137,7 @@ def write_set(folder: str | Path, splits: Mapping[str, Iterable[Demonstration]],
         def _generate_examples(self):
             raise NotImplementedError  # every split has its rows
 
-    with _without_bars(tfds):
+    with _without_bars(tfds), redirect_stdout(io.StringIO()):  # its words are about downloads
         Demonstrations(data_dir=folder, file_format="array_record").download_and_prepare()
     _remove_empty(folder / "downloads")
     files = sorted(p for p in target.iterdir() if p.is_file())
