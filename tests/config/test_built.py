@@ -24,6 +24,7 @@ from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.stages.begin import load_data, spelled_splits
 from jaxsrl.stages.material import Source
 from jaxsrl.types import Demonstration
@@ -82,6 +83,7 @@ def config(folder, data, tokens=128):
     stage = Stage(
         name="sft", objective=SFT(), data=data, steps=0, collect=Collect(demonstrations=2),
         validate=Validate(problems=1, evaluation=Evaluation(modes=("actions",))), action_tokens=8, solve_tokens=8,
+        sampling=Sampling(max_new_tokens=4),
     )  # fmt: skip
     rows = BatchShapes(
         tokens=tokens, rows=2, prompt_tokens=96, prompt_rows=2, slots=2, evaluate_rows=2, evaluate_slots=2
