@@ -226,6 +226,41 @@ class Data(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildData(Common):
+    """Writes a stage's demonstrations as a TFDS builder of ArrayRecord files, and measures them once.
+
+    Args:
+      to: folder in which demonstrations/1.0.0 is made; where it is there, only what is missing is measured.
+      stage: whose data, tokenizer and objective; default is the last one's.
+    """
+
+    to: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    stage: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+
+    def __call__(self) -> None:
+        config = self.load()
+        from jaxsrl.commands.build import build
+
+        for line in build(config, self.stage, self.to):
+            print(line, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Init:
+    """Writes a config that trains on a file of demonstrations, from what its first rows look like."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """JSON lines, parquet, ArrayRecord, or a folder."""
+    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE.py")] = None
+    """Config to be written; default is the file's name with .py, here."""
+
+    def __call__(self) -> None:
+        from jaxsrl.commands.init import write_config
+
+        print(write_config(self.file, self.to))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample(OfPolicy):
     """Prints completions of one problem, by a policy of a run or by a published model (--weights).
 
@@ -557,6 +592,8 @@ COMMANDS = {
     "train": Train,
     "eval": Eval,
     "data": Data,
+    "data-build": BuildData,
+    "init": Init,
     "sample": Sample,
     "report": Report,
     "compare": Compare,
@@ -575,6 +612,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns: an exit code, see exit_codes.py; 141 where whoever read the output has gone.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:2] == ["data", "build"]:
+        given = ["data-build", *given[2:]]
     if given[:1] == ["--version"]:
         from importlib.metadata import version
 

@@ -174,6 +174,30 @@ class _Log:
             self.file.flush()
 
 
+def check_data(folder: Path, files: Mapping[str, str]) -> None:
+    """Notes once which data a run is made of, and compares from then on.
+
+    Args:
+      files: name -> hash of the content, of this process's copies.
+    Raises: RunError naming the first file whose content is another.
+    """
+    path = folder / "data.json"
+
+    def note() -> dict[str, Any]:
+        if not path.exists():
+            write_json(path, files)
+        return read_json(path)
+
+    noted = broadcast_from_first(note)
+    other = [name for name in {**noted, **files} if noted.get(name) != files.get(name)]
+    if other:
+        raise RunError(
+            f"{folder} was started on other data: {other[0]} has changed since"
+            + (f", and {len(other) - 1} more" if len(other) > 1 else "")
+            + ". Put the old file back, or use a new name (--set name=...)"
+        )
+
+
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """One process at a time writes a run; the lock goes with the process, however it ends."""

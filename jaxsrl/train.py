@@ -274,6 +274,8 @@ def _advance(
 ) -> tuple[Progress, list[dict[str, Any]]]:
     """Progress after a collection's optimizer steps, and a line for each of them."""
     lines, executed = [], progress.executed
+    passed_over = collection.position - progress.position - collection.rounds * stage.collect.demonstrations
+    drawn = drawn | ({"collect/too_long": passed_over} if passed_over > 0 else {})
     for i, metrics in enumerate(found):
         executed += drawn["pack/tree_tokens"]
         executed += 0 if i else drawn["collect/prefilled_tokens"] + drawn["collect/sampled_tokens"]

@@ -31,14 +31,15 @@ class Demonstration:
     actions: tuple[str, ...]  # in order, without the separator
     answer: str | None = None  # the key of the final answer
     titles: tuple[str | None, ...] | None = None  # a heading per action, shown as a hint when asked for
-    thoughts: tuple[str, ...] | None = None  # what the expert thought before each action; None where not shown
+    thoughts: tuple[str | None, ...] | None = None  # what the expert thought before each action; None where not shown
+    observations: tuple[str, ...] | None = None  # what an environment answered to each action, "" for nothing
     source: str = ""  # file:line, for messages
     written: tuple[str, ...] | None = None  # actions as the file has them, where the tokenizer spells them otherwise
     quality: float | None = None  # a score that the data bring along; higher is better
     profile: tuple[tuple[int, tuple[float, ...]], ...] | None = None  # (actions given, a policy's rewards there)
 
     def __post_init__(self):
-        for name in ("titles", "thoughts"):
+        for name in ("titles", "thoughts", "observations"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.actions):
                 raise ValueError(

@@ -192,7 +192,9 @@ def test_a_wrong_flag_exits_2(arguments, capsys):
 
 def test_help_of_every_command_needs_no_jax():
     """Help is there at once: parsing imports neither jax nor anything that does."""
-    commands = ["", "train", "eval", "data", "sample", "report", "compare", "doctor", "plan", "launch"]
+    commands = [
+        "", "train", "eval", "data", "sample", "report", "compare", "doctor", "plan", "launch", "init", "data-build",
+    ]  # fmt: skip
     script = (
         "import contextlib, sys\n"
         "from jaxsrl.__main__ import main\n"

@@ -16,7 +16,7 @@ from jaxsrl.rewards.overlong import Overlong
 from tests.sharing import train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-REAL = ("gsm8k", "numina", "smollm2", "task_commitment")
+REAL = ("agent", "gsm8k", "math", "numina", "prm800k", "smollm2", "task_commitment")
 ONE_SIZE = BatchShapes(
     tokens=1280, rows=1, prompt_tokens=1024, prompt_rows=1, slots=4, evaluate_rows=1, evaluate_slots=4
 )

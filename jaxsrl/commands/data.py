@@ -40,6 +40,7 @@ def describe(config: Config, stage: Stage, demonstration: Demonstration, tokeniz
         lines += [f"── action {k + 1} of {len(titles)} ({about})"]
         lines += [f"   thought: {thought}"] if thought is not None else []
         lines += ["   " + line for line in action.splitlines()]
+        lines += [f"   > {line}" for line in (demonstration.observations or {k: ""})[k].splitlines()]
     lines += ["", f"answer: {demonstration.answer}", "", *draw(config, stage, demonstration, tokenizer)]
     return "\n".join(lines)
 

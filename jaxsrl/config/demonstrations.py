@@ -1,17 +1,19 @@
 """Where a stage's demonstrations come from: files of the data folder, or a task that makes its own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from jaxsrl.config.run import Config, TaskData
+from jaxsrl.config.splits import splits
 from jaxsrl.data import datasets
-from jaxsrl.data.actions import Splitter, first_action
+from jaxsrl.data.actions import Splitter
 from jaxsrl.data.chat import check_marks
-from jaxsrl.data.demonstrations import Fields, Loaded, read, split_by_problem
+from jaxsrl.data.demonstrations import Fields, Loaded, read
+from jaxsrl.data.formats import parse_split
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.rewards.answer import FinalAnswer
@@ -47,40 +49,6 @@ def config_tokenizer(config: Config) -> Tokenizer:
     return tokenizer
 
 
-def _finished_by(mark: str) -> Callable[[str, Demonstration], bool]:
-    def finished(action: str, demonstration: Demonstration) -> bool:
-        return mark in action
-
-    return finished
-
-
-def _shorter(demonstrations: tuple[Demonstration, ...], max_characters: int | None) -> tuple[Demonstration, ...]:
-    if max_characters is None:
-        return demonstrations
-    return tuple(d for d in demonstrations if len(d.problem) + sum(map(len, d.actions)) <= max_characters)
-
-
-def _splits(
-    loaded: Loaded, test: Loaded | None, settings, splitter: Splitter, reward: FinalAnswer, mark: str
-) -> TaskData:
-    """Train, validation and test by problem; counts say what was left out and why."""
-    kept = _shorter(loaded.demonstrations, settings.max_characters)
-    train, away = split_by_problem(kept, held_out=settings.held_out, seed=settings.split_seed)
-    if test is None:
-        half = len({d.problem_id for d in away}) // 2
-        validation, tested = split_by_problem(away, held_out=half, seed=settings.split_seed + 1)
-    else:
-        validation, tested = away, _shorter(test.demonstrations, settings.max_characters)
-        seen = {d.problem_id for d in tested}
-        train = tuple(d for d in train if d.problem_id not in seen)
-    counts = dict(loaded.counts) | {"too_long": len(loaded.demonstrations) - len(kept)}
-    return TaskData(
-        train=train, validation=validation, test=tested, reward=reward, finished=_finished_by(mark), same=reward.same,
-        first_action=partial(first_action, splitter=splitter), counts=counts,
-        quarantine=tuple(str(bad) for part in (loaded, test) if part for bad in part.quarantine),
-    )  # fmt: skip
-
-
 @dataclass(frozen=True, kw_only=True)
 class Gsm8k:
     """Grade-school problems; calculator annotations are dropped, kept, or become the thought of their action.
@@ -100,7 +68,11 @@ class Gsm8k:
         folder = data_folder(data_dir)
         part = partial(datasets.gsm8k, folder, annotations=self.annotations, max_bad_share=self.max_bad_share)
         splitter = Splitter(style="lines", annotations=self.annotations)
-        return _splits(part(part="train"), part(part="test"), self, splitter, FinalAnswer(extract="hash"), "####")
+        return splits(
+            part(part="train"), test=part(part="test"), reward=FinalAnswer(extract="hash"), finish_mark="####",
+            splitter=splitter, held_out=self.held_out,
+            max_characters=self.max_characters, split_seed=self.split_seed,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,23 +97,32 @@ class Numina:
         if self.thoughts == "titles":
             titled = (d for d in loaded.demonstrations if d.titles and all(d.titles))
             loaded = replace(loaded, demonstrations=tuple(replace(d, thoughts=d.titles) for d in titled))
-        return _splits(loaded, None, self, splitter, FinalAnswer(extract="boxed"), "\\boxed")
+        return splits(
+            loaded, reward=FinalAnswer(extract="boxed"), finish_mark="\\boxed",
+            splitter=splitter, held_out=self.held_out,
+            max_characters=self.max_characters, split_seed=self.split_seed,
+        )  # fmt: skip
 
 
 @takes_old_names
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Any JSONL files with a field map.
+    """Any files with a field map: JSON lines, parquet, ArrayRecord, folders of TFDS and of Hugging Face `datasets`.
 
     Args:
-      paths: relative to the data folder, or absolute.
+      paths: relative to the data folder, or absolute; a text is one path.
+      rows_of: the split, or a slice of it: `train`, `train[:1000]`, `[10%:]`, of the rows of all paths together.
+      test_paths, test_rows_of: those of a test set; without paths half of the problems held out are tested on.
       extract: where the final answer stands in a completion; where the key stands is said by `fields`.
       finish_mark: in an action, ends a chained solution.
     """
 
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] | str
     fields: Fields = field(default_factory=Fields)
     splitter: Splitter = field(default_factory=Splitter)
+    rows_of: str = "train"
+    test_paths: tuple[str, ...] | str = ()
+    test_rows_of: str = "test"
     extract: Literal["boxed", "hash", "last_number"] = "boxed"
     finish_mark: str = "\\boxed"
     held_out: int = 200
@@ -149,11 +130,27 @@ class Files:
     max_bad_share: float = 0.01
     split_seed: int = 0
 
+    def __post_init__(self):
+        for name in ("paths", "test_paths"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, (getattr(self, name),))
+        if not self.paths:
+            raise ValueError("paths must name a file or folder")
+        parse_split(self.rows_of), parse_split(self.test_rows_of)
+
     def load(self, data_dir: str | None) -> TaskData:
+        loaded = self._read(data_dir, self.paths, self.rows_of)
+        test = self._read(data_dir, self.test_paths, self.test_rows_of) if self.test_paths else None
+        return splits(
+            loaded, test=test, reward=FinalAnswer(extract=self.extract), finish_mark=self.finish_mark,
+            splitter=self.splitter, held_out=self.held_out,
+            max_characters=self.max_characters, split_seed=self.split_seed,
+        )  # fmt: skip
+
+    def _read(self, data_dir: str | None, paths: Sequence[str], rows_of: str) -> Loaded:
         folder = data_folder(data_dir)
-        paths = [path if os.path.isabs(path) else str(datasets.find(folder, path)) for path in self.paths]
-        loaded = read(paths, self.fields, self.splitter, max_bad_share=self.max_bad_share)
-        return _splits(loaded, None, self, self.splitter, FinalAnswer(extract=self.extract), self.finish_mark)
+        found = [path if os.path.isabs(path) else str(datasets.find(folder, path)) for path in paths]
+        return read(found, self.fields, self.splitter, rows_of=rows_of, max_bad_share=self.max_bad_share)
 
 
 def arithmetic_answer(text: str, demonstration: Demonstration) -> bool:

@@ -1,11 +1,16 @@
 """A run as one value: stages composed of the settings each room defines."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Int
 
 from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.config.survive import Survive
+from jaxsrl.data.actions import Splitter
 from jaxsrl.data.chat import Template
 from jaxsrl.data.curation import Curation
 from jaxsrl.evals.direct import SameAnswers, as_text
@@ -36,17 +41,32 @@ class TaskData:
       first_action: the first action of a text that may run on into several.
       same: whether two final answers are one vote in maj@k, for each pair.
       quarantine: printable reasons of rows set aside.
+      notes: what a person should know of these data before the first step.
+      files: what was read, path -> hash of its content; a run goes on with the same.
+      splitter, finish_mark: how solutions were cut, and what ends one; None of data that are generated.
+      parts, weights: sizes of the sources that `train` is made of, in its order, and how often each is drawn from;
+        empty where there is one.
+      passes, keyless: of a set that was built: the folder of what was measured over it, and the rows of its training
+        split that have no key.
     """
 
-    train: tuple[Demonstration, ...]
-    validation: tuple[Demonstration, ...]
-    test: tuple[Demonstration, ...]
+    train: Sequence[Demonstration]
+    validation: Sequence[Demonstration]
+    test: Sequence[Demonstration]
     reward: Reward
     finished: Callable[[str, Demonstration], bool]
     first_action: Callable[[str], str]
     same: SameAnswers = as_text
     quarantine: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    splitter: Splitter | None = None
+    finish_mark: str | None = None
+    parts: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    passes: Path | None = None
+    keyless: Int[np.ndarray, "K"] | None = None
 
 
 class Data(Protocol):

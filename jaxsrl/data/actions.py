@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxsrl.data.prose import displays, paragraphs, sentences
+
+Style = Literal["lines", "numbered", "headed", "paragraphs", "sentences", "displays", "given"]
 Heading = Callable[[str], tuple[int, str | None] | None]  # a line -> the action's number and title, if it opens one
 
 ANNOTATION = re.compile(r"<<([^<>\n]*)>>")  # GSM8K's calculator calls: 48/2 = <<48/2=24>>24
@@ -36,7 +39,13 @@ def _title(text: str | None) -> str | None:
 
 
 HEADINGS: dict[str, Heading] = {"numbered": read_numbered, "headed": read_headed}
-SEPARATORS = {"lines": "\n", "numbered": "\n\n", "headed": "\n\n"}
+PIECES = {"paragraphs": paragraphs, "sentences": sentences, "displays": displays, "given": lambda text: [text]}
+SEPARATORS = {
+    "lines": "\n", "numbered": "\n\n", "headed": "\n\n", "paragraphs": "\n\n", "sentences": " ", "displays": "\n",
+    "given": "\n",
+}  # fmt: skip
+THOUGHTS = (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>"))
+SOLUTION_MARKS = re.compile(r"\A<\|begin_of_solution\|>|<\|end_of_solution\|>\Z")  # around what follows a thought
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +54,23 @@ class Splitter:
 
     Args:
       style: `lines`: every line that is not blank is an action (GSM8K). `numbered`: lines that begin `1. `, `2. `, …
-        open an action (NuminaMath, DeepSeek-R1). `headed`: lines `### Step 1: …`, `**Step 1: …**` do.
+        open an action (NuminaMath, DeepSeek-R1). `headed`: lines `### Step 1: …`, `**Step 1: …**` do. `paragraphs`:
+        blank lines cut. `sentences`: their ends do, never inside a formula. `displays`: the ends of displayed
+        mathematics do (MATH), and of sentences where that cuts nothing. `given`: the data have a list of actions.
       annotations: what becomes of `<<48/2=24>>` in `lines`: stay, go, or go into the action's thought.
       preamble: text before action 1 opens that action (the expert wrote it after seeing the problem, so the model
         has to be able to write it too; in the problem it would be a hint), or is dropped.
+      trace: what becomes of a `<think>` block that a solution begins with (R1): the thought of its first action,
+        nothing, or text to be cut like the rest.
+      labelled: of a chain with labels (PRM800K, Math-Shepherd): the actions before the first that is not good, the
+        whole chain if all are good, or all of it.
     """
 
-    style: Literal["lines", "numbered", "headed"] = "lines"
+    style: Style = "lines"
     annotations: Literal["keep", "drop", "thought"] = "keep"
     preamble: Literal["join", "drop"] = "join"
+    trace: Literal["thought", "drop", "keep"] = "thought"
+    labelled: Literal["good_prefix", "all_good", "keep"] = "good_prefix"
 
     def __post_init__(self):
         if self.style not in SEPARATORS:
@@ -64,6 +81,10 @@ class Splitter:
             raise ValueError(f"annotations={self.annotations!r} needs style='lines', got style={self.style!r}")
         if self.preamble not in ("join", "drop"):
             raise ValueError(f"preamble must be join or drop, got {self.preamble!r}")
+        if self.trace not in ("thought", "drop", "keep"):
+            raise ValueError(f"trace must be thought, drop or keep, got {self.trace!r}")
+        if self.labelled not in ("good_prefix", "all_good", "keep"):
+            raise ValueError(f"labelled must be good_prefix, all_good or keep, got {self.labelled!r}")
 
     @property
     def separator(self) -> str:
@@ -95,6 +116,9 @@ def split(text: str, splitter: Splitter) -> Cut:
     lines = _lines(text.strip())
     if splitter.style == "lines":
         return _split_lines(lines, splitter)
+    if splitter.style in PIECES:
+        pieces = PIECES[splitter.style]("\n".join(lines))
+        return Cut(actions=tuple(filter(None, pieces)), titles=(None,) * len(pieces), separator=splitter.separator)
     opened = _openings(lines, HEADINGS[splitter.style])
     bounds = [line for line, _ in opened[1:]] + [len(lines)]
     first = opened[0][0] if opened and splitter.preamble == "drop" else 0
@@ -108,6 +132,23 @@ def split(text: str, splitter: Splitter) -> Cut:
     )
 
 
+def parted(text: str) -> tuple[str | None, str]:
+    """(thought, the rest) of a text that begins with a block of thought; (None, text) of another.
+
+    Raises: ValueError if the block is never closed, or nothing follows it.
+    """
+    text = text.strip()
+    for begin, end in THOUGHTS:
+        if not text.startswith(begin):
+            continue
+        thought, closed, rest = text.removeprefix(begin).partition(end)
+        rest = SOLUTION_MARKS.sub("", rest.strip()).strip()
+        if not closed or not rest:
+            raise ValueError(f"begins with {begin} and " + ("nothing follows it" if closed else f"has no {end}"))
+        return thought.strip(), rest
+    return None, text
+
+
 def first_action(text: str, splitter: Splitter, number: int | None = None) -> str:
     """The first action of a completion, "" if there is none.
 
@@ -116,8 +157,8 @@ def first_action(text: str, splitter: Splitter, number: int | None = None) -> st
         but goes on to the next action is then still cut there. None: the first number in the text counts.
     """
     lines = _lines(text.strip())
-    if splitter.style == "lines":
-        return next(iter(_split_lines(lines, splitter).actions), "")
+    if splitter.style == "lines" or splitter.style in PIECES:
+        return next(iter(split(text, splitter).actions), "")
     for at, line in enumerate(lines):
         found = HEADINGS[splitter.style](line)
         if not found:

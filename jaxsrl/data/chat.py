@@ -62,6 +62,8 @@ class Template:
       prefill_think: writes `<think>` at the start of every completion for the model; its text then reads as if the
         model had written the mark itself.
       separator: what ends an action on the trunk.
+      history: actions, each with what an environment answered, that are shown before an action is asked for, the last
+        ones; None shows all. It is about `action` form alone.
       action_system, solve_system: the system text, by what is asked for: the next action, or the whole solution. An
         empty one is left out, or is the family's own where its template has one. `plain` has no system text.
     """
@@ -71,6 +73,7 @@ class Template:
     title_hint: bool = False
     prefill_think: bool = False
     separator: str = "\n"
+    history: int | None = None
     action_system: str = ACTION_INSTRUCTION
     solve_system: str = SOLVE_INSTRUCTION
 
@@ -79,6 +82,8 @@ class Template:
             raise ValueError(f"template.kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
         if self.trunk_in not in ("assistant", "user"):
             raise ValueError(f"template.trunk_in must be assistant or user, got {self.trunk_in!r}")
+        if self.history is not None and self.history < 0:
+            raise ValueError(f"template.history must be >= 0, got {self.history}")
         if not self.separator:
             raise ValueError("template.separator must not be empty: it is what keeps actions apart")
         if self.prefill_think and self.kind == "qwen3_nothink":
@@ -151,18 +156,40 @@ def head(template: Template, tokenizer: Tokenizer, form: Form, problem: str) -> 
     return [*begin, *ids(tokenizer, *_filled(around, texts), *end, first=True)]
 
 
-def action(template: Template, tokenizer: Tokenizer, text: str, *, opens: bool = False) -> list[int]:
+def action(
+    template: Template, tokenizer: Tokenizer, text: str, *, opens: bool = False, closes: bool = False
+) -> list[int]:
     """An action on the trunk, its separator included.
 
     Args:
       opens: it is what the assistant's turn begins with.
+      closes: it ends the turn, as an observation follows: then the end token stands for the separator.
     """
-    return ids(tokenizer, _lead(template, tokenizer, opens) + text + template.separator)
+    written = _lead(template, tokenizer, opens) + text
+    return [*ids(tokenizer, written), tokenizer.end] if closes else ids(tokenizer, written + template.separator)
 
 
-def opens_turn(template: Template, form: Form, after: int) -> bool:
-    """Whether what follows `after` actions is what the assistant's turn begins with."""
-    return after == 0 or form == "action" and template.trunk_in == "user"
+def observation(template: Template, tokenizer: Tokenizer, text: str, *, in_turn: bool) -> list[int]:
+    """What an environment answered to an action: a turn of the user, up to where the assistant writes again.
+
+    Args:
+      in_turn: it stands within a turn, as where the partial solution is the user's: text with its separator.
+    """
+    if in_turn:
+        return ids(tokenizer, text + template.separator)
+    own = family(template, tokenizer)
+    if own is FAMILIES["plain"]:
+        return ids(tokenizer, Mark("<|turn|>"), text, "\n", Mark("<|turn|>"))
+    return ids(tokenizer, own.between, *_filled(own.alone, {PROBLEM: text}), *own.turn)
+
+
+def opens_turn(template: Template, form: Form, after: int, observed: bool = False) -> bool:
+    """Whether what follows `after` actions is what the assistant's turn begins with.
+
+    Args:
+      observed: an environment answers to actions, which ends the turn.
+    """
+    return after == 0 or observed or form == "action" and template.trunk_in == "user"
 
 
 def _lead(template: Template, tokenizer: Tokenizer, opens: bool) -> str:

@@ -1,48 +1,23 @@
 """Fields of files -> Demonstrations, with what could not be read set aside and counted."""
 
 import hashlib
-import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxsrl.data.actions import Cut, Splitter, split
-from jaxsrl.data.jsonl import Bad, DataError, read_rows
-from jaxsrl.ops.text.marks import after_mark
+from jaxsrl.data.actions import Cut, Splitter, parted, split
+from jaxsrl.data.fields import Fields, RowError, number_at, scalar_at, told
+from jaxsrl.data.formats import parse_split, shards, source_rows
+from jaxsrl.data.jsonl import Bad, DataError, file_hash
 from jaxsrl.types import Demonstration
 
+Thoughts = tuple[str | None, ...] | None
 SHOWN = 5  # bad rows named in an error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fields:
-    """Which field of a row holds what. A field that is named must be in every row.
-
-    Args:
-      answer: text or number; null where a row has no answer.
-      answer_mark: the answer is what follows the last of these marks in the solution, on its line (`####` in GSM8K).
-      id: must not occur twice.
-      thoughts: a list of texts, one for each action.
-      quality: a finite number, higher is better; `Curation` can choose by it.
-    """
-
-    problem: str = "problem"
-    solution: str = "solution"
-    answer: str | None = None
-    answer_mark: str | None = None
-    id: str | None = None
-    thoughts: str | None = None
-    quality: str | None = None
-
-    def __post_init__(self):
-        for name in ("problem", "solution"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} must name a field, got {getattr(self, name)!r}")
-        if self.answer is not None and self.answer_mark is not None:
-            raise ValueError(f"give answer or answer_mark, got {self.answer=} {self.answer_mark=}")
+# What two spellings of a problem may differ in.
+NOT_NEAR = re.compile(r"[^\w+\-*/^=<>.]|_|(?<!\d)\.|\.(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +26,13 @@ class Loaded:
 
     `counts`: `rows` (lines that are not blank), `bad` (set aside, each in `quarantine`), `too_short` (well-formed
     rows of fewer actions than asked for), `demonstrations` (the rest), `problems` (different ones among these).
+    `files`: what was read, path -> sha256.
     """
 
     demonstrations: tuple[Demonstration, ...]
     quarantine: tuple[Bad, ...]
     counts: Mapping[str, int]
-
-
-class RowError(ValueError):
-    """Why a row is set aside."""
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(
@@ -67,12 +40,14 @@ def read(
     fields: Fields,
     splitter: Splitter,
     *,
+    rows_of: str = "train",
     max_bad_share: float = 0.01,
     min_actions: int = 2,
 ) -> Loaded:
-    """Reads demonstrations from `.jsonl` and `.jsonl.gz` files, in order.
+    """Reads demonstrations from files and folders in order, in any format of `formats.py`.
 
     Args:
+      rows_of: the split, or a slice of it, as `train[:1000]`: of the rows of all paths together.
       max_bad_share: bad rows over all rows, above which nothing is returned.
       min_actions: rows with fewer are counted, not kept; with N actions there are N-1 targets, so 1 gives none.
     Raises: DataError if more rows are bad than allowed, none is left, or a file is damaged; FileNotFoundError.
@@ -87,19 +62,21 @@ def read(
     quarantine: list[Bad] = []
     first_seen: dict[str, str] = {}
     rows = 0
-    for path in [paths] if isinstance(paths, str | Path) else paths:
-        for line, row in read_rows(path):
-            rows += 1
-            if isinstance(row, Bad):
-                quarantine.append(row)
-                continue
-            try:
-                demonstration = _demonstration(row, fields, splitter, f"{path}:{line}", first_seen)
-            except RowError as error:
-                quarantine.append(Bad(str(path), line, str(error)))
-                continue
-            if len(demonstration.actions) >= min_actions:
-                kept.append(demonstration)
+    wanted = parse_split(rows_of)
+    found = [s for path in ([paths] if isinstance(paths, str | Path) else paths) for s in shards(path, wanted.name)]
+    files = {str(file): file_hash(file) for shard in found for file in shard.files}
+    for shard, (line, row) in source_rows(found, wanted):
+        rows += 1
+        if isinstance(row, Bad):
+            quarantine.append(row)
+            continue
+        try:
+            demonstration = _demonstration(row, fields, splitter, f"{shard.path}:{line}", first_seen)
+        except RowError as error:
+            quarantine.append(Bad(str(shard.path), line, str(error)))
+            continue
+        if len(demonstration.actions) >= min_actions:
+            kept.append(demonstration)
     counts = {
         "rows": rows,
         "bad": len(quarantine),
@@ -108,7 +85,7 @@ def read(
         "problems": len({demonstration.problem_id for demonstration in kept}),
     }
     _check(counts, quarantine, max_bad_share, paths)
-    return Loaded(demonstrations=tuple(kept), quarantine=tuple(quarantine), counts=counts)
+    return Loaded(demonstrations=tuple(kept), quarantine=tuple(quarantine), counts=counts, files=files)
 
 
 def _check(counts: Mapping[str, int], quarantine: list[Bad], max_bad_share: float, paths: Any) -> None:
@@ -122,95 +99,87 @@ def _check(counts: Mapping[str, int], quarantine: list[Bad], max_bad_share: floa
 def _demonstration(
     row: Mapping[str, Any], fields: Fields, splitter: Splitter, source: str, first_seen: dict[str, str]
 ) -> Demonstration:
-    problem, solution = _text(row, fields.problem), _text(row, fields.solution)
-    answer, cut = _answer(row, fields, solution), split(solution, splitter)
-    thoughts = _thoughts(row, fields, cut)
+    given = splitter.style == "given"
+    said = told(row, fields, turns=given)
+    if isinstance(said.solution, str) and given:
+        raise RowError(f"{fields.solution} must be a list of actions for splitter.style='given', got text")
+    if not isinstance(said.solution, str) and not given:
+        raise RowError(f"{fields.solution} is a list of actions: set splitter.style='given'")
+    if isinstance(said.solution, str):
+        cut, thoughts = _cut(said.solution, splitter, fields.solution)
+        actions, titles = cut.actions, cut.titles if any(cut.titles) else None
+    else:
+        actions, thoughts = _given(said.solution, splitter, fields.solution)
+        titles = None
+    thoughts = thoughts if said.thoughts is None else said.thoughts
+    for name, found in (("thoughts", thoughts), ("observations", said.observations), ("labels", said.good)):
+        if found is not None and len(found) != len(actions):
+            raise RowError(f"{len(found)} {getattr(fields, name) or name} for {len(actions)} actions")
     if fields.id is not None:  # last, so that a bad row does not make a good one of the same id a duplicate
-        name = str(_scalar(row, fields.id))
+        name = str(scalar_at(row, fields.id))
         if (earlier := first_seen.setdefault(name, source)) != source:
             raise RowError(f"{fields.id} {name!r} was seen before, in {earlier}")
+    kept = len(actions) if said.good is None else _kept(said.good, splitter)
+    first = lambda values: None if values is None else tuple(values[:kept])
     return Demonstration(
-        problem_id=problem_id(problem),
-        problem=problem,
-        actions=cut.actions,
-        answer=answer,
-        titles=cut.titles if any(cut.titles) else None,
-        thoughts=thoughts,
+        problem_id=problem_id(said.problem),
+        problem=said.problem,
+        actions=actions[:kept],
+        answer=said.answer,
+        titles=first(titles),
+        thoughts=first(thoughts),
+        observations=first(said.observations),
         source=source,
-        quality=None if fields.quality is None else _number(row, fields.quality),
+        quality=None if fields.quality is None else number_at(row, fields.quality),
     )
 
 
-def _value(row: Mapping[str, Any], field: str) -> Any:
-    if field not in row:
-        raise RowError(f"no field {field!r}, it has {', '.join(map(repr, list(row)[:8]))}")
-    return row[field]
+def _cut(text: str, splitter: Splitter, name: str) -> tuple[Cut, Thoughts]:
+    """A solution's actions and thoughts; a block of thought at its start is that of the first action."""
+    thought, rest = _parted(text, splitter, name)
+    cut = split(rest, splitter)
+    if thought is None:
+        return cut, cut.thoughts
+    later = (cut.thoughts or (None,) * len(cut.actions))[1:]
+    return cut, (thought, *later) if cut.actions else None
 
 
-def _checked(text: Any, field: str) -> str:
-    if not isinstance(text, str):
-        raise RowError(f"{field} must be text, got {type(text).__name__}")
+def _given(texts: Sequence[str], splitter: Splitter, name: str) -> tuple[tuple[str, ...], Thoughts]:
+    """Actions that the data give, their blocks of thought apart."""
+    pairs = [_parted(text, splitter, name) for text in texts]
+    thoughts = tuple(thought for thought, _ in pairs)
+    return tuple(text for _, text in pairs), thoughts if any(t is not None for t in thoughts) else None
+
+
+def _parted(text: str, splitter: Splitter, name: str) -> tuple[str | None, str]:
+    if splitter.trace == "keep":
+        return None, text
     try:
-        text.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, UTF-8 and tokenizers cannot
-        raise RowError(f"{field} holds half of a surrogate pair at character {error.start}") from None
-    return text
-
-
-def _text(row: Mapping[str, Any], field: str) -> str:
-    text = _checked(_value(row, field), field).strip()
-    if not text:
-        raise RowError(f"{field} is empty")
-    return text
-
-
-def _scalar(row: Mapping[str, Any], field: str) -> str:
-    """A text or a finite number, as text: 27.0 is written 27, and 0.00005 without the exponent of Python's 5e-05."""
-    value = _value(row, field)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise RowError(f"{field} must be finite, got {value}")
-        return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
-    return _text(row, field)
-
-
-def _number(row: Mapping[str, Any], field: str) -> float:
-    try:
-        return float(_scalar(row, field))
+        thought, rest = parted(text)
     except ValueError as error:
-        raise RowError(str(error) if isinstance(error, RowError) else f"{field} must be a number") from None
+        raise RowError(f"{name} {error}") from error
+    return (None if splitter.trace == "drop" else thought), rest
 
 
-def _answer(row: Mapping[str, Any], fields: Fields, solution: str) -> str | None:
-    if fields.answer_mark is not None:
-        after = after_mark(solution, fields.answer_mark)
-        if after is None:
-            raise RowError(f"{fields.solution} has no answer after {fields.answer_mark!r} on its line")
-        return after
-    if fields.answer is None or _value(row, fields.answer) is None:
-        return None
-    return _scalar(row, fields.answer)
-
-
-def _thoughts(row: Mapping[str, Any], fields: Fields, cut: Cut) -> tuple[str, ...] | None:
-    if fields.thoughts is None:
-        return cut.thoughts
-    thoughts = _value(row, fields.thoughts)
-    if not isinstance(thoughts, list):
-        raise RowError(f"{fields.thoughts} must be a list, got {type(thoughts).__name__}")
-    if len(thoughts) != len(cut.actions):
-        raise RowError(f"{len(thoughts)} {fields.thoughts} for {len(cut.actions)} actions")
-    return tuple(_checked(thought, fields.thoughts) for thought in thoughts)
+def _kept(good: Sequence[bool], splitter: Splitter) -> int:
+    """How many actions of a labelled chain are the expert's."""
+    if splitter.labelled == "keep" or all(good):
+        return len(good)
+    return 0 if splitter.labelled == "all_good" else list(good).index(False)
 
 
 def problem_id(problem: str) -> str:
-    """16 hex digits, equal for problems that differ only in case, spacing, punctuation and LaTeX's signs.
+    """16 hex digits of a hash of the text, white space folded. Nothing else is: 3+4, 3*4 and 34 are three problems."""
+    return hashlib.sha256(" ".join(problem.split()).encode()).hexdigest()[:16]
 
-    Only letters and digits count, so `x + 1` and `x - 1` meet: two problems may share an id and so a side of a
-    split, but one problem in two spellings never has two.
+
+def near_id(problem: str) -> str:
+    """Equal for problems that differ only in case, spacing, punctuation and LaTeX's signs.
+
+    `+-*/^=<>` count, and so does the point of a decimal number.
     """
-    kept = "".join(c for c in unicodedata.normalize("NFKC", problem).casefold() if c.isalnum())
-    return hashlib.sha256((kept or problem).encode()).hexdigest()[:16]
+    text = unicodedata.normalize("NFKC", problem).casefold()
+    return NOT_NEAR.sub("", text) or " ".join(problem.split())
 
 
 def split_by_problem(

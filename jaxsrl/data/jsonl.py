@@ -1,6 +1,7 @@
 """JSON lines, plain or gzipped, read one row at a time; a line that is no row is reported, not raised."""
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator
@@ -38,17 +39,29 @@ def read_rows(path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iter
         raise DataError(f"{path}: expected a file name that ends in .jsonl or .jsonl.gz")
     line = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix == ".gz" or _is_gzip(path) else path.open("rb") as file:
             while (data := file.readline(max_line_bytes + 1)) != b"":
                 line += 1
                 if len(data) > max_line_bytes:
                     _skip_line(file, data)
                     yield line, Bad(str(path), line, f"line of more than {max_line_bytes} bytes")
                 elif data.strip():
-                    row = _parse(data.removeprefix(b"\xef\xbb\xbf") if line == 1 else data)
+                    row = parse_row(data.removeprefix(b"\xef\xbb\xbf") if line == 1 else data)
                     yield line, Bad(str(path), line, row) if isinstance(row, str) else row
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}:{line + 1}: compressed data is cut off or damaged, rows are lost ({error})") from error
+
+
+def _is_gzip(path: Path) -> bool:
+    """By its first bytes: some are named .jsonl."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def file_hash(path: str | Path) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _skip_line(file: BinaryIO, data: bytes) -> None:
@@ -56,8 +69,8 @@ def _skip_line(file: BinaryIO, data: bytes) -> None:
         data = file.readline(1 << 20)
 
 
-def _parse(data: bytes) -> dict[str, Any] | str:
-    """The row, or the reason why it is none."""
+def parse_row(data: bytes) -> dict[str, Any] | str:
+    """The JSON object that some bytes spell, or the reason why they spell none."""
     try:
         row = json.loads(data.decode("utf-8"), parse_constant=_refuse)
     except UnicodeDecodeError as error:

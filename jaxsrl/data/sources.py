@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -19,12 +21,16 @@ class Order:
       count: items.
       seed: of the permutations.
       shard_index, shard_count: this process and how many there are.
+      parts, weights: sizes of consecutive runs of items, each shuffled by itself, and how often each is drawn from; an
+        epoch is then a part's own. Empty: all items are one.
     """
 
     count: int
     seed: int
     shard_index: int = 0
     shard_count: int = 1
+    parts: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self):
         if self.count < 1:
@@ -34,11 +40,23 @@ class Order:
         if not 0 <= self.shard_index < self.shard_count:
             raise ValueError(f"shard_index must be in 0..shard_count-1, got {self.shard_index=} {self.shard_count=}")
 
+        if self.parts and (
+            sum(self.parts) != self.count or min(self.parts) < 1 or len(self.parts) != len(self.weights)
+        ):
+            raise ValueError(f"parts must be sizes that add up to {self.count}, each with a weight, got {self.parts}")
+
     @cached_property
     def _dataset(self):
         import grain  # here, because it takes more than a second to import and the command line need not wait
 
-        return grain.MapDataset.range(self.count).seed(self.seed).shuffle().repeat(None, reseed_each_epoch=True)
+        def endless(start: int, stop: int):
+            return grain.MapDataset.range(start, stop).seed(self.seed).shuffle().repeat(None, reseed_each_epoch=True)
+
+        if not self.parts:
+            return endless(0, self.count)
+        ends = np.cumsum(self.parts).tolist()
+        runs = [endless(end - size, end) for size, end in zip(self.parts, ends, strict=True)]
+        return grain.MapDataset.mix(runs, weights=self.weights)
 
     def __call__(self, position: int) -> int:
         """The item at a position, whichever process asks."""

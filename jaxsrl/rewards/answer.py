@@ -90,8 +90,12 @@ class FinalAnswer:
         """
         if self.verify is not None:
             raise ValueError("a reward with `verify` asks a task, not a key")
-        found = extract_answer(without_thoughts(completion).strip(), self.extract)
+        found = self.answer_in(completion)
         return found is not None and self.same([(found, key)])[0]
+
+    def answer_in(self, completion: str) -> str | None:
+        """The final answer that a completion gives, None where it gives none."""
+        return extract_answer(without_thoughts(completion).strip(), self.extract) or None
 
     def same(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Whether (found, key) are one final answer, for each pair; False where time or memory ran out."""

@@ -91,7 +91,7 @@ def _asked(rollouts: Rollouts, row: int, demonstrations: Sequence[Demonstration]
     """What the expert wrote where the rollout had to write: the next action, or all that follow."""
     demonstration, given = demonstrations[rollouts.demonstration[row]], int(rollouts.branch[row])
     thoughts = demonstration.thoughts or ("",) * len(demonstration.actions)
-    lines = [f"{t} {a}" for t, a in zip(thoughts, demonstration.actions, strict=True)]
+    lines = [f"{t or ''} {a}" for t, a in zip(thoughts, demonstration.actions, strict=True)]
     return "\n".join(lines[given : given + 1] if rollouts.form[row] == "action" else lines[given:])
 
 

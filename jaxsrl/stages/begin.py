@@ -2,31 +2,35 @@
 
 import difflib
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxsrl.config.check_lengths import check_fits
-from jaxsrl.config.demonstrations import config_tokenizer, tokenizer_path
-from jaxsrl.config.keys import check_keys
+from jaxsrl.config.demonstrations import config_tokenizer, data_folder, tokenizer_path
+from jaxsrl.config.keys import check_keys, grader
 from jaxsrl.config.overrides import to_dict
+from jaxsrl.config.passes import disagreements, kept_ids, lengths, texts
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.console import Console
+from jaxsrl.data.built import Stored
+from jaxsrl.data.large import SAMPLED, sampled
 from jaxsrl.data.spelled import about_separator, about_spelling, spelled
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.data.tokenizer_files import text_of, write_files
-from jaxsrl.data.used_ids import used_ids
+from jaxsrl.data.used_ids import UsedIds
 from jaxsrl.evals.names import metric_names
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import read_config
 from jaxsrl.policy import Compiled, make_placement
-from jaxsrl.processes import is_first
+from jaxsrl.processes import broadcast_from_first, is_first
 from jaxsrl.progress import Progress
-from jaxsrl.runs import Run, read_json, write_json
+from jaxsrl.runs import Run, check_data, read_json, write_json
 from jaxsrl.stages.material import Material
 from jaxsrl.update import learning_rate
 
@@ -41,6 +45,7 @@ class Prepared:
     splits: Mapping[str, TaskData]
     warnings: Mapping[str, str | None]
     notes: tuple[str, ...] = ()
+    disputed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each stage, see `disagreements`
 
 
 def prepare(config: Config, compiled: Compiled) -> Prepared:
@@ -52,14 +57,31 @@ def prepare(config: Config, compiled: Compiled) -> Prepared:
     with Console(silent=not is_first()).wait("reading and measuring the demonstrations"):
         splits, tokenizer, model = load_data(config)
         splits = {stage.name: check_keys(stage, splits[stage.name]) for stage in config.stages}
-        warnings = {stage.name: check_fits(config, stage, splits[stage.name], tokenizer) for stage in config.stages}
+        warnings = {
+            stage.name: check_fits(
+                config, stage, splits[stage.name], tokenizer,
+                known=lengths(config, stage, splits[stage.name], tokenizer),
+            )
+            for stage in config.stages
+        }  # fmt: skip
+        disputed = {stage.name: _disputed(stage, splits[stage.name]) for stage in config.stages}
     material = Material(
         model=model, tokenizer=tokenizer, token_bytes=token_bytes(tokenizer, config.template),
         placement=placement, compiled=compiled,
     )  # fmt: skip
     return Prepared(
-        material=material, splits=splits, warnings=warnings, notes=notes(config, splits, tokenizer)
+        material=material, splits=splits, warnings=warnings, notes=notes(config, splits, tokenizer), disputed=disputed,
     )  # fmt: skip
+
+
+def _disputed(stage: Stage, splits: TaskData) -> tuple[str, ...]:
+    """Experts that the stage's own grader would not find right; of many rows, or with slow rules, some are graded."""
+    reward = grader(stage, splits)
+    if reward is None:
+        return ()
+    some = sampled(splits.train)
+    some = some if reward.symbolic is None else some[:SAMPLED]
+    return tuple(broadcast_from_first(lambda: disagreements(reward, some)))
 
 
 def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConfig]:
@@ -75,8 +97,7 @@ def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConf
     if config.weights is not None:
         model = replace(read_config(Path(config.weights)), dtype=model.dtype, remat=model.remat)
     if config.used_ids_only:
-        texts = (t for s in loaded.values() for d in s.train for t in (d.problem, *d.actions, *(d.thoughts or ())))
-        tokenizer = used_ids(tokenizer, texts)
+        tokenizer = _cut_down(tokenizer, loaded.values())
         model = replace(model, vocab=tokenizer.vocab_size)
     elif model.vocab < tokenizer.vocab_size and config.weights is not None:
         raise ConfigError(
@@ -92,10 +113,21 @@ def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConf
     return {stage.name: loaded[stage.data] for stage in config.stages}, tokenizer, model
 
 
+def _cut_down(tokenizer: Tokenizer, loaded: Iterable[TaskData]) -> Tokenizer:
+    """The tokenizer with the ids of the training splits alone: collected when a set was built, else now."""
+    kept: set[int] = set()
+    for splits in loaded:
+        known = kept_ids(splits, tokenizer)
+        some = (token for d in splits.train for text in texts(d) for token in tokenizer.encode(text, first=False))
+        kept.update(some if known is None else known.tolist())
+    return UsedIds(tokenizer, kept)
+
+
 def spelled_splits(tokenizer: Tokenizer, part: TaskData) -> TaskData:
     """Demonstrations as the tokenizer spells them."""
-    parts = {name: tuple(spelled(tokenizer, d) for d in getattr(part, name)) for name in PARTS}
-    return replace(part, **parts)
+    spell = partial(spelled, tokenizer)
+    change = lambda rows: rows.changed(spell) if isinstance(rows, Stored) else tuple(map(spell, rows))
+    return replace(part, **{name: change(getattr(part, name)) for name in PARTS})
 
 
 def notes(config: Config, splits: Mapping[str, TaskData], tokenizer: Tokenizer) -> tuple[str, ...]:
@@ -105,18 +137,21 @@ def notes(config: Config, splits: Mapping[str, TaskData], tokenizer: Tokenizer) 
     if kind == "auto" and config.weights:
         found.append(f"template: {tokenizer.template}, that of {tokenizer_path(config)}")
     for name, part in splits.items():
-        whole = (*part.train, *part.validation, *part.test)
-        said = about_spelling(tokenizer, whole), about_separator(tokenizer, part.train, config.template.separator)
-        found += [f"[{name}] {one}" for one in said if one]
+        some = sampled(part.train)
+        whole = (*some, *sampled(part.validation), *sampled(part.test))
+        said = about_spelling(tokenizer, whole), about_separator(tokenizer, some, config.template.separator)
+        found += [f"[{name}] {one}" for one in (*part.notes, *said) if one]
     return tuple(found)
 
 
 def begin(run: Run, config: Config, prepared: Prepared) -> int:
     """Writes down what an attempt goes by. Returns the number of the stage that it begins with.
 
-    Raises: ConfigError where the run has gone on from a stage that was longer or shorter.
+    Raises: ConfigError where the run has gone on from a stage that was longer or shorter; RunError where its data are
+      others.
     """
     start = _first_stage(config, run.record)
+    check_data(run.folder, _files(config, prepared.splits))
     if is_first():
         _say_jump(run, config)
         write_json(run.folder / "config.json", to_dict(config))  # settings that may change: those of the last attempt
@@ -127,9 +162,17 @@ def begin(run: Run, config: Config, prepared: Prepared) -> int:
         run.console.say(note)
     for name, part in prepared.splits.items():
         _write_quarantine(run, name, part)
+        _write_disputed(run, name, prepared.disputed.get(name, ()))
         if prepared.warnings[name]:
             run.console.say(f"[{name}] {prepared.warnings[name]}")
     return start
+
+
+def _files(config: Config, splits: Mapping[str, TaskData]) -> dict[str, str]:
+    """Hashes of all files read, named within the data folder: that may be another one when a run goes on."""
+    folder = f"{data_folder(config.data_dir)}/"
+    files = {name: found for part in splits.values() for name, found in part.files.items()}
+    return {name.removeprefix(folder): files[name] for name in sorted(files)}
 
 
 def _check_devices(config: Config) -> None:
@@ -193,6 +236,17 @@ def _say_jump(run: Run, config: Config) -> None:
 def is_over(stage: Stage, progress: Progress) -> bool:
     """Whether a stage has taken its steps, or used its tokens."""
     return progress.step >= stage.steps or (stage.tokens is not None and progress.executed >= stage.tokens)
+
+
+def _write_disputed(run: Run, name: str, disputed: Sequence[str]) -> None:
+    """Such a row teaches SFT what RLVR would punish, or has a wrong key: for a person to see."""
+    if not disputed:
+        return
+    path = run.folder / "disputed" / f"{name}.txt"
+    run.console.say(f"[{name}] the grader disagrees with {len(disputed)} experts, listed in {path}: {disputed[0]}")
+    if is_first():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(disputed) + "\n", encoding="utf-8")
 
 
 def _write_quarantine(run: Run, name: str, splits: TaskData) -> None:

@@ -120,13 +120,13 @@ def make_layouts(
     objective, curriculum = stage.objective, stage.curriculum
 
     def make(position: int, step: int, refill: int, level: float) -> tuple[Layout, int]:
-        drawn, after = source.take(position, stage.collect.demonstrations)
+        drawn, places, after = source.take(position, stage.collect.demonstrations)
         points = [objective.branch_points(d, step) for d in drawn]
         if curriculum is not None:
             points = [curriculum.branch_points(level, d, p) for d, p in zip(drawn, points, strict=True)]
         return lay_out(
             drawn, points, shapes, template=config.template,
-            tokenizer=tokenizer, trunk=stage.objective.trunk, refill=refill, positions=range(position, after),
+            tokenizer=tokenizer, trunk=stage.objective.trunk, refill=refill, positions=places,
             sheets=shapes.sheets if stage.device_steps else None,
         ), after  # fmt: skip
 

@@ -9,8 +9,10 @@ from jaxsrl.collect.collect import Collector
 from jaxsrl.collect.learn import Learner
 from jaxsrl.collect.rollout_log import Log, Writer, start_writer
 from jaxsrl.collect.settings import BatchShapes
+from jaxsrl.config.check_lengths import fitting
 from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.run import Config, Stage, TaskData
+from jaxsrl.data.large import MEASURED_WHOLE
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.metrics import process_file
 from jaxsrl.pace import Pace
@@ -82,6 +84,8 @@ def make_parts(
         progress = replace(Progress.from_record(run.record), done=False)
     source = make_source(stage, splits, run, config.seed, index)
     shapes = stage_shapes(run, config, stage, source, material)
+    if len(source.items) > MEASURED_WHOLE:
+        source = replace(source, fits=fitting(config, stage, material.tokenizer, shapes))
     learner = make_learner(config, stage, material, policy, shapes)
     collector = make_collector(config, stage, material, policy, shapes, learner, source, reference)
     own = address(config.seed, index, TRAIN)

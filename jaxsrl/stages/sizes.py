@@ -9,6 +9,7 @@ from jaxsrl.collect.settings import BatchShapes
 from jaxsrl.config.check_lengths import longest_prompt, longest_tokens, measured
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
 from jaxsrl.data.choose import Room, choose_shapes
+from jaxsrl.data.large import sampled
 from jaxsrl.data.shapes import Shapes
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.data.tree import build
@@ -54,10 +55,9 @@ def chosen_shapes(config: Config, stage: Stage, source: Source, material: Materi
     """
     rows, objective = stage.rows or config.rows, stage.objective
     tokenizer, tokens = material.tokenizer, material.token_bytes
-    points = [objective.branch_points(d, 0) for d in source.items]
-    trees = [
-        build(d, p, objective.trunk, config.template, tokenizer) for d, p in zip(source.items, points, strict=True)
-    ]
+    items = sampled(source.items)
+    points = [objective.branch_points(d, 0) for d in items]
+    trees = [build(d, p, objective.trunk, config.template, tokenizer) for d, p in zip(items, points, strict=True)]
     rooms = device_rooms(stage, source, tokenizer, tokens)
     room = Room(
         demonstrations=stage.collect.demonstrations, completion_tokens=stage.sampling.max_new_tokens,
@@ -66,7 +66,7 @@ def chosen_shapes(config: Config, stage: Stage, source: Source, material: Materi
         batch_tokens=batch_tokens(material.model, config),
     )  # fmt: skip
     if None in (rows.tokens, rows.prompt_tokens):
-        longest = measured(lambda d: longest_tokens(config, stage, d, tokenizer), source.items)
+        longest = measured(lambda d: longest_tokens(config, stage, d, tokenizer), items)
         prompt, path = (max(column) for column in zip(*longest, strict=True))
         room = replace(room, longest_prompt=prompt, longest_path=path)
     given = ("prompt_rows", "prompt_tokens", "slots", "tokens")
@@ -85,7 +85,8 @@ def device_rooms(stage: Stage, source: Source, tokenizer: Tokenizer, tokens: Tok
     if reward is None:
         return None
     cap = stage.sampling.max_new_tokens
-    return reward.rooms(rooms_for(source.items, encode=tokenizer.encode, max_new_tokens=cap, given=tokens.given))
+    items = sampled(source.items)
+    return reward.rooms(rooms_for(items, encode=tokenizer.encode, max_new_tokens=cap, given=tokens.given))
 
 
 def batch_tokens(model: ModelConfig, config: Config) -> int:
@@ -114,7 +115,7 @@ def evaluation_shapes(config: Config, stage: Stage, splits: TaskData, tokenizer:
     rows = stage.rows or config.rows
     if None not in (rows.prompt_tokens, rows.evaluate_rows, rows.evaluate_slots):
         return rows
-    held_out = (*splits.validation, *splits.test) or splits.train
+    held_out = (*sampled(splits.validation), *sampled(splits.test)) or sampled(splits.train)
     prompts = [longest_prompt(config, d, tokenizer) for d in held_out]
     longest = max(prompts, default=1) if rows.prompt_tokens is None else rows.prompt_tokens
     tokens = rows.prompt_tokens or -(-int(longest * LONGER + 32) // 64) * 64

@@ -29,7 +29,7 @@ def test_gsm8k(data_dir):
 
 def test_numina(data_dir):
     loaded = datasets.numina(data_dir)
-    assert loaded.counts == {"rows": 3788, "bad": 0, "too_short": 332, "demonstrations": 3456, "problems": 3210}
+    assert loaded.counts == {"rows": 3788, "bad": 0, "too_short": 332, "demonstrations": 3456, "problems": 3226}
     assert all(len(d.actions) >= 2 for d in loaded.demonstrations)
     titled = sum(title is not None for d in loaded.demonstrations for title in d.titles or ())
     assert titled / sum(len(d.actions) for d in loaded.demonstrations) > 0.9

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxsrl.data.actions import Splitter
-from jaxsrl.data.demonstrations import Fields, problem_id, read, split_by_problem
+from jaxsrl.data.demonstrations import Fields, near_id, problem_id, read, split_by_problem
 from jaxsrl.data.jsonl import DataError
 from jaxsrl.rewards.extract import extract_answer
 from jaxsrl.types import Demonstration
@@ -40,7 +40,7 @@ def test_a_row_becomes_a_demonstration(tmp_path):
     [
         ({"problem": None}, "problem must be text, got NoneType"),
         ({"problem": 3}, "problem must be text, got int"),
-        ({"solution": ["a"]}, "solution must be text, got list"),
+        ({"solution": ["a"]}, "solution is a list of actions: set splitter.style='given'"),
         ({"problem": " \n"}, "problem is empty"),
         ({"solution": ""}, "solution is empty"),
         ({"problem": "a\ud800b"}, "problem holds half of a surrogate pair at character 1"),
@@ -154,10 +154,16 @@ def test_settings_are_checked(tmp_path):
         read(path, Fields(thoughts="t"), Splitter(annotations="thought"))
 
 
-def test_problem_id_ignores_what_is_no_letter_or_digit():
-    assert problem_id("Find $\\frac {1}{2}$ of  X.") == problem_id("find $\\frac{1}{2}$ of x")
-    assert problem_id("Find 1") != problem_id("Find 2")
-    assert problem_id("??") != problem_id("!!") and len(problem_id("")) == 16
+def test_other_problems_with_the_same_letters_have_other_ids():
+    asked = [f"What is {x}?" for x in ("3 + 4", "3 * 4", "3 - 4", "3^4", "34", "3.4", "3/4")]
+    assert len({problem_id(text) for text in asked}) == len({near_id(text) for text in asked}) == 7
+    assert problem_id(" What is\n3  + 4?\t") == problem_id("What is 3 + 4?")
+    assert problem_id("what is 3 + 4?") != problem_id("What is 3 + 4?") and len(problem_id("")) == 16
+
+
+def test_near_duplicates_differ_in_how_they_are_written():
+    assert near_id("Find $\\frac {1}{2}$ of  X.") == near_id("find $\\frac{1}{2}$ of x")
+    assert near_id("Find x.") != near_id("Find y.") and near_id("??") != near_id("!!")
 
 
 def demonstrations(names):
