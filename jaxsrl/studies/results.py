@@ -1,0 +1,124 @@
+"""What the runs of a study say: an estimate an arm and seed, what it cost, and the verdicts that follow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxsrl.metrics import read
+from jaxsrl.studies.effects import Comparison, Noise, bootstrap_interval, compare_arms, noise_floor, t_interval
+from jaxsrl.studies.plan import read_plan
+from jaxsrl.studies.queue import State
+from jaxsrl.studies.run import queue_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One run of an arm, in the arm's stage.
+
+    Args:
+      value: by the study's estimator.
+      steps, curve: optimizer steps and values of the evaluations that it averages the last of.
+      tokens: executed by the stage.
+      seconds: of the whole run, start-up included.
+      stopped: the evaluation by which a rule ended it early.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    value: float
+    steps: tuple[int, ...]
+    curve: tuple[float, ...]
+    tokens: int
+    seconds: float
+    stopped: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """All that is known of a study.
+
+    Args:
+      plan: `study.json`.
+      missing: what has no value, and why.
+    """
+
+    folder: Path
+    plan: Mapping[str, Any]
+    runs: tuple[Measured, ...]
+    missing: tuple[str, ...]
+    noise: Noise | None
+    comparisons: tuple[Comparison, ...]
+
+
+def results(folder: Path) -> Results:
+    """Reads a study's folder; runs that are not done are named, and the rest is compared.
+
+    Raises: RunError where the folder holds no study.
+    """
+    plan, queue = read_plan(folder), queue_of(folder)
+    runs, missing = [], []
+    for name, arm in plan["arms"].items():
+        for seed, cell in arm["cells"].items():
+            state = queue.state(cell)
+            found = measure(plan, name, int(seed), queue.folder / cell, state)
+            (missing if isinstance(found, str) else runs).append(found)
+    values: dict[str, dict[int, float]] = {name: {} for name in plan["arms"]}
+    for one in runs:
+        values[one.arm][one.seed] = one.value
+    noise, comparisons = judged(plan, values)
+    return Results(
+        folder=Path(folder), plan=plan, runs=tuple(runs), missing=tuple(missing), noise=noise, comparisons=comparisons
+    )
+
+
+def judged(
+    plan: Mapping[str, Any], values: Mapping[str, Mapping[int, float]]
+) -> tuple[Noise | None, tuple[Comparison, ...]]:
+    """The noise floor, and each arm that is no repeat against the anchor."""
+    noise = noise_floor(values[plan["anchor"]], [values[name] for name in plan["repeats"]])
+    compared = {name: own for name, own in values.items() if name not in plan["repeats"]}
+    bootstrap = lambda own: bootstrap_interval(own) if len(own) >= 6 else t_interval(own)  # while runs are missing
+    interval = bootstrap if plan["interval"] == "bootstrap" else t_interval
+    return noise, compare_arms(
+        compared, plan["anchor"], noise, smallest=plan["smallest_effect"], interval=interval, wanted=plan["power"]
+    )  # fmt: skip
+
+
+def measure(plan: Mapping[str, Any], name: str, seed: int, cell: Path, state: State) -> Measured | str:
+    """A run's estimate, or why there is none."""
+    if state.kind != "done":
+        return f"{name} seed {seed}: {state.kind}" + (f", {state.result}" if state.kind == "failed" else "")
+    folder, stage, estimator = cell / state.result["folder"], plan["arms"][name]["stage"], plan["estimator"]
+    lines = [line for line in read(folder / "metrics.jsonl") if line["stage"] == stage]
+    evaluations = {
+        line["step"]: line[estimator["metric"]] for line in lines
+        if line["kind"] == "eval" and line["split"] == estimator["split"] and line.get(estimator["metric"]) is not None
+    }  # fmt: skip
+    stopped = state.result["stopped"]
+    if len(evaluations) < (1 if stopped else estimator["last"]):
+        return (
+            f"{name} seed {seed}: {len(evaluations)} of the {estimator['last']} evaluations of {estimator['metric']} "
+            f"that the estimator averages; lower validate.every of stage {stage}"
+        )
+    steps, curve = zip(*sorted(evaluations.items()), strict=True)
+    last = curve[-estimator["last"] :]
+    trained = [line["tokens/executed"] for line in lines if line["kind"] == "train"]
+    return Measured(
+        arm=name, seed=seed, folder=folder, value=sum(last) / len(last), steps=steps, curve=curve,
+        tokens=trained[-1] if trained else 0, seconds=state.result["seconds"], stopped=stopped,
+    )  # fmt: skip
+
+
+def difference(anchor: Any, other: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, the anchor's value, the other's) where two saved configs differ. Stages go by their name."""
+    if isinstance(anchor, dict) and isinstance(other, dict):
+        names = dict.fromkeys([*anchor, *other])
+        pairs = [(name, anchor.get(name), other.get(name)) for name in names]
+    elif isinstance(anchor, list) and isinstance(other, list) and len(anchor) == len(other):
+        label = lambda i, item: item.get("name", i) if isinstance(item, dict) else i
+        pairs = [(label(i, a), a, b) for i, (a, b) in enumerate(zip(anchor, other, strict=True))]
+    else:
+        return [] if anchor == other else [(key, anchor, other)]
+    return [found for name, a, b in pairs for found in difference(a, b, f"{key}.{name}" if key else str(name))]
