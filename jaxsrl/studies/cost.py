@@ -1,4 +1,4 @@
-"""What a run will cost before it starts: tokens, FLOPs, and seconds at least."""
+"""What a run will cost before it starts: tokens, FLOPs, and what plain products of so many FLOPs take here."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ def parameters(model: ModelConfig) -> int:
 
 
 def device_flops(size: int = 1024, seconds: float = 0.2) -> float:
-    """FLOPs a second of a plain matrix product on one device here: a run takes at least its FLOPs over this."""
+    """FLOPs a second of a plain matrix product on one device here."""
     left = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda a: a @ a)
     product(left).block_until_ready()

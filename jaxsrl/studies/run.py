@@ -133,7 +133,7 @@ def costs(cells: Sequence[Cell], states: dict[str, State]) -> str:
     if spent:
         speed = sum(cell.cost.flops for cell in done) / spent
         return said + f", about {number(total.flops / speed)} s one after the other, at the speed of those done"
-    return said + f", at least {number(total.flops / device_flops())} s at this device's speed of plain products"
+    return said + f". Plain products of so many FLOPs take {number(total.flops / device_flops())} s on this device"
 
 
 def status(folder: Path, lease_seconds: float = 300.0) -> str:
