@@ -13,14 +13,15 @@ from jaxsrl.report.names import meaning, number
 from jaxsrl.report.style import STYLE
 from jaxsrl.report.summary import duration
 from jaxsrl.studies.charts import Line, Row, forest, plot, signed
-from jaxsrl.studies.effects import Comparison, t_interval
+from jaxsrl.studies.effects import Comparison, Interval, t_interval
 from jaxsrl.studies.results import Measured, Results, difference, results
 
 HOW_VERDICT = (
     "Every arm is compared with the anchor on the same seeds. Bars are 95 % intervals of the mean difference; dashed "
     "lines are the smallest effect of interest. Better and worse need a p below 0.05 after Holm’s correction for the "
     "number of arms, and a difference that so many seeds can show (80 % power, unless the study says otherwise) given "
-    "the noise floor. “Same” needs the whole interval within the dashed lines."
+    "the noise floor. “Same” needs the whole interval within the dashed lines. “Other problems too” is the interval of "
+    "differences paired by seed and by problem, each problem weighing the same: it also holds for other problems."
 )
 HOW_CURVES = (
     "Mean over seeds of each evaluation of the arm’s stage. The band is the 95 % interval over seeds, where there are "
@@ -129,24 +130,27 @@ def _verdict(found: Results) -> Html:
         f"Noise floor: the anchor differs from itself by a standard deviation of {signed(noise.deviation, metric)[1:]} "
         f"({noise.source})." if noise else "Noise floor: unknown, so that every verdict is refused."
     )  # fmt: skip
-    columns = ("arm", "difference", "95 % interval", "p, corrected", "seeds", "least they show", "seeds needed",
-               "verdict")  # fmt: skip
+    columns = (
+        "arm", "difference", "95 % interval", "other problems too", "p, corrected", "seeds", "least they show",
+        "seeds needed", "verdict",
+    )  # fmt: skip
     chart = figure(forest(metric, rows, plan["smallest_effect"])) if rows else None
-    body = [_comparison(c, metric) for c in found.comparisons]
-    return join(tag("p", floor, class_="lead"), chart, table(columns, body, columns[1:7]),
+    body = [_comparison(c, metric, found.over_problems.get(c.arm)) for c in found.comparisons]
+    return join(tag("p", floor, class_="lead"), chart, table(columns, body, columns[1:8]),
                 tag("p", f"Seeds needed are those that find {signed(plan['smallest_effect'], metric)[1:]} with "
                          f"{plan['power']:.0%} power.", class_="how"))  # fmt: skip
 
 
-def _comparison(c: Comparison, metric: str) -> tuple[Any, ...]:
+def _comparison(c: Comparison, metric: str, crossed: Interval | None) -> tuple[Any, ...]:
     verdict = join(tag("b", c.verdict), tag("small", c.reason))
     least = signed(c.floor, metric)[1:] if c.floor < float("inf") else "–"
     if c.difference is None:
-        return c.arm, "–", "–", "–", len(c.seeds), least, "–", verdict
+        return c.arm, "–", "–", "–", "–", len(c.seeds), least, "–", verdict
+    wider = f"{signed(crossed.low, metric)} to {signed(crossed.high, metric)}" if crossed else "–"
     interval = f"{signed(c.difference.low, metric)} to {signed(c.difference.high, metric)}"
     needed = c.seeds_needed if c.seeds_needed is not None else "over 1000"
-    return (c.arm, signed(c.difference.value, metric), interval, f"{c.corrected:.2g}", len(c.seeds), least, needed,
-            verdict)  # fmt: skip
+    return (c.arm, signed(c.difference.value, metric), interval, wider, f"{c.corrected:.2g}", len(c.seeds), least,
+            needed, verdict)  # fmt: skip
 
 
 def _curves(found: Results) -> Html:

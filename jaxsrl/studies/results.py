@@ -1,12 +1,23 @@
 """What the runs of a study say: an estimate an arm and seed, what it cost, and the verdicts that follow."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxsrl.metrics import read
-from jaxsrl.studies.effects import Comparison, Noise, bootstrap_interval, compare_arms, noise_floor, t_interval
+from jaxsrl.studies.effects import (
+    Comparison,
+    Interval,
+    Noise,
+    bootstrap_interval,
+    compare_arms,
+    crossed_interval,
+    noise_floor,
+    t_interval,
+)
 from jaxsrl.studies.plan import read_plan
 from jaxsrl.studies.queue import State
 from jaxsrl.studies.run import queue_of
@@ -22,6 +33,8 @@ class Measured:
       tokens: executed by the stage.
       seconds: of the whole run, start-up included.
       stopped: the evaluation by which a rule ended it early.
+      problems: problem -> share of its completions that are right, over the evaluations that `value` averages. Empty
+        for metrics that do not say whether a completion is right.
     """
 
     arm: str
@@ -33,6 +46,7 @@ class Measured:
     tokens: int
     seconds: float
     stopped: Mapping[str, Any] | None
+    problems: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +56,8 @@ class Results:
     Args:
       plan: `study.json`.
       missing: what has no value, and why.
+      over_problems: arm -> its difference to the anchor, every problem weighing the same, with an interval that holds
+        for other problems too.
     """
 
     folder: Path
@@ -50,6 +66,7 @@ class Results:
     missing: tuple[str, ...]
     noise: Noise | None
     comparisons: tuple[Comparison, ...]
+    over_problems: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def results(folder: Path) -> Results:
@@ -69,8 +86,9 @@ def results(folder: Path) -> Results:
         values[one.arm][one.seed] = one.value
     noise, comparisons = judged(plan, values)
     return Results(
-        folder=Path(folder), plan=plan, runs=tuple(runs), missing=tuple(missing), noise=noise, comparisons=comparisons
-    )
+        folder=Path(folder), plan=plan, runs=tuple(runs), missing=tuple(missing), noise=noise, comparisons=comparisons,
+        over_problems=over_problems(runs, plan["anchor"]),
+    )  # fmt: skip
 
 
 def judged(
@@ -103,12 +121,40 @@ def measure(plan: Mapping[str, Any], name: str, seed: int, cell: Path, state: St
             f"that the estimator averages; lower validate.every of stage {stage}"
         )
     steps, curve = zip(*sorted(evaluations.items()), strict=True)
-    last = curve[-estimator["last"] :]
+    last, counted = curve[-estimator["last"] :], steps[-estimator["last"] :]
     trained = [line["tokens/executed"] for line in lines if line["kind"] == "train"]
     return Measured(
         arm=name, seed=seed, folder=folder, value=sum(last) / len(last), steps=steps, curve=curve,
         tokens=trained[-1] if trained else 0, seconds=state.result["seconds"], stopped=stopped,
+        problems=by_problem(folder, stage, estimator, counted),
     )  # fmt: skip
+
+
+def by_problem(folder: Path, stage: str, estimator: Mapping[str, Any], steps: Sequence[int]) -> dict[str, float]:
+    """Problem -> share of right greedy completions in these evaluations, of a metric that counts them."""
+    mode, _, what = estimator["metric"].partition("/")
+    if what not in ("exact", "answer"):
+        return {}
+    found: dict[str, list[bool]] = {}
+    for path in sorted((folder / "evals").glob(f"{stage}*.jsonl")):
+        for line in read(path) if path.name.split(".")[0] == stage else ():
+            own = line["split"] == estimator["split"] and line["mode"] == mode and line["decoding"] == "greedy"
+            if own and line["step"] in steps and line["correct"] is not None:
+                found.setdefault(line["problem"], []).append(line["correct"])
+    return {problem: sum(right) / len(right) for problem, right in found.items()}
+
+
+def over_problems(runs: Sequence[Measured], anchor: str) -> dict[str, Interval]:
+    """Differences paired by seed and by problem, where two seeds and two problems have both."""
+    by_place = {(one.arm, one.seed): one.problems for one in runs}
+    found = {}
+    for arm in dict.fromkeys(one.arm for one in runs if one.arm != anchor):
+        seeds = sorted(seed for name, seed in by_place if name == arm and (anchor, seed) in by_place)
+        both = [(by_place[arm, seed], by_place[anchor, seed]) for seed in seeds]
+        common = sorted(set.intersection(*(own.keys() & base.keys() for own, base in both))) if both else []
+        if len(seeds) > 1 and len(common) > 1:
+            found[arm] = crossed_interval(np.array([[own[p] - base[p] for p in common] for own, base in both]))
+    return found
 
 
 def difference(anchor: Any, other: Any, key: str = "") -> list[tuple[str, Any, Any]]:

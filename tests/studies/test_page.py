@@ -73,6 +73,24 @@ def test_the_page_says_the_verdict_and_leads_to_every_run(tmp_path):
     assert write_page(folder).read_text() == html
 
 
+def test_pairing_by_problem_reads_the_completions_that_were_counted(tmp_path):
+    """Problem 0 is solved by the better arm alone; other steps, modes, samples and splits are not counted."""
+    folder = a_study(tmp_path, seeds=2)
+    line = {"split": "validation", "step": 3, "mode": "actions", "decoding": "greedy"}
+    for place in folder.glob("cells/*/1/run"):
+        (place / "evals").mkdir()
+        for name in ("anchor", "better"):
+            right = [dict(line, problem=str(p), correct=p == 0 and name == "better") for p in range(4)]
+            other = [dict(line, problem="0", correct=True) | change for change in (
+                {"step": 1}, {"mode": "direct"}, {"decoding": "sampled"}, {"split": "test"})]  # fmt: skip
+            text = "".join(json.dumps(x) + "\n" for x in [*right, *other])
+            (place / "evals" / f"{name}.jsonl").write_text(text)
+    found = results(folder)
+    assert found.over_problems["better"].value == pytest.approx(0.25) and "again" not in found.over_problems
+    assert found.over_problems["better"].low < 0 < found.over_problems["better"].high
+    assert "other problems too" in write_page(folder).read_text()
+
+
 def test_a_study_with_swapped_labels_says_the_opposite(tmp_path):
     folder = a_study(tmp_path)
     assert [c.verdict for c in results(folder).comparisons] == ["better"]
