@@ -17,6 +17,7 @@ FLOORS = [
     {"train"},
     {"studies", "bench", "clusters"},
     {"commands"},
+    {"cli"},
     {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,0 +1,128 @@
+"""Arguments of the commands that start a run or read its folder."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    config: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function config() -> Config."""
+    set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
+    """A setting to change, as stages.srl.steps=100; may be given several times."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
+    runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of all runs, where it is not the config's."""
+
+    def load(self):
+        from jaxsrl.config.overrides import load, override
+
+        made = override(load(self.config), self.set)
+        if self.data_dir is not None:
+            made = replace(made, data_dir=self.data_dir)
+        return made if self.runs is None else replace(made, runs=self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Runs a config, or resumes it where its folder already exists; alone, or as one of several processes."""
+
+    heartbeat: Annotated[int, tyro.conf.arg(metavar="SECONDS")] = 60
+    """Of several processes: after so long without a word from one, the others end."""
+    trace: Annotated[str | None, tyro.conf.arg(metavar="FROM:TO")] = None
+    """Optimizer steps of each stage to profile, counted from 1: RUN/trace has profiles and seconds by phase."""
+
+    def __call__(self) -> None:
+        config = self.load()
+        from jaxsrl.clusters.start import from_environment, joined, told_to_stop
+        from jaxsrl.trace import Steps
+        from jaxsrl.train import train
+
+        steps = None if self.trace is None else Steps.read(self.trace)
+        with joined(from_environment(self.heartbeat)), told_to_stop() as stop:
+            train(config, stop, trace=steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Writes the page of a run folder."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, as runs/NAME."""
+
+    def __call__(self) -> None:
+        from jaxsrl.report.page import write_report
+
+        print(write_report(self.run))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Writes a policy of a run as a checkpoint folder that Transformers and vLLM load."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, as runs/NAME."""
+    to: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """Folder to be made."""
+    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """STAGE, STAGE:last or STAGE:best; default is the newest stage's last."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Of the tensors in the files."""
+    length: int = 32_768
+    """Tokens that a server may allow, for a model from scratch."""
+
+    def __call__(self) -> None:
+        from jaxsrl.commands.weights import convert
+
+        print(convert(self.run, self.to, self.policy, self.dtype, self.length))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Versions, devices and flags of this machine; where a run stands; whether published weights are read right."""
+
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = None
+    """Run folder, as runs/NAME: prints where the run stands and its state's hash."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Checkpoint folder to check against --reference; exits 1 where the logits differ."""
+    reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Arrays ids [B T] int32 and logits [B T V] float32 of another implementation, mask [B T] where rows are padded."""
+    tolerance: float = 1e-4
+    """Largest error allowed, as a share of the largest logit."""
+
+    def __call__(self) -> None:
+        from jaxsrl.commands.doctor import machine, run_state
+        from jaxsrl.commands.weights import check_weights
+
+        if (self.weights is None) != (self.reference is None):
+            raise ValueError("--weights and --reference are given together")
+        if self.weights is not None:
+            print(check_weights(self.weights, self.reference, self.tolerance))
+        else:
+            print(machine() if self.run is None else run_state(self.run))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Prints a table of the stages of several runs, mean and interval over the runs, and draws their curves."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, one per seed."""
+    split: Literal["validation", "test"] = "test"
+    """Whose last evaluation counts."""
+    metrics: tuple[str, ...] = ()
+    """Columns, as actions/exact; default is the usual ones."""
+    against: Annotated[str | None, tyro.conf.arg(metavar="STAGE")] = None
+    """A stage whose values in the same run are taken off the others'."""
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
+    """Where to write the page; default is compare.html beside the first run."""
+
+    def __call__(self) -> None:
+        from jaxsrl.commands.compare import compare
+
+        page = self.page or self.runs[0].parent / "compare.html"
+        print(compare(self.runs, self.split, self.metrics, self.against, page))

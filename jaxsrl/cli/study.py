@@ -1,0 +1,112 @@
+"""Arguments of the commands on studies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfStudy:
+    study: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function study() -> Study."""
+    runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder in which the study's own is made, where it is not that of its base config."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
+
+    def load(self):
+        from jaxsrl.studies.study import load_study
+
+        given = {"runs": self.runs, "data_dir": self.data_dir}
+        return load_study(self.study, {name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRun(OfStudy):
+    """Checks and costs every run of a study, then trains those that are missing. Any number may share a folder."""
+
+    workers: int = 1
+    """Processes on this machine."""
+    plan: bool = False
+    """Checks and costs only."""
+    wait: bool = True
+    """Waits for runs that other workers hold, as those may die."""
+    lease: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 300.0
+    """A worker unheard of for so long has lost its run to the next one; the same for all workers of a study."""
+
+    def __call__(self) -> None:
+        from jaxsrl.bench.flops import useful
+        from jaxsrl.clusters.start import from_environment, told_to_stop
+        from jaxsrl.studies.run import run, worker_command
+
+        if from_environment(60).count not in (None, 1):
+            raise ValueError("a run of a study is one process: start workers apart, as a Slurm array, not as one job")
+        given = (("--runs", self.runs), ("--data-dir", self.data_dir), ("--lease", str(self.lease)))
+        command = worker_command([str(self.study), *(x for pair in given if pair[1] is not None for x in pair)])
+        with told_to_stop() as stop:
+            run(self.load(), useful, stop, workers=self.workers, wait=self.wait, lease_seconds=self.lease,
+                command=command, only_plan=self.plan)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStatus(OfStudy):
+    """Prints where every run of a study stands."""
+
+    def __call__(self) -> None:
+        from jaxsrl.studies.run import status
+        from jaxsrl.studies.study import study_folder
+
+        print(status(study_folder(self.load())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyReport(OfStudy):
+    """Writes the page of a study from the runs that are done: verdicts, intervals, curves, costs."""
+
+    def __call__(self) -> None:
+        from jaxsrl.studies.page import write_page
+        from jaxsrl.studies.study import study_folder
+
+        print(write_page(study_folder(self.load())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFit:
+    """Fits a scaling law to points of a CSV file: columns params, tokens, loss; or compute, reward."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """CSV file; FILE.fit.html and FILE.fit.csv are written beside it."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Where to write them instead."""
+    budgets: tuple[float, ...] = ()
+    """FLOPs at which the best split is told; default is the largest measured one, ten and a hundred times it."""
+    start: float | None = None
+    """Of a reward: its value before training, where it is known."""
+    leave_out: float = 0.0
+    """Of a reward: compute below which values are not used."""
+
+    def __call__(self) -> None:
+        from jaxsrl.studies.fit_file import fit_file
+
+        said, page = fit_file(
+            self.file, out=self.out, budgets=self.budgets, start=self.start, leave_out=self.leave_out
+        )  # fmt: skip
+        print(f"{said}\n{page}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Many runs that answer one question, and how sure one can be of the answer."""
+
+    what: Annotated[
+        Annotated[StudyRun, tyro.conf.subcommand("run")]
+        | Annotated[StudyStatus, tyro.conf.subcommand("status")]
+        | Annotated[StudyReport, tyro.conf.subcommand("report")]
+        | Annotated[StudyFit, tyro.conf.subcommand("fit")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def __call__(self) -> None:
+        self.what()

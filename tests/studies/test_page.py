@@ -1,0 +1,193 @@
+"""The page of a study and of a fit: what it says, where it leads, and what it does with text it is given."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsrl.__main__ import main
+from jaxsrl.runs import RunError
+from jaxsrl.studies.charts import Line, plot, signed
+from jaxsrl.studies.fit_file import fit_file, read_columns
+from jaxsrl.studies.page import write_page
+from jaxsrl.studies.plan import read_plan
+from jaxsrl.studies.results import difference, judged, results
+from tests.studies.test_fits import points, rewards
+
+METRIC = "actions/exact"
+STAGES = [{"name": name, "lr": lr} for name, lr in (("anchor", 0.1), ("again", 0.1), ("better", 0.3))]
+
+
+def a_study(folder, effect=0.2, seeds=5, name="made"):
+    """A study's folder as a runner leaves it, whose runs were drawn and not trained."""
+    rng = np.random.default_rng(0)
+    arms, costs = {}, {}
+    for stage in STAGES:
+        cells = {str(seed): f"cell{seed}" for seed in range(seeds)}
+        arms[stage["name"]] = {"stage": stage["name"], "cells": cells, "config": {"stages": STAGES}}
+    for seed in range(seeds):
+        base, costs[f"cell{seed}"] = rng.normal(0.5, 0.1), {"tokens": 1e4, "flops": 1e9}
+        place = folder / "cells" / f"cell{seed}"
+        (place / "1" / "run").mkdir(parents=True)
+        lines = []
+        for stage in STAGES:
+            for step in (1, 2, 3):
+                value = base + (effect if stage["name"] == "better" else 0) + rng.normal(0, 0.01)
+                lines.append(
+                    {"stage": stage["name"], "step": step, "kind": "eval", "split": "validation", METRIC: value}
+                )
+                lines.append({"stage": stage["name"], "step": step, "kind": "train", "tokens/executed": 100 * step})
+        (place / "1" / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        result = {"folder": "1/run", "seconds": 10.0, "stopped": None}
+        (place / "done").write_text(json.dumps({"token": 1, "worker": "one", "result": result}))
+        (place / "lease.1").write_text("{}")
+    plan = {
+        "name": name, "question": "Is <b>it</b> better?", "fixed": "all", "anchor": "anchor", "repeats": ["again"],
+        "estimator": {"metric": METRIC, "split": "validation", "last": 2}, "interval": "t", "smallest_effect": 0.05,
+        "power": 0.8, "stop": None, "arms": arms, "costs": costs,
+    }  # fmt: skip
+    (folder / "study.json").write_text(json.dumps(plan))
+    return folder
+
+
+def test_an_estimate_is_the_mean_of_the_last_evaluations(tmp_path):
+    found = results(a_study(tmp_path))
+    one = next(r for r in found.runs if (r.arm, r.seed) == ("better", 2))
+    assert one.value == pytest.approx(sum(one.curve[-2:]) / 2) and one.steps == (1, 2, 3) and one.tokens == 300
+    assert one.value != max(one.curve)
+
+
+def test_the_page_says_the_verdict_and_leads_to_every_run(tmp_path):
+    folder = a_study(tmp_path)
+    html = write_page(folder).read_text()
+    assert "<b>better</b>" in html and "Is &lt;b&gt;it&lt;/b&gt; better?" in html and "5 pairs of the anchor" in html
+    links = set(re.findall(r'href="([^"]+)"', html))
+    assert {f"cells/cell{seed}/1/run/report.html" for seed in range(5)} == links
+    assert "lr: 0.1 → 0.3" in html and "http" not in html.replace("http-equiv", "")
+    rows = list(csv.DictReader((folder / "points.csv").open()))
+    assert len(rows) == 15 and {row["arm"] for row in rows} == {"anchor", "again", "better"}
+    assert write_page(folder).read_text() == html
+
+
+def test_pairing_by_problem_reads_the_completions_that_were_counted(tmp_path):
+    """Problem 0 is solved by the better arm alone; other steps, modes, samples and splits are not counted."""
+    folder = a_study(tmp_path, seeds=2)
+    line = {"split": "validation", "step": 3, "mode": "actions", "decoding": "greedy"}
+    for place in folder.glob("cells/*/1/run"):
+        (place / "evals").mkdir()
+        for name in ("anchor", "better"):
+            right = [dict(line, problem=str(p), correct=p == 0 and name == "better") for p in range(4)]
+            other = [dict(line, problem="0", correct=True) | change for change in (
+                {"step": 1}, {"mode": "direct"}, {"decoding": "sampled"}, {"split": "test"})]  # fmt: skip
+            text = "".join(json.dumps(x) + "\n" for x in [*right, *other])
+            (place / "evals" / f"{name}.jsonl").write_text(text)
+    found = results(folder)
+    assert found.over_problems["better"].value == pytest.approx(0.25) and "again" not in found.over_problems
+    assert found.over_problems["better"].low < 0 < found.over_problems["better"].high
+    assert "other problems too" in write_page(folder).read_text()
+
+
+def test_a_study_with_swapped_labels_says_the_opposite(tmp_path):
+    folder = a_study(tmp_path)
+    assert [c.verdict for c in results(folder).comparisons] == ["better"]
+    path = folder / "study.json"
+    plan = json.loads(path.read_text())
+    swap = {"anchor": "better", "better": "anchor"}
+    for arm in plan["arms"].values():
+        arm["stage"] = swap.get(arm["stage"], arm["stage"])
+    plan["repeats"] = []
+    path.write_text(json.dumps(plan))
+    (swapped, *_) = [c for c in results(folder).comparisons if c.arm == "better"]
+    assert swapped.difference.value < 0 and swapped.verdict in ("worse", "refused")
+    values = {name: {r.seed: r.value for r in results(folder).runs if r.arm == name} for name in plan["arms"]}
+    again = {seed: value + 0.01 * (-1) ** seed for seed, value in values["anchor"].items()}
+    _, compared = judged(plan | {"repeats": ["repeat"]}, values | {"repeat": again})
+    assert next(c for c in compared if c.arm == "better").verdict == "worse"
+
+
+def test_what_is_missing_is_named_and_the_rest_is_shown(tmp_path):
+    folder = a_study(tmp_path)
+    (folder / "cells" / "cell4" / "done").unlink()
+    (folder / "cells" / "cell3" / "1" / "run" / "metrics.jsonl").write_text("")
+    found = results(folder)
+    assert any("anchor seed 4: " in text for text in found.missing)
+    assert any("better seed 3: 0 of the 2 evaluations" in text for text in found.missing)
+    assert found.comparisons[0].seeds == (0, 1, 2) and "Missing: " in write_page(folder).read_text()
+    with pytest.raises(RunError, match="study.json"):
+        read_plan(tmp_path / "nothing")
+
+
+def test_a_page_without_a_single_run_is_still_a_page(tmp_path):
+    folder = a_study(tmp_path, seeds=2)
+    for done in folder.glob("cells/*/done"):
+        done.unlink()
+    html = write_page(folder).read_text()
+    assert "refused" in html and "No run has two evaluations" in html
+
+
+def test_configs_differ_by_key():
+    one = {"a": 1, "stages": [{"name": "x", "lr": 1}, {"name": "y", "lr": 1}]}
+    other = {"a": 1, "stages": [{"name": "x", "lr": 1}, {"name": "y", "lr": 2}], "b": 3}
+    assert difference(one, other) == [("stages.y.lr", 1, 2), ("b", None, 3)] and difference(one, one) == []
+
+
+def write_csv(path, **columns):
+    rows = [",".join(columns), *(",".join(map(repr, map(float, row))) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_a_file_of_points_becomes_a_law_a_page_and_numbers(tmp_path, capsys):
+    made = points(1)
+    path = write_csv(tmp_path / "ladder.csv", params=made.params, tokens=made.tokens, loss=made.loss)
+    assert main(["study", "fit", str(path), "--budgets", "1e21"]) == 0
+    out = capsys.readouterr().out
+    assert "alpha" in out and "N* at 1.00e+21 FLOPs" in out and "ladder.fit.html" in out
+    rows = {row["number"]: row for row in csv.DictReader((tmp_path / "ladder.fit.csv").open())}
+    assert float(rows["alpha"]["low"]) < 0.34 < float(rows["alpha"]["high"])
+    html = (tmp_path / "ladder.fit.html").read_text()
+    assert html.count("<svg") == 2 and "Extrapolation: fitted to" in html
+
+
+def test_a_file_of_rewards_becomes_a_sigmoid(tmp_path):
+    compute, reward = rewards(0, span=(1e2, 1e4))
+    path = write_csv(tmp_path / "rl.csv", compute=compute, reward=reward)
+    said, page = fit_file(path, out=tmp_path / "out", start=0.1, draws=50)
+    assert "C_mid" in said and page == tmp_path / "out" / "rl.fit.html"
+    assert "times C_mid: below ten" in page.read_text()
+
+
+@pytest.mark.parametrize("text, said", [
+    ("a,b\n1,2\n", "has the columns a, b"), ("compute,reward\n", "no line"), ("", "(none)"),
+    ("compute,reward\n1,2\nx,3\n", "line 3: compute='x'"), ("compute,reward\n1\n", "line 2: reward=None"),
+    ("params,tokens,loss\n1,2,3\n", "8 points"),
+])  # fmt: skip
+def test_a_wrong_file_is_told_by_line_and_column(text, said, tmp_path, capsys):
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    assert main(["study", "fit", str(path)]) == 2 and said in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError):
+        read_columns(tmp_path / "none.csv")
+
+
+def test_a_chart_has_no_number_that_is_none():
+    line = Line(name="<x>", index=0, x=[1.0, 10.0, 100.0], y=[3.0, 2.0, 1.0], through=lambda c: 3 / c)
+    for log in (False, True):
+        made = str(plot("t", "x", "y", [line, replace(line, index=1, through=None)], log_x=log, log_y=log))
+        assert "nan" not in made and "inf" not in made and "&lt;x&gt;" in made
+    assert signed(-0.05, "actions/exact") == "−5.0 pp" and signed(0.05, "actions/similarity") == "+0.05"
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.py")))
+def test_studies_that_ship_can_be_run(path):
+    """Their arms are configs, and their head says how they are run and what was seen."""
+    from jaxsrl.studies.study import arm_config, load_study, seeds_of
+
+    study, head = load_study(path), path.read_text().split('"""')[1]
+    for arm in study.arms:
+        assert arm_config(study, arm, seeds_of(study, arm)[0]).stages
+    assert f"jaxsrl study run configs/studies/{path.name}" in head and "Seen" in head
