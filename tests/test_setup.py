@@ -76,7 +76,7 @@ def test_each_python_has_its_jax():
 
 def test_every_import_is_declared():
     owner = packages_distributions()
-    extras = ("grade", "tensorboard", "wandb", "trackio")
+    extras = ("data", "grade", "gym", "tensorboard", "wandb", "trackio")
     optional = {plain(x) for extra in extras for x in PROJECT["project"]["optional-dependencies"][extra]}
     for path in (ROOT / "jaxsrl").rglob("*.py"):
         for module in imported(path.read_text()) - sys.stdlib_module_names - {"jaxsrl", "__future__"}:
