@@ -400,7 +400,9 @@ def evaluate(
     own = {folder: process_file(folder, stage.name, jax.process_index()) for folder in ("evals", "problems")}
     asked = {row["demonstration"] for row in rows}
     shown = problem_lines(problems, {"stage": stage.name, "step": step})
-    parts.run.rollout_journal.write(own["problems"], [one for one in shown if one["demonstration"] in asked])
+    told = [one for one in shown if one["demonstration"] in asked]
+    # In their place behind those of the steps before, whose lines may be waiting still.
+    parts.writer.put(lambda: parts.run.rollout_journal.write(own["problems"], told))
     parts.run.rollout_journal.write(own["evals"], [head | row for row in rows])
     return metrics
 

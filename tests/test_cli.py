@@ -181,7 +181,7 @@ def test_a_branch_point_that_another_step_draws_is_counted_too(tmp_path, capsys)
 
 
 @pytest.mark.parametrize("arguments", [
-    ["trian"], ["train"], ["train", TINY, "--dat-dir", "x"], ["sample", TINY, "--samples", "two"],
+    ["train"], ["train", TINY, "--dat-dir", "x"], ["sample", TINY, "--samples", "two"],
     ["eval", TINY, "--split", "train"],
 ])  # fmt: skip
 def test_a_wrong_flag_exits_2(arguments, capsys):

@@ -96,7 +96,8 @@ def test_a_recipe(tmp_path, data_dir):
     """All recipes are one function: the one with adapters, on short problems and without its weights."""
     path = CONFIGS[0].parent / "recipes" / "qwen3_8b_lora_h100.py"
     config = replace(shrunk(path, tmp_path), weights=None, data_dir=str(data_dir))
-    config = override(config, ["stages.srl.data.max_characters=700", "rows.tokens=2560", "rows.prompt_tokens=1536"])
+    short = ["stages.srl.data.held_out=2", "stages.srl.data.max_characters=700"]
+    config = override(config, [*short, "rows.tokens=2560", "rows.prompt_tokens=1536"])
     assert [line["step"] for line in lines_of(train(config), "srl")] == [1, 2]
 
 

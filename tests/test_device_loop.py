@@ -26,7 +26,7 @@ def run(folder, refill: bool, count: int):
         replace(srl, steps=2, objective=objective, collect=of_srl),
     )
     stages = tuple(replace(s, compact=False, device_steps=count, validate=replace(s.validate, every=0)) for s in stages)
-    return train(replace(config, stages=stages, runs=str(folder), checkpoint_every=2))
+    return train(replace(config, stages=stages, runs=str(folder), checkpoint_every=2, seed=1))
 
 
 @pytest.mark.parametrize("refill", [False, True], ids=["one round", "a fixed refill"])
@@ -35,7 +35,7 @@ def test_the_bits_are_those_of_the_hosts_loop(refill, tmp_path):
     host, device = (run(tmp_path / name, refill, count) for name, count in (("host", 0), ("device", 2)))
     lines = [[x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"] for folder in (host, device)]
     assert lines[0] == lines[1] and [x["step"] for x in lines[0]] == [1, 2, 1, 2]
-    assert lines[0][-1]["grad/norm"] > 0
+    assert any(x.get("grad/norm") for x in lines[0] if x["stage"] == "srl")
     rollouts = [read(folder / "rollouts" / "srl.jsonl") for folder in (host, device)]
     assert rollouts[0] == rollouts[1] and len(rollouts[0]) == (64 if refill else 32)
     said = [(folder / "logs" / "attempt_1" / "log.txt").read_text() for folder in (host, device)]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsrl.config.overrides import ConfigError, load, to_dict
+from jaxsrl.config.overrides import load, to_dict
 from jaxsrl.data.curation import Curation
 from jaxsrl.metrics import read
 from jaxsrl.objectives.pivot import PivotRL
+from jaxsrl.train import TrainingError
 from tests.coin import coin
 from tests.sharing import train
 
@@ -45,7 +46,7 @@ def test_a_band_of_the_start_policy(tmp_path):
     assert len(rates(folder, "band")) == 2 and rates(folder, "band").keys() <= inside
     assert json.loads((folder / "config.json").read_text()) == to_dict(config)
     empty = replace(band, curation=Curation(profile="profile", pass_rate=(0.0, 0.5), count=5))
-    with pytest.raises(ConfigError, match="stages.band.curation: .*pass_rate"):
+    with pytest.raises(TrainingError, match="stages.band.curation: .*pass_rate"):
         train(replace(config, name="empty", stages=(profile, empty)))
 
 

@@ -50,7 +50,7 @@ def test_it_is_scored_once_a_batch_from_wherever_it_waits(tmp_path):
     assert watched.scored == [{"device"}] * 2
     far = train(config(tmp_path, "far", policy, "stages.rlvr.reference_on=host"), compiled=watched)
     assert watched.scored == [{"device"}] * 4
-    state = lambda folder: run_state(folder).splitlines()[-1]
+    state = lambda folder: next(x for x in run_state(folder).splitlines() if x.startswith("state"))
     assert state(near) == state(far)
 
 

@@ -132,7 +132,7 @@ class Watched(Console):
         self.tell("show", text)
 
     @contextmanager
-    def wait(self, what):
+    def wait(self, what, how_far=lambda: ""):
         self.tell("evaluate", what)
         yield
 

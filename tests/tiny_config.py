@@ -65,7 +65,7 @@ def config() -> Config:
         validate=Validate(every=2, problems=2, evaluation=steps, metric="actions/similarity"),
     )  # fmt: skip
     similarity = ActionSimilarity(autojunk=False, malformed=0.0, think="optional")
-    spread = GRPO(filter_std=0.15)  # so much that some steps of SRL are refilled, and some stay short
+    spread = GRPO(filter_std=0.18)  # so much that some steps of SRL are refilled, and some stay short
     return Config(
         name="tiny",
         model=ModelConfig(vocab=272, width=24, layers=1, heads=2, kv_heads=1, head_width=12, mlp_width=32),

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxsrl.checkpoint import Checkpoints, PolicyName, parse_old
-from jaxsrl.runs import RunError
+from jaxsrl.runs import RunError, run_folder
 
 
 def check_run(folder: Path) -> None:
-    """Raises RunError naming a folder that holds no run, and the runs beside it."""
-    if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
-        return
-    beside = sorted(one.parent.name for one in folder.parent.glob("*/config.json"))
-    there = f"runs in {folder.parent}: {', '.join(beside[:10])}" if beside else f"there is no run in {folder.parent}"
-    what = "is no run (it has no config.json and checkpoints)" if folder.is_dir() else "does not exist"
-    raise RunError(f"{folder} {what}; {there}")
+    """Raises FileNotFoundError for a folder that holds no run, RunError for one that has saved nothing."""
+    if not (run_folder(folder) / "checkpoints").is_dir():
+        raise RunError(f"{folder} has no checkpoints: nothing of it was saved yet")
 
 
 def choose_policy(checkpoints: Checkpoints, stages: Sequence[str], text: str | None) -> PolicyName:

@@ -115,6 +115,7 @@ class Files:
       test_paths, test_rows_of: those of a test set; without paths half of the problems held out are tested on.
       extract: where the final answer stands in a completion; where the key stands is said by `fields`.
       finish_mark: in an action, ends a chained solution.
+      held_out: problems kept for validation, or a share of them.
     """
 
     paths: tuple[str, ...] | str
@@ -125,7 +126,7 @@ class Files:
     test_rows_of: str = "test"
     extract: Literal["boxed", "hash", "last_number"] = "boxed"
     finish_mark: str = "\\boxed"
-    held_out: int = 200
+    held_out: int | float = 200
     max_characters: int | None = None
     max_bad_share: float = 0.01
     split_seed: int = 0

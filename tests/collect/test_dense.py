@@ -116,7 +116,7 @@ def stepped(tmp_path, x64):
     with stage_parts(config(tmp_path), compiled=Compiled()) as (parts, state, _):
         params = wide(state.params)  # with an end token that is likely, so that lengths differ
         params["embedding"] = params["embedding"].at[parts.tokenizer.end].mul(4.0)
-        key = jax.random.key(5)
+        key = jax.random.key(6)
         collection = collect(parts.collector, 0, 0, lambda: params, key, HEAT)
         learner = parts.learner
         batches = [filled(learner, part, collection) for part in rows_of(learner, collection).batches]

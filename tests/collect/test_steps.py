@@ -91,7 +91,7 @@ def test_a_refill_asks_again(tmp_path):
     """Two more fetches for a round more, where the host rewards: tokens and flags."""
     with stage_parts(config(tmp_path, "host")) as (parts, state, progress):
         state, rounds = ending(parts, state), set()
-        for _ in range(4):
+        for _ in range(8):
             with counting() as fetched:
                 state, progress, _ = optimizer_step(parts, state, progress)
             rounds.add(progress.metrics["collect/rounds"])

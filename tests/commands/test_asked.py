@@ -152,10 +152,10 @@ def test_only_a_run_with_the_same_ids_steers(run, model, tmp_path, capsys):
 def test_a_missing_run_names_the_folder_and_those_beside_it(command, run, tmp_path, capsys):
     more = ["--to", tmp_path / "out"] if command == "convert" else []
     code, _, err = call(capsys, command, run.parent / "nothing", *more)
-    assert code == 1 and f"{run.parent / 'nothing'} does not exist; runs in {run.parent}: sums" in err
+    assert code == 2 and f"there is no run folder {run.parent / 'nothing'}; {run.parent} has: sums" in err
     (tmp_path / "empty").mkdir()
     code, _, err = call(capsys, command, tmp_path / "empty", *more)
-    assert code == 1 and f"{tmp_path / 'empty'} is no run" in err and f"there is no run in {tmp_path}" in err
+    assert code == 2 and f"{tmp_path / 'empty'} is no run folder" in err
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -50,7 +50,7 @@ def test_samples_of_a_problem(run):
     assert metrics["answer"] == 0.2 and metrics["avg@4"] == pytest.approx(0.1)
     assert metrics["pass@2"] == pytest.approx((1 - 1 / 6) / 5) and metrics["pass@4"] == pytest.approx(0.2)
     assert metrics["pass^4"] == 0 and metrics["maj@4"] == pytest.approx(0.2)  # 3 twice beats 1001 and 1003
-    assert metrics["avg@4_low"] == 0 and metrics["avg@4_high"] < 0.5
+    assert 0 <= metrics["avg@4_low"] < 0.1 < metrics["avg@4_high"] < 1
     assert len(records) == 5 + 20 and {r["decoding"] for r in records} == {"greedy", "sampled"}
 
 

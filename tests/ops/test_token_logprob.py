@@ -285,7 +285,8 @@ def test_sampler_and_learner_agree(backend, dtype, temperature):
     head = (jax.random.normal(jax.random.key(1), (width, vocab)) * 3 / width**0.5).astype(dtype)
     logits = jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
     keys = jax.random.split(jax.random.key(2), (1, count))
-    token, sampled = (x[0] for x in draw(logits[None], keys, jnp.int32(0), jnp.float32(temperature)))
+    index = jnp.zeros((1, count), jnp.int32)
+    token, sampled = (x[0] for x in draw(logits[None], keys, index, jnp.float32(temperature)))
     learned = token_logprob(hidden, head, token, temperature=temperature, backend=backend)
     assert np.abs(learned - sampled).max() < 1e-5
     # The control: hidden states divided in their own dtype. In bfloat16 they, and the factor, are rounded.
