@@ -8,11 +8,13 @@ from jaxsrl.types import Demonstration
 
 
 def demonstration_key(demonstration: Demonstration) -> str:
-    """16 hexadecimal digits of what a completion may have been shown: problem and actions, as the tokenizer has them.
+    """16 hexadecimal digits of what a completion may have been shown: problem, actions and observations, as the
+    tokenizer has them.
 
     Two demonstrations of one problem have two keys; the same one has the same key in every step, process and run.
     """
-    parts = (demonstration.problem_id, demonstration.problem, *demonstration.actions)
+    seen = demonstration.observations or ()
+    parts = (demonstration.problem_id, demonstration.problem, *demonstration.actions, *seen)
     lengths = ",".join(str(len(part)) for part in parts)  # so that no text can look like the end of another
     text = "\0".join((lengths, *parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
@@ -21,7 +23,7 @@ def demonstration_key(demonstration: Demonstration) -> str:
 def problem_lines(demonstrations: Iterable[Demonstration], head: dict[str, Any]) -> list[dict[str, Any]]:
     """Lines of `problems/STAGE.jsonl`: `head`, then a demonstration's key and texts. One for each key.
 
-    A completion at branch point k was given the first k of `actions`.
+    A completion at branch point k was given the first k of `actions`, and of `observations` where there are any.
     """
     lines = {}
     for one in demonstrations:
@@ -29,5 +31,5 @@ def problem_lines(demonstrations: Iterable[Demonstration], head: dict[str, Any])
         lines[key] = head | {
             "demonstration": key, "problem": one.problem_id, "text": one.problem, "actions": list(one.actions),
             "answer": one.answer,
-        }  # fmt: skip
+        } | ({"observations": list(one.observations)} if one.observations else {})  # fmt: skip
     return list(lines.values())

@@ -119,17 +119,26 @@ def _actions(card: Card, known: Row | None) -> Html | None:
     actions = known.get("actions") if known is not None else None
     if not isinstance(actions, list):
         return None
+    seen = known.get("observations") if known is not None else None
+    seen = seen if isinstance(seen, list) and len(seen) == len(actions) else [""] * len(actions)
+    actions = [_with_observation(*pair) for pair in zip(actions, seen, strict=True)]
     if card.training:
         given = actions[: int(card.after or 0)]
         return _labelled("given", _listed(given, len(given))) if given else None
     return _labelled("expert", _listed(actions, None)) if actions else None
 
 
-def _listed(actions: Sequence[Any], given: int | None) -> Html:
+def _with_observation(action: Any, observation: Any) -> Html:
+    """An action, and below it what an environment answered."""
+    below = tag("div", clip(str(observation), ACTION_TEXT), class_="observation", dir="auto") if observation else None
+    return join(clip(str(action), ACTION_TEXT), below)
+
+
+def _listed(actions: Sequence[Html], given: int | None) -> Html:
     """A numbered list; of a long one the end, which is what comes before the completion, or else the beginning."""
     left_out = max(0, len(actions) - MOST_ACTIONS)
     first = left_out if given is not None else 0
-    shown = [tag("li", clip(str(a), ACTION_TEXT), dir="auto") for a in actions[first : first + MOST_ACTIONS]]
+    shown = [tag("li", action, dir="auto") for action in actions[first : first + MOST_ACTIONS]]
     said = tag("span", f"{left_out} more {'before' if first else 'after'} these", class_="aside") if left_out else None
     return tag("div", said if first else None, tag("ol", *shown, start=first + 1, class_="text"),
                None if first else said)  # fmt: skip

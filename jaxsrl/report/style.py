@@ -123,6 +123,7 @@ pre { max-height: 32rem; overflow: auto; padding: .9rem 1rem; background: var(--
 .group .facts { display: inline-flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .84rem; color: var(--soft);
   overflow-wrap: anywhere; width: calc(100% - 1.3rem); vertical-align: top; }
 .group ol { margin: 0; padding-left: 1.6rem; }
+.observation { color: var(--soft); padding-left: .8rem; border-left: 2px solid var(--line); }
 .stage-name { color: var(--c); font-weight: 650; }
 .kept, .dropped { margin-left: auto; }
 .kept { color: var(--s2); font-weight: 600; }

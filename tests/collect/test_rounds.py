@@ -16,7 +16,7 @@ from jaxsrl.collect.settings import Collect
 from jaxsrl.data.chat import Template
 from jaxsrl.data.compaction import plan
 from jaxsrl.data.fill import fill, unfill
-from jaxsrl.data.problem_lines import demonstration_key
+from jaxsrl.data.problem_lines import demonstration_key, problem_lines
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.objectives.sft import SFT
@@ -171,6 +171,10 @@ def test_lines_refer_to_the_texts_they_were_given():
         assert texts[line["demonstration"]][line["branch"]] == line["expert_action"]
     same = [demonstration_key(demonstration(*parts)) for parts in (("p", "a", "b"), ("p", "a", "b"), ("p", "ab"))]
     assert same[0] == same[1] != same[2]
+    one, other = (replace(twins[0], observations=("", seen, "")) for seen in ("1 file", "2 files"))
+    (first,), (second,) = problem_lines([one], {}), problem_lines([other], {})  # what was observed is told apart, too
+    assert first["demonstration"] != second["demonstration"] and first["observations"] == ["", "1 file", ""]
+    assert "observations" not in problem_lines([twins[0]], {})[0]
 
 
 def test_a_reward_that_is_not_finite_names_the_rollout():

@@ -78,6 +78,10 @@ def test_problem_and_actions_given_are_shown(make_run, sampled):
     page = rollouts(read_run(folder), [])
     assert "What is 47 + 35?" in page and "FIRST" in page and "SECOND" in page
     assert "THIRD" not in page and "ANOTHER" not in page and "after 2 actions" in page
+    agent = texts | {"observations": ["FILES <1>", "", "UNSEEN", ""]}
+    write(folder / "problems/srl.jsonl", [agent])
+    page = rollouts(read_run(folder), [])
+    assert 'class="observation" dir="auto">FILES &lt;1&gt;' in page and page.count('class="observation"') == 1
     write(folder / "problems/srl.jsonl", [])
     assert "text of this problem is not in the run" in rollouts(read_run(folder), [])
 
