@@ -32,9 +32,13 @@ UNITS = {
     "pack/cut_trees": "trees cut over several rows",
 }
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 
 def scalar(value: Any) -> Any:
     """A JSON value of a metric: arrays of one element as numbers, what is not finite as null."""
+    if isinstance(value, str):  # most of what is in a log of completions
+        return value
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -44,10 +48,12 @@ def scalar(value: Any) -> Any:
 
 def encode(line: Mapping[str, Any]) -> str:
     """One line of JSON, keys in the order given; the same values give the same bytes."""
+    return _bytes(line).decode()
+
+
+def _bytes(line: Mapping[str, Any]) -> bytes:
     plain = {name: scalar(value) for name, value in line.items()}
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
-        "utf-8", "replace"
-    ).decode() + "\n"  # fmt: skip
+    return _JSON.encode(plain).encode("utf-8", "replace") + b"\n"
 
 
 @dataclass
@@ -93,7 +99,7 @@ class Journal:
     def write(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Appends lines to `folder/name`, as far as the disk takes them."""
         file = self._files.setdefault(name, _File(path=self.folder / name))
-        file.waiting += b"".join(encode(line).encode() for line in lines)
+        file.waiting += b"".join(map(_bytes, lines))
         with suppress(OSError):  # said by `offsets`: no checkpoint is made without these lines
             file.write()
 

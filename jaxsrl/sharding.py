@@ -5,7 +5,7 @@ Arrays are placed by `NamedSharding` and `jit` partitions the programs; kernels 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -344,6 +344,13 @@ def held_rows(mesh: jax.sharding.Mesh | None, rows: int) -> dict[int, tuple[bool
     for device, (part, *_) in rows_sharding(mesh).devices_indices_map((rows,)).items():
         held[device.process_index][part] = True
     return {process: tuple(mask.tolist()) for process, mask in held.items()}
+
+
+def rows_held_here(mesh: jax.sharding.Mesh | None) -> Callable[[int], tuple[bool, ...]] | None:
+    """(rows) -> which of them lie on this process; None where all do."""
+    if mesh is None or rows_sharding(mesh).is_fully_addressable:
+        return None
+    return lambda rows: held_rows(mesh, rows)[jax.process_index()]
 
 
 def place_held_rows(mesh: jax.sharding.Mesh | None, batch: Any, rows: int) -> Any:

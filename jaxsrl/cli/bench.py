@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from jaxsrl.bench.workload import Work
+from jaxsrl.cli.runs import settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,8 @@ class Step:
         from jaxsrl.bench.step import main
 
         sizes = self.demonstrations, self.group_size, self.completion_tokens, self.processes
-        main(*sizes, self.models, self.json)
+        with settled():  # as a run is
+            main(*sizes, self.models, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """From a collection to optimizer steps: rows are planned from lengths and flags, filled on the device, learned from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Learner:
       train_step: (state, batches, numbers, *frozen) -> (state, metrics).
       still: state -> (state, metrics); the step where nothing carries weight.
       whole: trained parameters -> the model's.
+      held: (rows of a batch) -> which of them this process places; None where it places all.
       parts: of the devices, that have rows of their own.
       compact: rows are planned from what was sampled; else from the layout alone, with room for whole completions.
       updates: times that a collection is learned from.
@@ -57,6 +58,7 @@ class Learner:
     whole: Callable[[Params], Params]
     frozen: tuple[Params, ...] = ()
     place_rows: Callable[[Segments], Segments] = lambda segments: segments
+    held: Callable[[int], Sequence[bool]] | None = None
     parts: int = 1
     compact: bool = True
     updates: int = 1
@@ -146,6 +148,7 @@ def rows_of(learner: Learner, collection: Collection) -> Plan:
         learner.shapes,
         whole_groups=learner.needs.whole_groups,
         parts=learner.parts,
+        held=learner.held,
     )
 
 
@@ -156,6 +159,7 @@ def own_rows_plan(learner: Learner, layout: Layout, cap: int, rounds: int) -> Pl
     return plan(
         layout.tables, np.where(active, cap, 0), active, np.ones(len(layout.trunk.target), bool), shapes,
         whole_groups=learner.needs.whole_groups, rows=(batch,) * -(-shapes.round_rows * rounds // batch),
+        held=learner.held,
     )  # fmt: skip
 
 

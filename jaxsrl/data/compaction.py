@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +35,7 @@ def plan(
     whole_groups: bool = False,
     rows: Sequence[int] | None = None,
     parts: int = 1,
+    held: Callable[[int], Sequence[bool]] | None = None,
 ) -> Plan:
     """Rows of the rollouts that are kept, of the target tokens in use, and of what stands above either.
 
@@ -48,6 +49,7 @@ def plan(
       rows: of each batch, filled up with empty ones; None takes as few of `shapes.rows` as hold the step.
       parts: that work on rows of their own. Of several none is left with empty rows while others have full ones: rows
         are filled less, and all of them alike.
+      held: (rows of a batch) -> which of them this process places; the others are left 0. None: all.
     Returns: batches, and what packing did: `pack/tokens`; `pack/tree_tokens`, the same without those repeated because
       a tree was cut; `pack/dense_tokens` of a row for each path; `pack/slots`, token places; `pack/cut_trees`.
     Raises: ValueError if a path or a group does not fit a row, or the step not the rows given.
@@ -66,7 +68,7 @@ def plan(
             f"{count} rows of {shapes.tokens} tokens are needed, and there are {sum(sizes)}: raise round_rows"
         )
     laid = lay_runs(items, first, last, row)
-    whole = _segments(items, laid, sum(sizes), shapes)
+    whole = _segments(items, laid, _here(sizes, held), shapes)
     edges = np.cumsum([0, *sizes])
     batches = tuple(
         Segments(**{name: value[a:b] for name, value in whole.items()})
@@ -133,8 +135,17 @@ def _refusal(tokens: Budget, runs: Budget, first: int, last: int, whole_groups: 
     return ValueError(f"{what} of {count} runs does not fit a row of {runs.limit}: raise runs to at least {count}")
 
 
-def _segments(items: Tables, laid: Runs, rows: int, shapes: Shapes) -> dict[str, np.ndarray]:
-    """Fields of `Segments` [rows, Z]."""
+def _here(sizes: Sequence[int], held: Callable[[int], Sequence[bool]] | None) -> Bool[np.ndarray, "R"]:
+    """Which rows of all batches this process places."""
+    if held is None or not sizes:
+        return np.ones(sum(sizes), bool)
+    return np.concatenate([np.asarray(held(size), bool) for size in sizes])
+
+
+def _segments(items: Tables, laid: Runs, here: Bool[np.ndarray, "R"], shapes: Shapes) -> dict[str, np.ndarray]:
+    """Fields of `Segments` [R Z], of the rows that are `here`."""
+    mine = here[laid.row]
+    laid = laid if mine.all() else Runs(**{name: value[mine] for name, value in vars(laid).items()})
     values = {
         "start": laid.start,
         "length": laid.length,
@@ -149,7 +160,8 @@ def _segments(items: Tables, laid: Runs, rows: int, shapes: Shapes) -> dict[str,
     unused = {name: -1 for name in values} | {"start": shapes.tokens, "length": 0, "source": 0, "position": 0}
     out = {}
     for name, value in values.items():
-        out[name] = np.full((rows, shapes.runs), unused[name], np.int32)
+        out[name] = np.zeros((len(here), shapes.runs), np.int32)
+        out[name][here] = unused[name]
         out[name][laid.row, laid.index] = value
     return out
 

@@ -56,6 +56,7 @@ def lay_out(
     positions: Sequence[int] | None = None,
     offsets: Sequence[int] | None = None,
     sheets: int | None = None,
+    held: Bool[np.ndarray, "R"] | None = None,
 ) -> Layout:
     """The layout of one round of at most `shapes.demonstrations` demonstrations.
 
@@ -66,12 +67,14 @@ def lay_out(
       positions: of each demonstration in the data order, so that equal prompts draw different noise; None counts.
       offsets: of each demonstration, added to its samples' numbers; chains that are sampled apart keep apart addresses.
       sheets: exactly so many; None takes as many as are needed.
+      held: rows of a sheet that this process places; the tokens of others are left out. None: all.
     Raises: ValueError that names the size to raise where something does not fit.
     """
     trees = [build(d, p, trunk, template, tokenizer) for d, p in zip(demonstrations, points, strict=True)]
     return lay_out_trees(
-        demonstrations, trees, points, shapes, refill=refill, positions=positions, offsets=offsets, sheets=sheets
-    )
+        demonstrations, trees, points, shapes, refill=refill, positions=positions, offsets=offsets, sheets=sheets,
+        held=held,
+    )  # fmt: skip
 
 
 def lay_out_trees(
@@ -84,6 +87,7 @@ def lay_out_trees(
     positions: Sequence[int] | None = None,
     offsets: Sequence[int] | None = None,
     sheets: int | None = None,
+    held: Bool[np.ndarray, "R"] | None = None,
 ) -> Layout:
     """`lay_out` of trees that are built already."""
     if len(trees) > shapes.demonstrations:
@@ -101,7 +105,7 @@ def lay_out_trees(
     seats = seat(placed, drawn, shapes)
     words = address(drawn, seats, refill, positions, offsets)
     whole, number = groups(drawn, seats, placed.sheets, shapes, refill, positions)
-    rows = prompts(forest, placed, seats, words, shapes)
+    rows = prompts(forest, placed, seats, words, shapes, held)
     code, code_length = experts(demonstrations, drawn, number, placed.sheets, shapes)
     made = tuple(
         Sheet(

@@ -31,7 +31,8 @@ def library_core(content: Mapping[str, Any]) -> Core:
     pieces = {token: piece for piece, token in vocab.items()}
 
     def ids(tokenizer: Tokenizer, text: str) -> list[int]:
-        found = tokenizer.encode(text, add_special_tokens=False).ids
+        # The same ids as `encode`, which also says where in the text each of them stands: a tenth of its time.
+        found = tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return [number.get(token, token) for token in found] if number else found
 
     def first_word_apart(text: str) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from jaxsrl.data.prompt_rows import Placed
 from jaxsrl.data.shapes import Shapes
@@ -97,14 +97,18 @@ def address(
 
 
 def prompts(
-    forest: Forest, placed: Placed, seats: Seats, words: Int[np.ndarray, "J 6"], shapes: Shapes
-) -> dict[str, np.ndarray]:
-    """Fields of `Prompts` [S R T], [S R K]."""
+    forest: Forest, placed: Placed, seats: Seats, words: Int[np.ndarray, "J 6"], shapes: Shapes,
+    held: Bool[np.ndarray, "R"] | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Fields of `Prompts` [S R T], [S R K]. Tokens of the other rows than those `held` are left 0; None holds all."""
     rows, tokens, slots = placed.sheets * shapes.prompt_rows, shapes.prompt_tokens, shapes.slots
     items = placed.items
     laid = lay_runs(items, placed.first, placed.last, placed.row)
-    run = np.repeat(np.arange(len(laid.item)), laid.length)
-    offset = np.arange(len(run)) - np.repeat(np.cumsum(laid.length) - laid.length, laid.length)
+    here = np.ones(rows, bool) if held is None else np.tile(held, placed.sheets)
+    which = np.flatnonzero(here[laid.row])
+    length = laid.length[which]
+    run = np.repeat(which, length)
+    offset = np.arange(len(run)) - np.repeat(np.cumsum(length) - length, length)
     at = (laid.row * tokens + laid.start)[run] + offset
     fields = {
         "token": (0, forest.token[items.source[laid.item][run] + offset]),
@@ -114,8 +118,10 @@ def prompts(
     }
     out = {}
     for name, (empty, value) in fields.items():
-        out[name] = np.full(rows * tokens, empty, np.int32)
-        out[name][at] = value
+        out[name] = np.zeros((rows, tokens), np.int32)
+        if empty:
+            out[name][here] = empty
+        out[name].reshape(-1)[at] = value
         out[name] = out[name].reshape(placed.sheets, shapes.prompt_rows, tokens)
     own = np.empty(len(items), int)  # the run that each item is itself
     own[laid.item[laid.own]] = np.flatnonzero(laid.own)

@@ -19,7 +19,15 @@ from jaxsrl.data.shapes import Shapes
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.objectives.numbers import as_arrays, numbers_of, static_of
 from jaxsrl.policy import Policy, whole_params
-from jaxsrl.sharding import own_rows, place_rows, place_sheet, place_whole, rows_sharding, whole_sharding
+from jaxsrl.sharding import (
+    own_rows,
+    place_rows,
+    place_sheet,
+    place_whole,
+    rows_held_here,
+    rows_sharding,
+    whole_sharding,
+)
 from jaxsrl.stages.material import Material, Source
 from jaxsrl.stages.sizes import device_rooms
 from jaxsrl.types import Params
@@ -55,9 +63,9 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         ),
         still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
         whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),
-        place_rows=partial(place_rows, mesh), compact=stage.compact, updates=stage.updates_per_rollout,
-        parts=config.mesh.row_parts, minibatches=stage.minibatches, behavior=stage.behavior_logp,
-        place=partial(place_whole, mesh),
+        place_rows=partial(place_rows, mesh), held=rows_held_here(mesh), compact=stage.compact,
+        updates=stage.updates_per_rollout, parts=config.mesh.row_parts, minibatches=stage.minibatches,
+        behavior=stage.behavior_logp, place=partial(place_whole, mesh),
         weigh_part=once(
             ("weigh_part", static_of(objective), material.token_bytes.ends, mesh),
             lambda: jax.jit(make_weigh_part(objective, material.token_bytes.ends), out_shardings=whole_sharding(mesh)),
@@ -85,7 +93,7 @@ def make_collector(
         scored = lambda layout, whole, completions: log_probs(learner, reference(), layout, whole, completions)
     return Collector(
         objective=objective, settings=settings, shapes=shapes, numbers=learner.numbers,
-        layouts=make_layouts(config, stage, source, material.tokenizer, shapes),
+        layouts=make_layouts(config, stage, source, material.tokenizer, shapes, there),
         draw=once(
             ("draw", sample, reward, rooms, spelling),
             lambda: jax.jit(
@@ -111,12 +119,18 @@ def make_collector(
 
 
 def make_layouts(
-    config: Config, stage: Stage, source: Source, tokenizer: Tokenizer, shapes: Shapes
-) -> Callable[[int, int, int, float], tuple[Layout, int]]:
+    config: Config, stage: Stage, source: Source, tokenizer: Tokenizer, shapes: Shapes,
+    mesh: jax.sharding.Mesh | None,
+) -> Callable[[int, int, int, float], tuple[Layout, int]]:  # fmt: skip
     """(position, optimizer step, refill round, level of the curriculum) -> layout.
 
     The next step's is made ahead, in a thread; where results change the level, it is made again.
+
+    Args:
+      mesh: the sampler's; of its prompts a process lays out those that it holds.
     """
+    held = rows_held_here(mesh)
+    held = None if held is None else np.array(held(shapes.prompt_rows))
     objective, curriculum = stage.objective, stage.curriculum
 
     def make(position: int, step: int, refill: int, level: float) -> tuple[Layout, int]:
@@ -127,7 +141,7 @@ def make_layouts(
         return lay_out(
             drawn, points, shapes, template=config.template,
             tokenizer=tokenizer, trunk=stage.objective.trunk, refill=refill, positions=places,
-            sheets=shapes.sheets if stage.device_steps else None,
+            sheets=shapes.sheets if stage.device_steps else None, held=held,
         ), after  # fmt: skip
 
     following = lambda asked, made: (made[1], asked[1] + stage.steps_per_collection, 0, asked[3])

@@ -1,5 +1,6 @@
 """`jaxsrl bench step` prints what it says it prints."""
 
+import gc
 import json
 import math
 
@@ -13,10 +14,11 @@ def test_a_small_step_is_measured(tmp_path, capsys, monkeypatch):
     assert main(["bench", "step", *small, "--json", str(path)]) == 0
     found, printed = json.loads(path.read_text()), capsys.readouterr().out
     assert found["fetches"] == 3
-    for name in ("host_seconds/path", "host_seconds/all", "host_peak_gib"):
+    for name in ("host_seconds/path", "host_seconds/all", "host_seconds/texts_seen_before", "host_peak_gib"):
         assert math.isfinite(found[name]) and found[name] > 0 and name in printed
     assert set(found["parts"]) == {"layout", "rows", "texts", "lines"} and found["about"] in printed
     assert found["host_seconds/all"] == sum(found["parts"].values()) >= found["host_seconds/path"]
+    assert not gc.get_freeze_count()  # the collector is as it was
     assert "54 completions" in found["about"] and "bytes" in found["about"]
 
 

@@ -52,6 +52,7 @@ class Case:
     """A layout with completions and weights, and the same as the packing of trees takes it."""
 
     trees: list[Tree]
+    points: list[tuple[BranchPoint, ...]]
     layout: Layout
     completions: Completions
     weights: Weights
@@ -83,8 +84,8 @@ def case(seed: int, *, nodes: int = 14, branches: int = 4, trees: int = 5, used:
         branch=jobs.branch, sample=jobs.sample, group=jobs.group, truncated=np.zeros(count, bool), text=("",) * count,
     )  # fmt: skip
     return Case(
-        trees=forest, layout=layout, completions=Completions(token=token, logp=logp, length=length), kept=kept,
-        trunk_used=trunk_used, rollouts=rollouts,
+        points=points, trees=forest, layout=layout, completions=Completions(token=token, logp=logp, length=length),
+        kept=kept, trunk_used=trunk_used, rollouts=rollouts,
         weights=Weights(trunk=draw(target), rollouts=draw(of_rollouts), extra={"label": numbers(count)}),
     )  # fmt: skip
 

@@ -62,6 +62,17 @@ def test_levelled_rows_hold_the_same():
     assert levelled >= 4
 
 
+def test_a_process_lays_out_the_rows_that_it_holds():
+    c = case(2, tokens=90, nodes=20, rows=(2,))
+    held = lambda rows: np.arange(rows) >= rows // 2
+    whole, own = filled(c)[0], filled(c, held=held)[0]
+    assert own.metrics == whole.metrics and len(own.batches) == len(whole.batches) > 1
+    for mine, batch in zip(own.batches, whole.batches, strict=True):
+        here = held(len(batch.start))
+        for name, value in vars(batch).items():
+            assert np.array_equal(getattr(mine, name)[here], value[here]) and not getattr(mine, name)[~here].any()
+
+
 def test_trees_are_cut_where_a_row_is_too_short_and_weigh_once():
     c = case(1, tokens=48, nodes=20)
     made, batches = filled(c)

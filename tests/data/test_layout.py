@@ -59,6 +59,20 @@ def test_every_job_sees_its_prompt(seed):
     assert keys == sorted(keys)
 
 
+def test_a_process_lays_out_the_prompts_that_it_holds():
+    c = case(1, nodes=20, branches=6, prompt_tokens=48)
+    held = np.arange(c.layout.shapes.prompt_rows) % 2 == 1
+    own = lay_out_trees((NOBODY,) * len(c.trees), c.trees, c.points, c.layout.shapes, held=held)
+    assert held.any() and not held.all() and len(own.sheets) == len(c.layout.sheets)
+    for mine, whole in zip(own.sheets, c.layout.sheets, strict=True):
+        for name, value in vars(whole.prompts).items():
+            got = getattr(mine.prompts, name)
+            rows = slice(None) if name.startswith("slot") else held
+            assert np.array_equal(got[rows], value[rows]) and (name.startswith("slot") or not got[~held].any())
+        assert all(np.array_equal(x, getattr(whole.groups, name)) for name, x in vars(mine.groups).items())
+    assert np.array_equal(own.order, c.layout.order)
+
+
 def test_groups_stay_in_a_row_of_their_sheet():
     c = case(1, branches=6, prompt_tokens=48)
     groups, size = c.layout.groups, c.layout.shapes
