@@ -1,21 +1,40 @@
-"""Every mode, every variant, greedy and sampled: the one call that evaluates a policy."""
+"""Every probe of an evaluation, one after another: the one call that evaluates a policy."""
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import jax
 
 from jaxsrl.collect.complete import Sampler
-from jaxsrl.evals.actions import probe_actions
-from jaxsrl.evals.chained import solve_in_chains
-from jaxsrl.evals.chains import Finished, FirstAction, Rules
-from jaxsrl.evals.direct import SameAnswers, as_text, solve_directly
+from jaxsrl.evals.chains import Finished, FirstAction
+from jaxsrl.evals.direct import SameAnswers, as_text
+from jaxsrl.evals.modes import mode_probes
+from jaxsrl.evals.probe import Probe, ProbedPolicy
 from jaxsrl.evals.records import Record
-from jaxsrl.evals.settings import MODES, Evaluation, Mode
-from jaxsrl.evals.summary import Decoding
+from jaxsrl.evals.settings import MODES, Evaluation
 from jaxsrl.types import Demonstration, Metrics, Params, Reward
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "probes_of", "run_probe"]
+
+
+def probes_of(settings: Evaluation) -> list[Probe]:
+    """What an evaluation asks, in its order: the modes, then what it names beside them."""
+    return [*mode_probes(settings), *settings.probes]
+
+
+def run_probe(
+    probe: Probe, policy: ProbedPolicy, key: jax.Array, demonstrations: Sequence[Demonstration]
+) -> tuple[Metrics, list[Record]]:
+    """Metrics of a probe as `PROBE/NAME`, and its records as `{"mode": PROBE, ...}`; those of this process.
+
+    A probe's noise follows from its name: what else is asked changes nothing.
+    """
+    own = (
+        key if probe.name.removeprefix("forced_") in MODES else jax.random.fold_in(key, zlib.crc32(probe.name.encode()))
+    )
+    metrics, records = probe(policy, demonstrations, own)
+    told = [{"mode": probe.name} | record for record in records] if policy.share.tells else []
+    return {f"{probe.name}/{name}": value for name, value in metrics.items()}, told
 
 
 def evaluate(
@@ -30,7 +49,7 @@ def evaluate(
     first_action: FirstAction,
     same: SameAnswers = as_text,
 ) -> tuple[Metrics, list[Record]]:
-    """Evaluates a policy on demonstrations it was not trained on.
+    """Evaluates a policy on demonstrations it was not trained on, with one sampler for all modes.
 
     Numbers do not depend on the order of the demonstrations, and a completion does not depend on what else is
     evaluated; only which problems the shuffled baseline draws from does.
@@ -46,45 +65,24 @@ def evaluate(
       processes share the evaluation, all have the metrics, and each has the records of its own problems.
     Raises: ValueError without demonstrations, or if a prompt does not fit a row of the sampler.
     """
+    policy = ProbedPolicy(
+        name="the policy", params=params, sampler=lambda call: sampler, template=sampler.template,
+        tokenizer=sampler.tokenizer, reward=reward, finished=finished, first_action=first_action, same=same,
+    )  # fmt: skip
     demonstrations = list(demonstrations)[: settings.problems]
-    if not demonstrations:
-        raise ValueError("there are no demonstrations to evaluate on")
-    if True in settings.forced_think and sampler.template.prefill_think:
-        raise ValueError("forced_think=True is the template's own way here (prefill_think=True): leave it out")
-    rules = Rules(finished=finished, first_action=first_action, think=settings.think, action_cap=settings.action_cap)
+    check_asked(settings, policy, demonstrations)
     metrics: Metrics = {}
     records: list[Record] = []
-    for forced in settings.forced_think:
-        variant = replace(sampler, template=replace(sampler.template, prefill_think=True)) if forced else sampler
-        for mode in settings.modes:
-            name = f"forced_{mode}" if forced else mode
-            for decoding in settings.decodings:
-                # Modes must not share noise: the first prompts of `actions` and `chained` are the same.
-                own = jax.random.fold_in(key, MODES.index(mode))
-                found, rows = _run(mode, variant, params, own, demonstrations, decoding, settings, rules, reward, same)
-                metrics |= {f"{name}/{part}": value for part, value in found.items()}
-                records += [{"mode": name, "decoding": decoding.name} | row for row in rows]
-    return metrics, records if sampler.share.tells else []
+    for probe in probes_of(settings):
+        found, rows = run_probe(probe, policy, key, demonstrations)
+        metrics |= found
+        records += rows
+    return metrics, records
 
 
-def _run(
-    mode: Mode,
-    sampler: Sampler,
-    params: Params,
-    key: jax.Array,
-    demonstrations: Sequence[Demonstration],
-    decoding: Decoding,
-    settings: Evaluation,
-    rules: Rules,
-    reward: Reward,
-    same: SameAnswers,
-) -> tuple[Metrics, list[Record]]:
-    if mode == "actions":
-        return probe_actions(sampler, params, key, demonstrations, decoding, settings)
-    first: dict[str, Demonstration] = {}
-    for demonstration in demonstrations:  # two solutions of a problem are one prompt, and one answer
-        first.setdefault(demonstration.problem_id, demonstration)
-    problems = list(first.values())
-    if mode == "direct":
-        return solve_directly(sampler, params, key, problems, decoding, reward, same)
-    return solve_in_chains(sampler, params, key, problems, decoding, rules, reward, same)
+def check_asked(settings: Evaluation, policy: ProbedPolicy, demonstrations: Sequence[Demonstration]) -> None:
+    """Raises: ValueError where there is nothing to ask, or a variant would be the policy's own way."""
+    if not demonstrations:
+        raise ValueError("there are no demonstrations to evaluate on")
+    if True in settings.forced_think and policy.template.prefill_think:
+        raise ValueError("forced_think=True is the template's own way here (prefill_think=True): leave it out")

@@ -1,6 +1,6 @@
 """The metrics that an evaluation will have, before there is anything to evaluate."""
 
-from jaxsrl.evals.settings import Evaluation
+from jaxsrl.evals.settings import Evaluation, Mode
 
 SEEN = ("thinks", "truncated", "tokens_mean", "words_mean")  # of completions, see `summary.completion_columns`
 COLUMNS = {
@@ -26,12 +26,19 @@ def metric_names(settings: Evaluation) -> list[str]:
     found = []
     for forced in settings.forced_think:
         for mode in settings.modes:
-            names = ["count", "problems", *COLUMNS[mode]]
-            if settings.temperature:
-                k = settings.samples
-                names += [f"sampled_{n}" for n in COLUMNS[mode] if n != HEADLINE[mode]] + [f"avg@{k}"]
-                powers = {2**i for i in range(1, k.bit_length()) if 2**i <= k} | {k}
-                names += [*(f"pass@{power}" for power in sorted(powers)), f"pass^{k}"]
-                names += [f"maj@{k}"] if mode != "actions" else []
-            found += [f"{'forced_' if forced else ''}{mode}/{name}" for name in names]
+            found += [f"{'forced_' if forced else ''}{mode}/{name}" for name in mode_names(settings, mode)]
+    for probe in settings.probes:
+        found += [f"{probe.name}/{name}" for name in ("problems", *(measure.name for measure in probe.measures))]
     return found
+
+
+def mode_names(settings: Evaluation, mode: Mode) -> list[str]:
+    """Bare names of a mode's metrics."""
+    names = ["count", "problems", *COLUMNS[mode]]
+    if settings.temperature:
+        k = settings.samples
+        names += [f"sampled_{n}" for n in COLUMNS[mode] if n != HEADLINE[mode]] + [f"avg@{k}"]
+        powers = {2**i for i in range(1, k.bit_length()) if 2**i <= k} | {k}
+        names += [*(f"pass@{power}" for power in sorted(powers)), f"pass^{k}"]
+        names += [f"maj@{k}"] if mode != "actions" else []
+    return names

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from jaxsrl.evals.probe import Probe
 from jaxsrl.evals.summary import Decoding
 from jaxsrl.old_names import takes_old_names
 
@@ -18,8 +19,9 @@ class Evaluation:
     The cap on a completion's tokens and truncation rules such as top-p belong to the compiled sampler.
 
     Args:
-      modes: `actions`, the next action after the expert's; `direct`, a whole solution in one completion; `chained`, a
+      modes: three of the probes by name, perhaps none: `actions`, the next action after the expert's; `direct`, a whole solution in one completion; `chained`, a
         solution action by action.
+      probes: further ones, as audits; their metrics stand under their names. See `probe.py`.
       problems: the first so many of the demonstrations given; None takes all.
       samples: completions per prompt, or chains per problem, of the sampled pass: the k of avg@k and pass@k.
       temperature: of the sampled pass; 0 leaves it out.
@@ -33,6 +35,7 @@ class Evaluation:
     """
 
     modes: tuple[Mode, ...] = MODES
+    probes: tuple[Probe, ...] = ()
     problems: int | None = None
     samples: int = 1
     temperature: float = 0.0
@@ -44,7 +47,9 @@ class Evaluation:
     autojunk: bool = False
 
     def __post_init__(self):
-        _check_subset("modes", self.modes, MODES)
+        if self.modes or not self.probes:
+            _check_subset("modes", self.modes, MODES)
+        _check_names([probe.name for probe in self.probes])
         _check_subset("forced_think", self.forced_think, (False, True))
         for name, allowed in (("think", ("optional", "required")), ("unit", ("char", "word"))):
             if getattr(self, name) not in allowed:
@@ -65,6 +70,12 @@ class Evaluation:
     def decodings(self) -> tuple[Decoding, ...]:
         sampled = Decoding(temperature=self.temperature, samples=self.samples)
         return (Decoding(), sampled) if self.temperature else (Decoding(),)
+
+
+def _check_names(names: list[str]) -> None:
+    taken = [name for name in names if name.removeprefix("forced_") in MODES or names.count(name) > 1 or "/" in name]
+    if taken:
+        raise ValueError(f"probes need names of their own, without a slash: {', '.join(dict.fromkeys(taken))}")
 
 
 def _check_subset(name: str, value: tuple, allowed: tuple) -> None:
