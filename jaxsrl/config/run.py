@@ -95,10 +95,11 @@ class Validate:
         if self.every < 0 or self.problems < 1:
             raise ValueError(f"every must be >= 0 and problems >= 1, got every={self.every} problems={self.problems}")
         mode = self.metric.partition("/")[0].removeprefix("forced_")
-        if mode not in self.evaluation.modes:
+        asked = (*self.evaluation.modes, *(probe.name for probe in self.evaluation.probes))
+        if mode not in asked:
             raise ValueError(
                 f"metric={self.metric!r} belongs to no mode of this evaluation; "
-                f"it begins with one of {', '.join(self.evaluation.modes)} and a slash"
+                f"it begins with one of {', '.join(asked)} and a slash"
             )
 
 

@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any
 
 from jaxsrl.config.run import Config, ConfigError, Data, Stage, TaskData
+from jaxsrl.evals.probe import DoesNotApply, Probe
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.tasks.draw import Task
 
@@ -29,6 +30,19 @@ class Elsewhere:
 
     def load(self, data_dir: str | None) -> TaskData:
         raise ConfigError(self.reason)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeElsewhere:
+    """A probe of the config file's own, which its saved settings do not bring back."""
+
+    name: str
+    measures: tuple = ()
+    calls: tuple = ()
+    needs_answer: bool = False
+
+    def __call__(self, policy, demonstrations, key):
+        raise DoesNotApply(f"the probe {self.name} is a class of the config file's own; {GIVE}")
 
 
 def saved_config(saved: Mapping[str, Any], folder: Path) -> Config:
@@ -82,6 +96,11 @@ def _value(hint: Any, saved: Any, where: str) -> Any:
             return Elsewhere(reason=str(error))
     if hint is Task:
         hint = _kind("jaxsrl.tasks", saved, where)
+    if hint is Probe:
+        try:
+            hint = _kind("jaxsrl.evals.audits", saved, where)
+        except ConfigError:
+            return ProbeElsewhere(name=saved["name"])
     if dataclasses.is_dataclass(hint):
         return _made(hint, saved, where)
     if typing.get_origin(hint) is tuple:

@@ -29,10 +29,9 @@ def run_probe(
 
     A probe's noise follows from its name: what else is asked changes nothing.
     """
-    own = (
-        key if probe.name.removeprefix("forced_") in MODES else jax.random.fold_in(key, zlib.crc32(probe.name.encode()))
-    )
-    metrics, records = probe(policy, demonstrations, own)
+    if probe.name.removeprefix("forced_") not in MODES:  # modes have addresses of their own, see `modes.all_passes`
+        key = jax.random.fold_in(key, zlib.crc32(probe.name.encode()))
+    metrics, records = probe(policy, demonstrations, key)
     told = [{"mode": probe.name} | record for record in records] if policy.share.tells else []
     return {f"{probe.name}/{name}": value for name, value in metrics.items()}, told
 

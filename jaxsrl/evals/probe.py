@@ -190,8 +190,8 @@ class ProbedPolicy:
 class Probe(Protocol):
     """One thing that an evaluation measures: a small frozen object.
 
-    `name` is what its metrics stand under, `measures` says what they are, `calls` are the shapes of its samplers' calls,
-    and `needs_answer` leaves problems without a key out.
+    `name` is what its metrics stand under, `measures` says what they are, `calls` are the shapes of its samplers'
+    calls, and `needs_answer` leaves problems without a key out.
     """
 
     name: str

@@ -19,8 +19,8 @@ class Evaluation:
     The cap on a completion's tokens and truncation rules such as top-p belong to the compiled sampler.
 
     Args:
-      modes: three of the probes by name, perhaps none: `actions`, the next action after the expert's; `direct`, a whole solution in one completion; `chained`, a
-        solution action by action.
+      modes: three of the probes by name: `actions`, the next action after the expert's; `direct`, a whole solution in
+        one completion; `chained`, a solution action by action. None of them needs further `probes`.
       probes: further ones, as audits; their metrics stand under their names. See `probe.py`.
       problems: the first so many of the demonstrations given; None takes all.
       samples: completions per prompt, or chains per problem, of the sampled pass: the k of avg@k and pass@k.
