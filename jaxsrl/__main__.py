@@ -8,6 +8,7 @@ import traceback
 
 import tyro
 
+from jaxsrl.cli.audit import Audit
 from jaxsrl.cli.bench import Bench
 from jaxsrl.cli.clusters import Launch, Plan
 from jaxsrl.cli.data import BuildData, Data, Init
@@ -20,6 +21,7 @@ STDOUT = 1
 COMMANDS = {
     "train": Train,
     "eval": Eval,
+    "audit": Audit,
     "data": Data,
     "data-build": BuildData,
     "init": Init,

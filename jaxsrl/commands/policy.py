@@ -92,12 +92,15 @@ def on_this_machine(config: Config) -> Config:
     return replace(config, mesh=MeshShape(), sampler_mesh=MeshShape())
 
 
-def load_policy(config: Config, name: str | None, *, checked: bool = True, data: bool = True) -> Saved:
+def load_policy(
+    config: Config, name: str | None, *, checked: bool = True, data: bool = True, compiled: Compiled | None = None
+) -> Saved:
     """A saved policy of the run that `config` names, see `choose_policy`.
 
     Args:
       checked: compares the config with the run's own; False for one that was read back from it.
       data: loads the stage's demonstrations.
+      compiled: programs that other policies share; None: this one has its own.
     Raises: RunError naming those that exist.
     """
     folder = Path(config.runs) / config.name
@@ -109,7 +112,7 @@ def load_policy(config: Config, name: str | None, *, checked: bool = True, data:
         chosen = choose_policy(checkpoints, [stage.name for stage in config.stages], name)
         stage = next(s for s in config.stages if s.name == chosen.stage)
         splits, tokenizer, model = _material(config, folder, data)
-        placement, compiled = make_placement(config.mesh, config.layout_to_sample), Compiled()
+        placement, compiled = make_placement(config.mesh, config.layout_to_sample), compiled or Compiled()
         base = None
         if config.lora is not None:
             starts = {one.name: one.start_from for one in config.stages}

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.collect.score import RowScorer, score_trees
@@ -14,7 +14,7 @@ from jaxsrl.data.actions import Splitter
 from jaxsrl.data.chat import Template, Tokenizer
 from jaxsrl.data.tree import build
 from jaxsrl.evals.chains import Finished, FirstAction
-from jaxsrl.evals.direct import SameAnswers, as_text
+from jaxsrl.evals.direct import SameAnswers, as_text, is_correct
 from jaxsrl.evals.paths import Path, completion_tree, scored_tree, text_tree
 from jaxsrl.evals.records import Record
 from jaxsrl.evals.summary import Column, Shared, summarise
@@ -146,6 +146,10 @@ class ProbedPolicy:
         self.solved.update(zip(new, written(rollouts), strict=True))
         return [self.solved[name] for name in names]
 
+    def right(self, demonstrations: Sequence[Demonstration], solutions: Sequence[Written]) -> Bool[np.ndarray, "P"]:
+        """Whether each solution's final answer is right, by the problems' own reward; one cut off at the cap is not."""
+        return is_correct(self.reward(as_rollouts(solutions), demonstrations))
+
     def score(
         self, demonstrations: Sequence[Demonstration], paths: Sequence[Sequence[Path]],
         continuations: Sequence[Sequence[Sequence[str]]],
@@ -210,6 +214,16 @@ class Probe(Protocol):
         Raises: DoesNotApply where these problems are not of its kind.
         """
         ...
+
+
+def as_rollouts(solutions: Sequence[Written]) -> Rollouts:
+    """Solutions of problems 0, 1, … for a reward, which reads their text."""
+    index = np.arange(len(solutions))
+    return Rollouts(
+        token=np.zeros((len(index), 1), np.int32), mask=np.zeros((len(index), 1), bool), demonstration=index,
+        form=("solve",) * len(index), branch=0 * index, sample=0 * index, group=index,
+        truncated=np.array([one.truncated for one in solutions], bool), text=tuple(one.text for one in solutions),
+    )  # fmt: skip
 
 
 def written(rollouts: Rollouts) -> list[Written]:

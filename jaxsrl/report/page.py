@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from jaxsrl.report.audits import HOW as HOW_AUDIT
+from jaxsrl.report.audits import newest
 from jaxsrl.report.curves import evaluation_curves, training_curves
 from jaxsrl.report.html import Html, join, tag
 from jaxsrl.report.read import Run, read_run
@@ -58,6 +60,7 @@ def render(run: Run) -> str:
     """The page as text."""
     complaints = list(run.complaints)
     examples = rollouts(run, complaints)  # before the warnings, which name what could not be read
+    audited = newest(run.audits, complaints)
     run = replace(run, complaints=tuple(complaints))
     curves = evaluation_curves(run)
     sections = [
@@ -67,6 +70,7 @@ def render(run: Run) -> str:
         _section("curves", "Curves", HOW_CURVES, join(
             join(tag("h3", "Validation"), curves, tag("h3", "Training")) if curves else None, training_curves(run))),
         _section("rollouts", "Completions", HOW_ROLLOUTS, examples),
+        *([] if audited is None else [_section("audit", "Audit", HOW_AUDIT, audited)]),
     ]  # fmt: skip
     links = [
         ("state", "State"),
@@ -74,6 +78,7 @@ def render(run: Run) -> str:
         ("results", "Results"),
         ("curves", "Curves"),
         ("rollouts", "Completions"),
+        *([] if audited is None else [("audit", "Audit")]),
     ]
     return document(f"{run.name} – jaxsrl run", heading(run), links, sections)
 

@@ -22,8 +22,8 @@ class Run:
     """What the files of a run say.
 
     `train` and `evals` hold the lines of a stage in order of steps; a line of evaluation has a `split`. `rollouts`,
-    `evaluated` and `problems` name the files of a stage's completions and of the texts they refer to. `model`,
-    `weights` and `text` are `model.json`, `weights_config.json` and `text.json`: what was trained, whatever the config
+    `evaluated` and `problems` name the files of a stage's completions and of the texts they refer to, `audits` those of
+    what was asked of its policies later, oldest first. `model`, `weights` and `text` are `model.json`, `weights_config.json` and `text.json`: what was trained, whatever the config
     says. `complaints` name what could not be read.
     """
 
@@ -37,6 +37,7 @@ class Run:
     rollouts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     evaluated: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     problems: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    audits: tuple[Path, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
     text: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +88,7 @@ def read_run(folder: Path) -> Run:
         rollouts=rollouts,
         evaluated=_files(folder / "evals"),
         problems=_files(folder / "problems"),
+        audits=tuple(sorted((folder / "audits").glob("*.json"), key=_age)),
         model=_object(folder / "model.json", []),  # of a run that has not begun yet there is none
         weights=_object(folder / "weights_config.json", []),
         text=_object(folder / "text.json", []),
@@ -94,6 +96,12 @@ def read_run(folder: Path) -> Run:
         quarantined=_distinct_lines(sorted((folder / "quarantine").glob("*"))),
         complaints=tuple(complaints),
     )
+
+
+def _age(path: Path) -> tuple[int, str]:
+    """NAME.json, NAME.2.json, NAME.3.json …: a later one has a higher number."""
+    last = re.search(r"\.(\d+)$", path.stem)
+    return int(last[1]) if last else 1, path.name
 
 
 def _files(folder: Path) -> dict[str, tuple[Path, ...]]:

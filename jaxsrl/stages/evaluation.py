@@ -63,7 +63,8 @@ def probed_policy(
     @cache
     def sampler(call: Call) -> Sampler:
         tokens = caps[call.tokens] if isinstance(call.tokens, str) else call.tokens
-        behind = caps["solve"] if call.behind == "solution" else 0
+        # A chain that was changed early is written on, up to the cap once more.
+        behind = 2 * caps["solve"] if call.behind == "solution" else 0
         return evaluation_sampler(
             policy, template, Sampling(max_new_tokens=tokens), tokenizer, rows=shapes.evaluate_rows,
             row_tokens=shapes.prompt_tokens + behind, slots=call.slots or shapes.evaluate_slots, stop=stop,
