@@ -23,8 +23,9 @@ class Run:
 
     `train` and `evals` hold the lines of a stage in order of steps; a line of evaluation has a `split`. `rollouts`,
     `evaluated` and `problems` name the files of a stage's completions and of the texts they refer to, `audits` those of
-    what was asked of its policies later, oldest first. `model`, `weights` and `text` are `model.json`, `weights_config.json` and `text.json`: what was trained, whatever the config
-    says. `complaints` name what could not be read.
+    what was asked of its policies later, oldest first. `model`, `weights` and `text` are `model.json`,
+    `weights_config.json` and `text.json`: what was trained, whatever the config says. `complaints` name what could not
+    be read.
     """
 
     name: str
