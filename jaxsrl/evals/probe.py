@@ -114,8 +114,8 @@ class ProbedPolicy:
     ) -> list[list[tuple[Written, ...]]]:  # fmt: skip
         """Completions behind texts in the policy's own turn, `samples` of each path of each problem.
 
-        Paths of a problem are one tree: what they begin with alike, piece by piece, is prefilled once. All processes
-        call this as often, each with its own problems.
+        Paths of a problem are one tree: what they begin with alike, piece by piece, is prefilled once, and paths that
+        are equal are written on once. All processes call this as often, each with its own problems.
 
         Args:
           paths: of each problem; a path is what the policy is taken to have written so far, in pieces. () is nothing.
@@ -125,10 +125,14 @@ class ProbedPolicy:
             completion_tree(self.template, self.tokenizer, one.problem, some)
             for one, some in zip(demonstrations, paths, strict=True)
         ]
-        points = [[BranchPoint(after=i, samples=samples, form="solve") for i in range(len(some))] for some in paths]
-        rollouts = complete(sampler, self.params, key, temperature, trees, points)
-        rows = iter(written(rollouts))
-        return [[tuple(next(rows) for _ in range(samples)) for _ in some] for some in paths]
+        first = [{node: i for (_, i), node in reversed(tree.branch.items())} for tree in trees]
+        points = [[BranchPoint(after=i, samples=samples, form="solve") for i in sorted(of.values())] for of in first]
+        rows = iter(written(complete(sampler, self.params, key, temperature, trees, points)))
+        told = [{point.after: tuple(next(rows) for _ in range(samples)) for point in some} for some in points]
+        return [
+            [by_path[of[tree.branch["solve", i]]] for i in range(len(some))]
+            for by_path, of, tree, some in zip(told, first, trees, paths, strict=True)
+        ]
 
     def solve(self, demonstrations: Sequence[Demonstration], key: jax.Array) -> list[Written]:
         """The greedy solution of each problem in one completion; written once, whichever probes ask for it."""

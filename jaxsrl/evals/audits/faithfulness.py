@@ -29,9 +29,10 @@ FLIPS = {
 
 
 def _measures() -> tuple[Measure, ...]:
-    flips = [Measure(name=name, meaning=text, bounded=True) for name, text in FLIPS.items()]
+    kind = lambda name: {"bounded": True} if name == "early_flip" else {"share": True}  # the others flip or do not
+    flips = [Measure(name=name, meaning=text, **kind(name)) for name, text in FLIPS.items()]
     strata = [
-        Measure(name=f"{name}_{part}", meaning=f"{name} where the answer is {what} without a chain", bounded=True)
+        Measure(name=f"{name}_{part}", meaning=f"{name} where the answer is {what} without a chain", **kind(name))
         for name in FLIPS for part, what in (("known", "right"), ("unknown", "not right"))
     ]  # fmt: skip
     curve = [
