@@ -35,16 +35,22 @@ def params():
     return init_params(MODEL, jax.random.key(3))
 
 
-def dense(params, tokens) -> np.ndarray:
-    """Log-prob of each token but the first, by one plain causal row."""
-    row = jnp.asarray(tokens, jnp.int32)[None]
+@jax.jit
+def plain(params, row):
+    """Log-probs [256 V] of one causal row."""
     at, ones = jnp.arange(row.shape[1])[None], jnp.ones_like(row)
     hidden = forward(MODEL, params, row, at, 0 * ones, ones)
-    logits = jax.nn.log_softmax(hidden[0] @ head_matrix(MODEL, params).astype(jnp.float32), axis=-1)
-    return np.asarray(logits)[np.arange(len(tokens) - 1), tokens[1:]]
+    return jax.nn.log_softmax(hidden[0] @ head_matrix(MODEL, params).astype(jnp.float32), axis=-1)
 
 
-def test_scores_on_the_tree_are_those_of_plain_rows(params, quick):
+def dense(params, tokens) -> np.ndarray:
+    """Log-prob of each token but the first; what is behind a token changes nothing."""
+    row = np.zeros((1, 256), np.int32)
+    row[0, : len(tokens)] = tokens
+    return np.asarray(plain(params, row))[np.arange(len(tokens) - 1), tokens[1:]]
+
+
+def test_scores_on_the_tree_are_those_of_plain_rows(params, quick, monkeypatch):
     """However the trees share rows: one row for all, or rows that repeat what is shared."""
     program = make_scorer(MODEL, 1.0)
     made = [scored_tree(Template(), BYTES, text, PATHS, ENDS) for text in ("3+4?", "a longer question, of 40 signs?")]
@@ -58,11 +64,12 @@ def test_scores_on_the_tree_are_those_of_plain_rows(params, quick):
                 if end:
                     np.testing.assert_allclose(told[node], dense(params, tokens)[-len(end) :], atol=2e-5)
     calls = []
+    monkeypatch.setattr("jaxsrl.collect.score.MOST_TOKENS", 256)
     narrow = RowScorer(score=lambda p, batch: calls.append(batch.token.shape) or program(p, batch), rows=2)
-    long = [scored_tree(Template(), BYTES, "q" * 100, [(f"step {i} {'x' * 90}\n",) for i in range(30)], [["7"]] * 30)]
+    long = [scored_tree(Template(), BYTES, "q" * 100, [(f"step {i} {'x' * 90}\n",) for i in range(9)], [["7"]] * 9)]
     (told,) = score_trees(narrow, params, [long[0][0]])
-    assert len(told) == 30 and len(set(calls)) == 1 and calls[0][1] <= 2048
-    node = long[0][1][17][0]
+    assert len(told) == 9 and set(calls) == {(2, 256)} and len(calls) > 2
+    node = long[0][1][7][0]
     want = dense(params, path_tokens(long[0][0], node).tolist())[-1:]
     np.testing.assert_allclose(told[node], want, atol=2e-5)
 

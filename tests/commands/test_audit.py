@@ -1,0 +1,118 @@
+"""`jaxsrl audit`: which policies are meant, what is kept and shown, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from jaxsrl.__main__ import main
+from jaxsrl.commands.audit import chosen_probes
+from jaxsrl.commands.audited import Target, base_of, targets_of
+from jaxsrl.config import ArithmeticTask
+from jaxsrl.config.overrides import load
+from jaxsrl.report import write_report
+from jaxsrl.tasks.arithmetic import Arithmetic
+from tests.commands.random_model import SMOLLM2, TINY, weights
+from tests.evals.test_probe import OWN
+from tests.sharing import COMPILED, train
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    """Commands of this file share what they compile."""
+    for module in ("audit", "published"):
+        monkeypatch.setattr(f"jaxsrl.commands.{module}.Compiled", lambda: COMPILED)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two stages, of which neither takes a step."""
+    config, task = load(TINY), ArithmeticTask(settings=Arithmetic(run=(2, 2)), train=4, validation=2, test=3)
+    rows = replace(config.rows, prompt_tokens=160, tokens=320)
+    first = replace(config.stages[0], data=task, steps=0, rows=rows, test=None)
+    stages = (replace(first, name="base"), replace(first, name="sft", start_from="base"))
+    return train(replace(config, name="sums", stages=stages, runs=str(tmp_path_factory.mktemp("runs"))))
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    path = tmp_path / "shouting.py"
+    path.write_text(OWN)
+    return path
+
+
+def call(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_a_runs_policies_are_set_side_by_side_kept_and_shown(run, own_file, tmp_path, capsys):
+    code, out, err = call(
+        capsys, "audit", run, "--probes", own_file, "information_gain", "--problems", 2, "--json", tmp_path / "all.json"
+    )
+    assert code == 0, err
+    assert "2 test problems of sums, stage sft; scored under sums:base" in out and "gain_nats" in out
+    kept = json.loads((run / "audits" / "audit.json").read_text())
+    assert kept["policies"] == ["sums:base", "sums:sft"] and json.loads((tmp_path / "all.json").read_text())["probes"]
+    own, gain = kept["probes"]
+    assert (own["name"], gain["name"]) == ("shouting", "information_gain") and gain["settings"]["released"] is True
+    # the second stage took no step, so both policies are one
+    assert own["results"][0] == own["results"][1] and own["differences"][1]["upper"] == [0.0, 0.0, 0.0]
+    assert own["differences"][0] == {}
+    records = [json.loads(line) for line in (run / "audits" / "audit.jsonl").open()]
+    assert {(r["policy"], r["mode"]) for r in records} == {
+        (policy, probe) for policy in kept["policies"] for probe in ("shouting", "information_gain")
+    }  # fmt: skip
+    mine = [r["values"]["upper"] for r in records if r["policy"] == "sums:sft" and r["mode"] == "shouting"]
+    assert sum(mine) / len(mine) == own["results"][1]["upper"]
+    for page in (run / "audits" / "audit.html", run / "report.html"):
+        text = page.read_text()
+        assert "gain nats" in text and "characters in upper case" in text and f"problem {records[0]['problem']}" in text
+    assert write_report(run).read_text() == text  # the same files, the same bytes
+    code, out, err = call(capsys, "audit", f"{run}:sft", "--probes", own_file, "--problems", 1, "--seed", 1)
+    assert code == 0 and (run / "audits" / "audit.2.json").exists()
+    assert "Earlier ones are kept beside it: audit.json" in (run / "report.html").read_text()
+
+
+def test_a_published_model_is_audited_on_a_benchmark(own_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = weights(tmp_path / "small", "smollm2", chat_template=SMOLLM2)
+    (tmp_path / "data" / "gsm8k").mkdir(parents=True)
+    row = json.dumps({"question": "1+1?", "answer": "so\n#### 2"})
+    (tmp_path / "data" / "gsm8k" / "test.jsonl").write_text(f"{row}\n")
+    given = ["audit", "--weights", model, "--probes", own_file, "--data-dir", tmp_path / "data", "--max-tokens", 6]
+    code, out, err = call(capsys, *given, "--benchmark", "gsm8k", "--batch", 2)
+    assert code == 0, err
+    assert out.startswith("the first 1 problems of gsm8k") and (tmp_path / "audits" / "audit.html").exists()
+    code, _, err = call(capsys, *given)
+    assert code == 2 and "--weights alone needs --benchmark" in err
+
+
+def test_what_a_user_may_write_for_policies(run):
+    stages = targets_of([str(run)], [])
+    assert [one.name for one in stages] == ["sums:base", "sums:sft"]
+    (one,) = targets_of([f"{run}:sft:last"], [])
+    assert one.policy == "sft:last" and base_of(one).policy == "base"
+    assert len(targets_of([str(run), f"{run}:sft"], [])) == 2  # each once
+    assert base_of(Target(folder=run)) == Target(folder=run)
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["audit"], "name a run, as runs/NAME"), (["audit", "nowhere"], "nowhere"),
+    (["audit", "RUN", "--probes", "faithfullness"], "did you mean faithfulness"),
+    (["audit", "RUN", "--set", "faithfulness.sample=2"], "nearest is faithfulness.samples"),
+    (["audit", "RUN", "--problems", "0"], "--problems must be >= 1"),
+    (["audit", "RUN:best", "--probes", "information_gain"], "no policy 'best'"),
+    (["audit", "RUN", "--scorer", "RUN"], "is 2 policies: name one"),
+])  # fmt: skip
+def test_what_is_wrong_is_named(run, capsys, arguments, said):
+    code, _, err = call(capsys, *(str(a).replace("RUN", str(run)) for a in arguments))
+    assert code != 0 and said in err
+
+
+def test_settings_of_probes_are_set_by_name(own_file):
+    gain, own = chosen_probes(["information_gain", str(own_file)], ["information_gain.style=sentences"])
+    assert gain.style == "sentences" and own.least == 1
+    with pytest.raises(ValueError, match="each probe once: shouting"):
+        chosen_probes([str(own_file), str(own_file)], [])
