@@ -398,7 +398,7 @@ def evaluate(
     say_timeouts(parts, f"{split} at step {step}", metrics)
     write_metrics(parts, [head | metrics])
     own = {folder: process_file(folder, stage.name, jax.process_index()) for folder in ("evals", "problems")}
-    asked = {row["demonstration"] for row in rows}
+    asked = {row.get("demonstration") for row in rows}  # a probe's record need not have one
     shown = problem_lines(problems, {"stage": stage.name, "step": step})
     told = [one for one in shown if one["demonstration"] in asked]
     # In their place behind those of the steps before, whose lines may be waiting still.

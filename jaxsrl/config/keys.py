@@ -51,6 +51,7 @@ def check_keys(stage: Stage, splits: TaskData) -> TaskData:
 
 def _check_asked(stage: Stage, name: str, evaluation: Evaluation, asked: Sequence[Demonstration]) -> None:
     modes = [mode for mode in evaluation.modes if mode != "actions"]
+    modes += [probe.name for probe in evaluation.probes if probe.needs_answer]
     if modes and asked and not with_key(asked):
         what = f"none of the {len(asked)} demonstrations that {' and '.join(modes)} would solve has"
         raise ConfigError(_missing(stage, name, what) + f", or set stages.{stage.name}.{name}.modes=actions")

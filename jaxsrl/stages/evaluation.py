@@ -1,5 +1,6 @@
 """Evaluation of a policy with a stage's settings."""
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 
@@ -14,9 +15,9 @@ from jaxsrl.config.run import Config, Stage, TaskData
 from jaxsrl.data.chat import Template
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.evals.evaluate import Evaluation, check_asked, probes_of, run_probe
-from jaxsrl.evals.probe import Call, ProbedPolicy
+from jaxsrl.evals.probe import Call, DoesNotApply, ProbedPolicy
 from jaxsrl.policy import Policy, sampling_params
-from jaxsrl.processes import Stopped
+from jaxsrl.processes import Stopped, is_first
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import held_rows, place_held_rows, place_rows
 from jaxsrl.update import make_scorer
@@ -114,7 +115,12 @@ def evaluate_policy(
         some = with_key(problems) if probe.needs_answer and needs_key(splits.reward) else problems
         some = list(some)[: settings.problems]
         check_asked(settings, asked, some)
-        found, lines = run_probe(probe, asked, key, some)
+        try:
+            found, lines = run_probe(probe, asked, key, some)
+        except DoesNotApply as error:  # a run does not end for it, and its line says that nothing was asked
+            if is_first():
+                print(f"note: probe {probe.name} is left out: {error}", file=sys.stderr)
+            found, lines = {f"{probe.name}/problems": 0}, []
         metrics |= found
         records += lines
     return metrics, records

@@ -1,7 +1,8 @@
 """`jaxsrl audit`: which policies are meant, what is kept and shown, and what is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 
@@ -10,6 +11,10 @@ from jaxsrl.commands.audit import chosen_probes
 from jaxsrl.commands.audited import Target, base_of, targets_of
 from jaxsrl.config import ArithmeticTask
 from jaxsrl.config.overrides import load
+from jaxsrl.evals.audits.information_gain import InformationGain
+from jaxsrl.evals.evaluate import Evaluation
+from jaxsrl.evals.find import find_probe
+from jaxsrl.evals.probe import DoesNotApply
 from jaxsrl.report import write_report
 from jaxsrl.tasks.arithmetic import Arithmetic
 from tests.commands.random_model import SMOLLM2, TINY, weights
@@ -24,13 +29,30 @@ def compiled_once(monkeypatch):
         monkeypatch.setattr(f"jaxsrl.commands.{module}.Compiled", lambda: COMPILED)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusing:
+    """Has nothing to say of any problem."""
+
+    name: str = "refusing"
+    measures: ClassVar = ()
+    calls: ClassVar = ()
+    needs_answer: ClassVar[bool] = False
+
+    def __call__(self, policy, demonstrations, key):
+        raise DoesNotApply("there is nothing to refuse")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of two stages, of which neither takes a step."""
+    """A run of two stages, of which neither takes a step; its test asks probes beside a mode."""
+    path = tmp_path_factory.mktemp("probes") / "shouting.py"
+    path.write_text(OWN)
+    probes = (find_probe(str(path)), InformationGain(), Refusing())
     config, task = load(TINY), ArithmeticTask(settings=Arithmetic(run=(2, 2)), train=4, validation=2, test=3)
     rows = replace(config.rows, prompt_tokens=160, tokens=320)
     first = replace(config.stages[0], data=task, steps=0, rows=rows, test=None)
-    stages = (replace(first, name="base"), replace(first, name="sft", start_from="base"))
+    test = Evaluation(modes=("actions",), probes=probes)
+    stages = (replace(first, name="base"), replace(first, name="sft", start_from="base", test=test))
     return train(replace(config, name="sums", stages=stages, runs=str(tmp_path_factory.mktemp("runs"))))
 
 
@@ -39,6 +61,17 @@ def own_file(tmp_path):
     path = tmp_path / "shouting.py"
     path.write_text(OWN)
     return path
+
+
+def test_a_runs_own_evaluation_may_hold_probes(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    (line,) = [one for one in lines if one.get("split") == "test"]
+    assert line["shouting/problems"] == 2 and line["shouting/upper"] >= 0 and line["actions/problems"] == 2
+    assert line["information_gain/nats_question"] > 0 and line["refusing/problems"] == 0
+    records = [json.loads(one) for one in (run / "evals" / "sft.jsonl").open()]
+    assert {"actions", "shouting", "information_gain"} <= {one["mode"] for one in records}
+    page = write_report(run).read_text()
+    assert "information_gain/gain_nats" in page and "shouting/upper" in page
 
 
 def call(capsys, *arguments):
