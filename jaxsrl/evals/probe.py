@@ -114,7 +114,7 @@ class ProbedPolicy:
     ) -> list[list[tuple[Written, ...]]]:  # fmt: skip
         """Completions behind texts in the policy's own turn, `samples` of each path of each problem.
 
-        Paths of a problem are one tree: what they begin with alike, piece by piece, is prefilled once, and paths that
+        Paths of a problem are one tree: what they begin with alike, token by token, is prefilled once, and paths that
         are equal are written on once. All processes call this as often, each with its own problems.
 
         Args:
@@ -179,7 +179,7 @@ class ProbedPolicy:
             for told, (_, of_paths) in zip(found, made, strict=True)
         ]
 
-    def score_texts(self, texts: Sequence[Sequence[Path]]) -> list[list[Float[np.ndarray, "T"]]]:
+    def score_texts(self, texts: Sequence[Sequence[str]]) -> list[list[Float[np.ndarray, "T"]]]:
         """Log-probs of every token of whole texts outside of any template; texts of a group share what they begin with.
 
         A text's first token is left out, as nothing is before it; so is one that the tokenizer begins texts with.

@@ -84,12 +84,12 @@ def test_a_negative_control_sees_its_siblings(params, quick):
 
 def test_whole_texts_are_scored_but_for_their_first_token():
     policy = by_hand(None, logp=lambda context, token: -float(len(context)))
-    ((short, long),) = policy.score_texts([[("ab", "c"), ("ab", "cd")]])
+    ((short, long),) = policy.score_texts([["abc", "abcd"]])
     begin = len(BYTES.decode(list(BYTES.begin)))
     assert (
         short.tolist() == [-1.0 - begin, -2.0 - begin][: len(short)] and long.tolist()[: len(short)] == short.tolist()
     )
-    tree, nodes = text_tree(BYTES, [("ab", "c"), ("ab", "cd")])
+    tree, nodes = text_tree(BYTES, ["abc", "abde"])
     assert nodes[0][0] == nodes[1][0] and len(tree.nodes) == 3
 
 

@@ -81,10 +81,10 @@ class InformationGain:
         return [path + tuple(filter(None, (led("".join(path), lead),))) for path in given]
 
 
-def whole_texts(demonstration: Demonstration, chain: Path, answer: str) -> list[Path]:
+def whole_texts(demonstration: Demonstration, chain: Path, answer: str) -> list[str]:
     """What the released code scores: question, steps so far, " Answer: ", answer; in the sentences' own words."""
     steps = tuple(f" {piece.strip()}" for piece in chain)
-    return [(demonstration.problem.strip(), *steps[:i], f" Answer: {answer}") for i in range(len(chain) + 1)]
+    return ["".join((demonstration.problem.strip(), *steps[:i], f" Answer: {answer}")) for i in range(len(steps) + 1)]
 
 
 def gains(nats: np.ndarray, whole: np.ndarray | None = None) -> dict[str, float | None]:
