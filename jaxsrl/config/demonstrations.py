@@ -202,6 +202,7 @@ class ArithmeticTask:
             reward=FinalAnswer(verify=arithmetic_answer),
             finished=_reached_stop,
             first_action=_first_line,
+            task=away,
         )
 
 

@@ -37,7 +37,7 @@ class Generated:
         return TaskData(
             train=tuple(train), validation=tuple(generate(away, self.validation, "validation")),
             test=tuple(generate(away, self.test, "test")), reward=FinalAnswer(verify=away.right),
-            finished=away.finished, first_action=first_line,
+            finished=away.finished, first_action=first_line, task=away,
         )  # fmt: skip
 
 

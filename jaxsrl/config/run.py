@@ -46,6 +46,7 @@ class TaskData:
       splitter, finish_mark: how solutions were cut, and what ends one; None of data that are generated.
       parts, weights: sizes of the sources that `train` is made of, in its order, and how often each is drawn from;
         empty where there is one.
+      task: what made the held-out problems and can check solutions, a value of `jaxsrl/tasks/`; None of files.
       passes, keyless: of a set that was built: the folder of what was measured over it, and the rows of its training
         split that have no key.
     """
@@ -65,6 +66,7 @@ class TaskData:
     finish_mark: str | None = None
     parts: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
+    task: Any = None
     passes: Path | None = None
     keyless: Int[np.ndarray, "K"] | None = None
 

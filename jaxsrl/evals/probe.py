@@ -77,6 +77,7 @@ class ProbedPolicy:
       reward: whether a final answer is right, see `direct.CORRECT_FROM`. same: whether two are one answer.
       finished, first_action: see `chains.Rules`.
       splitter: how solutions of these problems are cut into actions; None where the data do not say.
+      task: what made the problems, a value of `jaxsrl/tasks/`; None where they come from files.
       judge: the frozen policy that texts are scored under, one for all policies that are compared. None: this one.
       solved: greedy solutions so far, which probes share.
     """
@@ -92,6 +93,7 @@ class ProbedPolicy:
     same: SameAnswers = as_text
     scorer: RowScorer | None = None
     splitter: Splitter | None = None
+    task: Any = None
     judge: "ProbedPolicy | None" = None
     solved: dict[tuple[Any, ...], Written] = field(default_factory=dict, repr=False, compare=False)
 

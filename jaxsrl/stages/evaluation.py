@@ -74,7 +74,7 @@ def probed_policy(
     return ProbedPolicy(
         name=name, params=params, sampler=sampler, template=template, tokenizer=tokenizer, reward=splits.reward,
         finished=splits.finished, first_action=splits.first_action, same=splits.same, splitter=splits.splitter,
-        scorer=row_scorer(policy, mesh, stop),
+        scorer=row_scorer(policy, mesh, stop), task=splits.task,
     )  # fmt: skip
 
 
