@@ -156,7 +156,8 @@ def _joined(tokens: Sequence[_Token]) -> bool:
     """`1 and 1/4`, `6:00` and `10 + (` go on with what is before them."""
     first, second, third, fourth = tokens
     mixed = first.kind == "number" and second.text == "and" and (third.kind == "fraction" or fourth.text == "/")
-    glued = first.kind == "number" and second.kind == "other" and first.end + 1 == second.end == third.start
+    between = second.kind == "other" and bool(second.text.strip())
+    glued = first.kind == "number" and between and first.end + 1 == second.end == third.start
     return mixed or glued or (first.kind == "sign" and second.text == "(")
 
 

@@ -15,6 +15,7 @@ from jaxsrl.rewards.claims import arithmetic_claims, count_claims
         ("total = 3 + 4 = 8", [False]),
         ("3 + 4 = 7 = 14 / 2", [True, True]),
         ("17+25-8=34", [True]),
+        ("0 + 2 = 2\n2 + 3 = 5", [True, True]),
         ("- 3 + 4 = 7", [True]),  # a list's dash is no minus
         ("\n* 3 + 4 = 7", [True]),
         ("1. 3 + 4 = 7\n2) 5 * 2 = 11", [True, False]),
