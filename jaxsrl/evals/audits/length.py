@@ -11,6 +11,7 @@ from jaxsrl.evals.probe import Call, Measure, ProbedPolicy, Written, measured
 from jaxsrl.evals.records import Record
 from jaxsrl.evals.resampled import as_metrics, peak
 from jaxsrl.rewards.format import without_thoughts
+from jaxsrl.tasks.arithmetic import Arithmetic
 from jaxsrl.tasks.draw import lines_of
 from jaxsrl.tasks.operators import Operators, chain
 from jaxsrl.types import Demonstration
@@ -113,8 +114,9 @@ def count_steps(policy: ProbedPolicy, solution: Written) -> int:
 
 def difficulty(policy: ProbedPolicy, demonstration: Demonstration) -> float:
     """The task's own, else how many actions the expert took."""
-    own = policy.task.difficulty if hasattr(policy.task, "difficulty") else lambda one: len(one.actions)
-    return float(own(demonstration))
+    if policy.task is None or isinstance(policy.task, Arithmetic):
+        return float(len(demonstration.actions))
+    return policy.task.difficulty(demonstration)
 
 
 def quantiles(values: np.ndarray, parts: int) -> np.ndarray:
