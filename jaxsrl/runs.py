@@ -36,6 +36,10 @@ class RunError(RuntimeError):
     """The run folder cannot be used; the message names it and the fix."""
 
 
+class OtherInputs(RunError, ValueError):
+    """The run was begun on other data or weights: the same command will be wrong the next time too."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """An open run folder. `count` and `record` are those of the checkpoint the attempt starts from."""
@@ -142,7 +146,7 @@ def read_json(path: Path) -> Any:
 def check_base(folder: Path, base: Params, weights: str) -> None:
     """Notes once which published parameters a run's adapters lie on, and compares from then on.
 
-    Raises: RunError if they are others.
+    Raises: OtherInputs if they are others.
     """
     path, found = folder / "base.json", fingerprint(base)
 
@@ -153,7 +157,7 @@ def check_base(folder: Path, base: Params, weights: str) -> None:
 
     noted = broadcast_from_first(note)
     if noted.get("fingerprint") != found:
-        raise RunError(
+        raise OtherInputs(
             f"{folder} has adapters of the weights {noted.get('weights')} with fingerprint {noted.get('fingerprint')}, "
             f"but {weights} has {found}: put the old files back, or use a new name"
         )
@@ -179,7 +183,7 @@ def check_data(folder: Path, files: Mapping[str, str]) -> None:
 
     Args:
       files: name -> hash of the content, of this process's copies.
-    Raises: RunError naming the first file whose content is another.
+    Raises: OtherInputs naming the first file whose content is another.
     """
     path = folder / "data.json"
 
@@ -191,7 +195,7 @@ def check_data(folder: Path, files: Mapping[str, str]) -> None:
     noted = broadcast_from_first(note)
     other = [name for name in {**noted, **files} if noted.get(name) != files.get(name)]
     if other:
-        raise RunError(
+        raise OtherInputs(
             f"{folder} was started on other data: {other[0]} has changed since"
             + (f", and {len(other) - 1} more" if len(other) > 1 else "")
             + ". Put the old file back, or use a new name (--set name=...)"

@@ -13,6 +13,10 @@ export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} MPLBACKEND=Agg
 export JAX_COMPILATION_CACHE_DIR=$root/.cache/jax JAX_COMPILATION_CACHE_MAX_SIZE=2000000000
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
+# So is the bytecode: a process that a test starts would else spend most of its start on the text of libraries.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$root/.cache/python
+
 .venv/bin/ruff check --quiet
 if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
 .venv/bin/python -m pytest -q -n 2

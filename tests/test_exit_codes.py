@@ -12,7 +12,7 @@ from jaxsrl.clusters.start import ProcessError
 from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.exit_codes import OF_ERROR, code_of
 from jaxsrl.processes import Stopped
-from jaxsrl.runs import RunError
+from jaxsrl.runs import OtherInputs, RunError
 from jaxsrl.stages.replay import Corrupted
 from jaxsrl.stages.skipped import Diverged
 from jaxsrl.train import TrainingError, in_training
@@ -22,8 +22,8 @@ from tests.tiny_config import Spelling
 TINY = Path(__file__).parent / "tiny_config.py"
 CODES = {
     ConfigError: 2, ValueError: 2, FileNotFoundError: 2, RunError: 1, CheckpointError: 1, ProcessError: 1, OSError: 1,
-    PermissionError: 1, MemoryError: 1, TrainingError: 1, Diverged: 3, SaveError: 74, Stopped: 75, Corrupted: 77,
-    KeyboardInterrupt: 130,
+    OtherInputs: 2, PermissionError: 1, MemoryError: 1, TrainingError: 1, Diverged: 3, SaveError: 74, Stopped: 75,
+    Corrupted: 77, KeyboardInterrupt: 130,
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from jaxsrl.models.transformer import forward, init_params
 from jaxsrl.objectives.chord import CHORD
 from jaxsrl.objectives.dpo import DPO
 from jaxsrl.policy import Compiled, first_ancestor, first_params, make_placement, make_policy, sampling_params
-from jaxsrl.runs import RunError
+from jaxsrl.runs import OtherInputs
 from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
 from tests.coin import coin
 from tests.sharing import train
@@ -149,9 +149,9 @@ def test_adapters_of_published_weights_need_the_same_files(folder, tmp_path):
     save_weights(tmp_path / "moved", short.model, moved, dtype="float32")
     shutil.copyfile(tmp_path / "moved" / SINGLE, weights / SINGLE)
     longer = replace(short, stages=(*short.stages[:1], replace(short.stages[1], steps=1)))
-    with pytest.raises(RunError, match="put the old files back"):
+    with pytest.raises(OtherInputs, match="put the old files back"):
         train(longer)
-    assert main(["convert", str(done), "--to", str(tmp_path / "third")]) == 1
+    assert main(["convert", str(done), "--to", str(tmp_path / "third")]) == 2
 
 
 def test_a_killed_run_goes_on(tmp_path):

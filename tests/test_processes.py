@@ -59,6 +59,7 @@ class Launch:
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2",
             "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "PYTHONPATH": str(HERE.parent),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         }  # fmt: skip
         train = ["train", str(CONFIG), "--runs", str(runs), *arguments]
         self.metrics, self.end = runs / "many" / "metrics.jsonl", time.monotonic() + PATIENCE

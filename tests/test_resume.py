@@ -233,11 +233,11 @@ def executed_tokens(folder: Path, stage: str) -> list[int]:
 def test_a_budget_of_tokens_ends_a_stage(unbroken, tmp_path):
     """With the step that reaches it, whatever the rows, also when the run was stopped; a done stage stays done."""
     whole = executed_tokens(unbroken, "srl")
-    budget = f"stages.srl.tokens={whole[4]}"
-    stop_at(tiny(tmp_path / "a", budget), "srl", 4)
-    assert executed_tokens(train(tiny(tmp_path / "a", budget)), "srl") == whole[:5]
-    assert executed_tokens(train(tiny(tmp_path / "a", budget)), "srl") == whole[:5]
-    wide = train(tiny(tmp_path / "b", budget, "rows.tokens=96", "rows.slots=6"))
+    budget = (f"stages.srl.tokens={whole[4]}", "stages.rlvr.steps=0", "stages.rlvr.test=none")
+    stop_at(tiny(tmp_path / "a", *budget), "srl", 4)
+    assert executed_tokens(train(tiny(tmp_path / "a", *budget)), "srl") == whole[:5]
+    assert executed_tokens(train(tiny(tmp_path / "a", *budget)), "srl") == whole[:5]
+    wide = train(tiny(tmp_path / "b", *budget, "rows.tokens=96", "rows.slots=6"))
     assert executed_tokens(wide, "srl") == whole[:5]
 
 

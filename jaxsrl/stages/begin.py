@@ -147,8 +147,8 @@ def notes(config: Config, splits: Mapping[str, TaskData], tokenizer: Tokenizer) 
 def begin(run: Run, config: Config, prepared: Prepared) -> int:
     """Writes down what an attempt goes by. Returns the number of the stage that it begins with.
 
-    Raises: ConfigError where the run has gone on from a stage that was longer or shorter; RunError where its data are
-      others.
+    Raises: ConfigError where the run has gone on from a stage that was longer or shorter; OtherInputs where its data
+      are others.
     """
     start = _first_stage(config, run.record)
     check_data(run.folder, _files(config, prepared.splits))

@@ -12,7 +12,7 @@ from jaxsrl.data.demonstrations import Fields
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
 from jaxsrl.objectives.sft import SFT
-from jaxsrl.runs import RunError, check_data
+from jaxsrl.runs import OtherInputs, check_data
 from jaxsrl.train import train
 
 
@@ -42,7 +42,7 @@ def test_a_run_is_not_continued_on_other_data(tmp_path):
     write(moved / "grow.jsonl")
     train(replace(config, data_dir=str(moved)))  # the same file in another folder
     write(tmp_path / "grow.jsonl", first=1)
-    with pytest.raises(RunError, match=r"grow was started on other data: grow.jsonl has changed since\. .*new name"):
+    with pytest.raises(OtherInputs, match=r"grow was started on other data: grow.jsonl has changed since\. .*new name"):
         train(config)
 
 
@@ -50,5 +50,5 @@ def test_what_is_compared_are_names_and_contents(tmp_path):
     check_data(tmp_path, {"a.jsonl": "1", "b.jsonl": "2"})
     check_data(tmp_path, {"b.jsonl": "2", "a.jsonl": "1"})
     for other in ({"a.jsonl": "1", "b.jsonl": "3"}, {"a.jsonl": "1"}, {"a.jsonl": "1", "b.jsonl": "2", "c": "4"}):
-        with pytest.raises(RunError, match="other data"):
+        with pytest.raises(OtherInputs, match="other data"):
             check_data(tmp_path, other)

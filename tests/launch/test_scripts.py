@@ -18,7 +18,7 @@ from jaxsrl.clusters.launch.job import Job, Place
 from jaxsrl.metrics import read
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "tests" / "process_config.py"
+CONFIG = ROOT / "tests" / "launch" / "one_step.py"
 PATIENCE = 200
 
 
@@ -108,7 +108,7 @@ while [ $one -gt 128 ] && kill -0 "$pid" 2>/dev/null; do wait "$pid"; one=$?; do
 
 def slurm_job(tmp_path: Path) -> Job:
     place = Place(shared=str(tmp_path), code=str(ROOT))
-    return job(tmp_path, name="many", devices=hardware("2xh200"), place=place, config="tests/process_config.py")
+    return job(tmp_path, name="many", devices=hardware("2xh200"), place=place, config="tests/launch/one_step.py")
 
 
 @pytest.mark.parametrize("code, asked", [("0", False), ("2", False), ("75", True), ("1", True)])
@@ -127,8 +127,6 @@ def test_slurm_queues_again_what_was_cut_off(code, asked, tmp_path):
     assert not (tmp_path / "asked").exists()
 
 
-SHORT = ("--set", "stages.sft.steps=1", "--set", "stages.srl.steps=0", "--set", "stages.rlvr.steps=0",
-         "--set", "stages.sft.test=none", "--set", "mesh.data=1", "--set", "mesh.fsdp=2")  # fmt: skip
 CPU = {
     "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -145,8 +143,7 @@ def cache(tmp_path_factory):
 def test_real_processes_under_slurm_take_a_step(tmp_path, cache):
     """The batch script starts two tasks that find one another by Slurm's variables alone."""
     tool(tmp_path / "bin", "srun", SRUN)
-    made = replace(slurm_job(tmp_path), arguments=SHORT)
-    script = slurm.render(made).files["job.sbatch"].replace(f"{ROOT}/.venv/bin/python", sys.executable)
+    script = slurm.render(slurm_job(tmp_path)).files["job.sbatch"].replace(f"{ROOT}/.venv/bin/python", sys.executable)
     variables = CPU | cache | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": str(free_port())}
     code, said = ended(begin(script, tmp_path / "job.sbatch", PYTHONPATH=str(ROOT), **variables))
     logs = tmp_path / "launches" / "many" / "logs" / "attempt_1"
@@ -158,7 +155,7 @@ def test_real_processes_under_slurm_take_a_step(tmp_path, cache):
 def test_real_processes_on_one_machine_take_a_step(tmp_path, cache):
     """`--target local --processes 2`; the variables are those that a JobSet gives its pods."""
     made = job(tmp_path, config=str(CONFIG), processes=2, python=sys.executable, restarts=0, environment=CPU | cache,
-               arguments=(*SHORT, "--runs", str(tmp_path / "runs")))  # fmt: skip
+               arguments=("--runs", str(tmp_path / "runs")))  # fmt: skip
     script = local.render(made).files["run.sh"]
     code, said = ended(begin(script, tmp_path / "run.sh", PYTHONPATH=str(ROOT)))
     logs = tmp_path / "logs" / "attempt_1"
@@ -175,7 +172,7 @@ def test_real_processes_under_a_tpu_s_variables_take_a_step(tmp_path, cache):
         f"cloud_tpu_cluster.coordinator_port = '{free_port()}'\n"
         "from jaxsrl.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
     )
-    arguments = ["train", str(CONFIG), *SHORT, "--runs", str(tmp_path / "runs")]
+    arguments = ["train", str(CONFIG), "--runs", str(tmp_path / "runs")]
     processes = []
     for index in range(2):
         given = {"TPU_WORKER_ID": str(index), "TPU_WORKER_HOSTNAMES": "localhost,localhost", "TPU_SKIP_MDS_QUERY": "1"}
