@@ -13,10 +13,10 @@ from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.tasks.arithmetic import Arithmetic
 from jaxsrl.update import AdamW
 
-TOKENS, MOST = 300_000, 2000  # executed by each stage but the base; the budget ends it long before so many steps
+TOKENS, MOST = 700_000, 4000  # executed by each stage but the base; the budget ends it long before so many steps
 
 
-def starting_point(steps: int = 250) -> Stage:
+def starting_point(steps: int = 400) -> Stage:
     """The base of `arithmetic.py`, evaluated at its end alone."""
     return replace(base(steps), test=None, validate=Validate(every=0, problems=50, evaluation=PROBE))
 
@@ -35,5 +35,5 @@ def stage(kind: str, length: int, *, rate: float, name: str | None = None) -> St
     return Stage(
         name=name or f"{kind}_{length}", data=ArithmeticTask(settings=task, train=1024), start_from="base", steps=MOST,
         tokens=TOKENS, optimizer=AdamW(lr=rate), action_tokens=ACTION_TOKENS,
-        validate=Validate(every={"sft": 40, "srl": 3}[kind], problems=50, evaluation=PROBE), **more,
+        validate=Validate(every={"sft": 80, "srl": 8}[kind], problems=50, evaluation=PROBE), **more,
     )  # fmt: skip
