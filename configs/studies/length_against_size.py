@@ -19,7 +19,7 @@ from jaxsrl.config.length_study import stage, starting_point
 from jaxsrl.models.config import preset
 from jaxsrl.studies.study import Arm, Estimator, Study
 
-RATES = {"sft": 3e-4, "srl": 3e-4}
+RATES = {"sft": 3e-5, "srl": 3e-4}  # by length_against_size_rates.py
 
 
 def config(size: str, lengths: Sequence[int]) -> Config:
@@ -40,7 +40,11 @@ def study(
     return Study(
         name="length-against-size",
         question="Where does SFT stop learning from demonstrations as they get longer, and does SRL go on there?",
-        fixed="",
+        fixed=(
+            "base of 400 steps on problems of one and two actions with thoughts; from it 700,000 executed tokens of "
+            "SFT or SRL on demonstrations without thoughts, at the learning rates that a sweep on another seed, at 8 "
+            "actions and 0.2M, chose; 50 validation problems of the length trained on"
+        ),
         base=found[largest],
         arms=arms,
         anchor=f"sft_{lengths[-1]}_{largest}",
