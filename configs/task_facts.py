@@ -14,9 +14,9 @@ from jaxsrl.models.config import preset
 from jaxsrl.rewards.last_value import LastValue
 from jaxsrl.tasks.facts import Facts
 
-EASY = Facts(hops=(1, 2))
-HARD = Facts(hops=(3, 3), half="taught")
-NEW = Facts(hops=(3, 3), half="kept")
+EASY = Facts(entities=80, hops=(1, 2))
+HARD = Facts(entities=80, hops=(3, 3), half="taught")
+NEW = Facts(entities=80, hops=(3, 3), half="kept")
 
 
 def config() -> Config:
@@ -24,6 +24,6 @@ def config() -> Config:
         name="task-facts", model=preset("0.2M"),
         stages=task_stages(
             Generated(task=EASY, train=8000), Generated(task=HARD, held_out=NEW, train=1024), LastValue(mark=" is "),
-            action_tokens=32, solve_tokens=96, base_steps=120,
+            action_tokens=32, solve_tokens=96, base_steps=300,
         ),
     )  # fmt: skip

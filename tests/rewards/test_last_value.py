@@ -1,6 +1,7 @@
 """The value that a solution ends with: host and device agree, also inside of the device loop."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.last_value import LastValue, value_of
+from jaxsrl.tasks import arithmetic
+from jaxsrl.tasks.draw import generate
 from jaxsrl.tasks.facts import Facts
 from jaxsrl.tasks.operators import Operators
 from jaxsrl.types import Demonstration, Rooms
@@ -97,16 +100,23 @@ def test_what_does_not_fit_is_left_to_the_host():
         reward.rewards(wrong, found, asked(actions))
 
 
-@pytest.mark.parametrize(("task", "mark"), [(Operators(), "="), (Facts(), " is ")])
-def test_it_is_the_tasks_own_rule(task, mark):
+@pytest.mark.parametrize(
+    ("draw", "right", "mark"),
+    [
+        (partial(generate, Operators()), Operators().right, "="),
+        (partial(generate, Facts()), Facts().right, " is "),
+        (partial(arithmetic.generate, arithmetic.LONG), partial(arithmetic.verify_answer, chain=False), ""),
+    ],
+    ids=["sums", "facts", "machine"],
+)
+def test_it_is_the_tasks_own_rule(draw, right, mark):
     """On right solutions, on those of other problems, and on what comes close."""
-    some = [task.demonstration("test", index) for index in range(12)]
+    some = draw(count=12, split="test")
     texts = [form.format("\n".join(d.actions)) for d in some for form in ("{}", "{}0", "{}\n", "{} \n=7", "7{}")]
     texts += ["\n".join(d.actions) for d in some[1:]]
     given = [d for d in some for _ in range(5)] + some[:-1]
-    ours, theirs = (
-        reward(solved(texts), given).reward for reward in (LastValue(mark=mark), FinalAnswer(verify=task.right))
-    )
+    rewards = (LastValue(mark=mark), FinalAnswer(verify=right))
+    ours, theirs = (reward(solved(texts), given).reward for reward in rewards)
     assert ours.tolist() == theirs.tolist() and 0 < ours.mean() < 1
 
 
