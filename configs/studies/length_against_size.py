@@ -13,24 +13,27 @@ four cells is that of two rows of `points.csv`, seed by seed.
 
 from collections.abc import Sequence
 
+from jaxsrl.collect import BatchShapes
 from jaxsrl.config import Config
 from jaxsrl.config.arithmetic import ROWS
 from jaxsrl.config.length_study import stage, starting_point
 from jaxsrl.models.config import preset
 from jaxsrl.studies.study import Arm, Estimator, Study
 
+SIZES, LENGTHS, SEEDS = ("0.1M", "0.2M"), (4, 8), (0, 1, 2, 3)
 RATES = {"sft": 3e-5, "srl": 3e-4}  # by length_against_size_rates.py
 
 
 def config(size: str, lengths: Sequence[int]) -> Config:
     both = tuple(stage(kind, length, rate=RATES[kind]) for length in lengths for kind in ("sft", "srl"))
     stages = (starting_point(), *both)
-    return Config(name=f"length-against-size-{size}", model=preset(size), rows=ROWS, stages=stages)
+    rows = ROWS if max(lengths) <= 8 else BatchShapes()  # which is then chosen from the data
+    return Config(name=f"length-against-size-{size}", model=preset(size), rows=rows, stages=stages)
 
 
 def study(
-    sizes: Sequence[str] = ("0.1M", "0.2M"), lengths: Sequence[int] = (4, 8), seeds: Sequence[int] = (0, 1, 2, 3)
-) -> Study:
+    sizes: Sequence[str] = SIZES, lengths: Sequence[int] = LENGTHS, seeds: Sequence[int] = SEEDS
+) -> Study:  # fmt: skip
     found = {size: config(size, lengths) for size in sizes}
     largest = sizes[-1]
     arms = tuple(
