@@ -2,7 +2,7 @@
 
 Run:    launch/local.sh configs/task_operators.py
 Takes:  two minutes on two CPU cores
-Seen:   50 test problems, greedy, in brackets the 95 % interval over problems. One seed, 2026-11-29, commit 5966f87.
+Seen:   50 test problems, greedy, in brackets the 95 % interval over problems. One seed, 2026-11-29, on commit b7b965e.
 
     policy                   exact action after the expert's   right answer, alone
     base on sums of 1 to 4   0.86 (0.72-0.94)                  0.76 (0.62-0.85)
