@@ -1,7 +1,7 @@
 """Unit commitment of 3 to 5 units over 4 to 6 hours, cut from real systems, tested on N-1.
 
 Run:    launch/local.sh configs/task_commitment.py       with JAXSRL_DATA set to the folder that holds unit_commitment/
-Expect: not measured yet
+Seen:   not measured: all stages were checked and take steps, and have not been run to their end
 """
 
 from jaxsrl.config import Config
