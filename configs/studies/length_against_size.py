@@ -2,22 +2,24 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/length_against_size.py
 Page:   .venv/bin/jaxsrl study report configs/studies/length_against_size.py
-Takes:  eight runs of at most 3.4e7 tokens and 3.2e13 FLOPs together; a run took 200 (0.1M) and 290 seconds (0.2M) on
-        two CPU cores that other work loaded threefold, so 35 minutes there. 4 x 4 x 8, with SIZES 0.1M, 0.2M, 1M and
-        10M, LENGTHS 2, 4, 8 and 16 and eight SEEDS below, and the same command: 32 runs, at most 2.2e8 tokens and
+Takes:  eight runs of at most 3.4e7 tokens and 3.2e13 FLOPs together; a run took 190 (0.1M) to 290 seconds (0.2M) on
+        two CPU cores that other work loaded threefold, so half an hour there. 4 x 4 x 8, with SIZES 0.1M, 0.2M, 1M
+        and 10M, LENGTHS 2, 4, 8 and 16 and eight SEEDS below, and the same command: 32 runs, at most 2.2e8 tokens and
         3.1e15 FLOPs.
-Seen:   seed 0 alone of the four, 2026-11-29, on commit b7b965e. Exact actions after the expert's, mean of the last
-        three of the evaluations on 50 validation problems, and at the start:
+Seen:   seeds 0 and 1 of the four, 2026-11-29, on commit b7b965e. Exact actions after the expert's, of 50 validation
+        problems: of the base, and the mean of the last three evaluations, seed 0 and seed 1. The interval is Student's,
+        95 %, over the two seeds.
 
-    size   actions   base    SFT     SRL     SRL less SFT
-    0.1M   4         0.707   0.000   0.931   0.931
-    0.2M   4         0.907   0.000   0.984   0.984
-    0.1M   8         0.414   0.000   0.547   0.547
-    0.2M   8         0.543   0.000   0.651   0.651
+    size   actions   base         SFT     SRL          SRL less SFT
+    0.1M   4         0.71, 0.81   0, 0    0.93, 0.97   0.95 +- 0.25
+    0.2M   4         0.91, 0.91   0, 0    0.98, 0.99   0.99 +- 0.04
+    0.1M   8         0.41, 0.41   0, 0    0.55, 0.59   0.57 +- 0.27
+    0.2M   8         0.54, 0.51   0, 0    0.65, 0.62   0.63 +- 0.23
 
-So SFT did not stop somewhere on this grid: it unlearned from the first evaluation on in all four cells, at the lower of
-two rates, as it learned to write actions without the thoughts that they need and that the demonstrations leave out.
-SRL went on in all four. One seed gives no interval, and no verdict. The base is no third of the actions at length 4.
+So SFT did not stop somewhere on this grid: in all four cells it unlearned, even at the lower of two rates, as it learned
+to write actions without the thoughts that they need and that the demonstrations leave out. SRL went on in all four. Of
+size nothing can be said: the larger model's SRL is ahead by 0.07 +- 0.50 at 8 actions, and its base was, too. The base
+is right on a third of the actions or so at length 8 alone; at length 4 it knows most.
 
 A run is one size and one seed: a base, and from it SFT and SRL on demonstrations of 4 and of 8 actions, at equal
 executed tokens.
