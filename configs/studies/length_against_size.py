@@ -16,7 +16,7 @@ Seen:   seeds 0 and 1 of the four, 2026-11-29, on commit b7b965e. Exact actions 
     0.1M   8         0.41, 0.41   0, 0    0.55, 0.59   0.57 +- 0.27
     0.2M   8         0.54, 0.51   0, 0    0.65, 0.62   0.63 +- 0.23
 
-So SFT did not stop somewhere on this grid: in all four cells it unlearned, even at the lower of two rates, as it learned
+So SFT did not stop somewhere on this grid: in all four cells it unlearned, even at the lower of two rates: it learned
 to write actions without the thoughts that they need and that the demonstrations leave out. SRL went on in all four. Of
 size nothing can be said: the larger model's SRL is ahead by 0.07 +- 0.50 at 8 actions, and its base was, too. The base
 is right on a third of the actions or so at length 8 alone; at length 4 it knows most.
