@@ -4,7 +4,20 @@ SFT, SRL and RLVR are tested on questions about the other half, which only the b
 forgotten.
 
 Run:    launch/local.sh configs/task_facts.py
-Expect: not measured yet
+Takes:  two minutes on two CPU cores
+Seen:   50 test problems, 33 of them distinct on three hops, greedy, in brackets the 95 % interval over problems. One
+        seed (1), 2026-11-29, on commit b7b965e.
+
+    policy                    exact action after the expert's   right entity, alone
+    base on 1 and 2 hops      1.00 (0.88-1.00)                  0.86 (0.73-0.93)
+    base on 3 hops            0.40 (0.31-0.50)                  0.00 (0.00-0.10)
+    SFT, 40 steps             0.70 (0.57-0.81)                  0.03 (0.01-0.15)
+    SRL, 40 steps             0.78 (0.62-0.88)                  0.03 (0.01-0.15)
+    RLVR, 40 steps            0.53 (0.37-0.68)                  0.00 (0.00-0.10)
+
+Below 0.1 on three hops is reached. 0.86 is a little above 0.2 to 0.8 on short questions; of a base of 120 steps, on a
+world of 40 entities, it was 0.05. Nothing was forgotten of the half that fine-tuning never showed: there, too, actions
+got better, as all three learn to go on for a third hop.
 """
 
 from jaxsrl.config import Config
