@@ -1,4 +1,7 @@
-"""The stages that the configs of generated tasks share: a base model, then SFT, SRL and RLVR from it."""
+"""The stages that the configs of generated tasks share: a base model, then SFT, SRL and RLVR from it.
+
+The base is tested twice: on problems like those that it learned from, and on the hard ones that the others train on.
+"""
 
 from jaxsrl.collect import Collect
 from jaxsrl.config.run import Data, Stage, Validate
@@ -7,9 +10,9 @@ from jaxsrl.objectives.grpo import GRPO
 from jaxsrl.objectives.rlvr import RLVR
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.objectives.srl import SRL
-from jaxsrl.rewards.answer import FinalAnswer, Verifier
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.types import Reward
 from jaxsrl.update import AdamW
 
 PROBE = Evaluation(modes=("actions",))
@@ -17,25 +20,29 @@ SOLVED = Evaluation(modes=("direct",))
 HELD_OUT = Evaluation(modes=("actions", "direct"))
 
 
-def four_stages(
-    easy: Data, hard: Data, right: Verifier, *, action_tokens: int, solve_tokens: int, problems: int = 50,
-    base_steps: int = 300, steps: int = 40,
+def task_stages(
+    easy: Data, hard: Data, reward: Reward, *, action_tokens: int, solve_tokens: int, problems: int = 50,
+    base_steps: int = 300, base_demonstrations: int = 32, steps: int = 40, lr: float = 3e-4,
 ) -> tuple[Stage, ...]:  # fmt: skip
     """`base` learns whole solutions of easy problems; SFT, SRL and RLVR then train on hard ones, each from `base`.
 
+    `base_on_hard` takes no step: its test is what the other three are compared with.
+
     Args:
-      right: whether a whole solution of a hard problem is right.
-      problems: of the test split. steps: of each of the three.
+      reward: of whole solutions of hard problems.
+      problems: of the test split. base_demonstrations: of a step of the base. steps, lr: of each of the three.
     """
     common = dict(action_tokens=action_tokens, solve_tokens=solve_tokens, test=HELD_OUT, test_problems=problems)
-    later = dict(common, start_from="base", steps=steps, data=hard, optimizer=AdamW(lr=3e-4))
-    probe = Validate(every=steps, problems=25, evaluation=PROBE)
+    hard_ones = dict(common, start_from="base", data=hard)
+    later = dict(hard_ones, steps=steps, optimizer=AdamW(lr=lr))
+    probe = Validate(every=0, problems=25, evaluation=PROBE)
     return (
         Stage(
             name="base", objective=SFT(trunk=("action", "solve")), steps=base_steps, data=easy,
-            collect=Collect(demonstrations=32), validate=Validate(problems=25, evaluation=PROBE),
+            collect=Collect(demonstrations=base_demonstrations), validate=probe,
             optimizer=AdamW(lr=3e-3, warmup_steps=20, schedule="cosine", final_share=0.1), **common,
         ),
+        Stage(name="base_on_hard", objective=SFT(trunk=("solve",)), steps=0, validate=probe, **hard_ones),
         Stage(
             name="sft", objective=SFT(trunk=("action", "solve")), collect=Collect(demonstrations=16), validate=probe,
             **later,
@@ -47,7 +54,7 @@ def four_stages(
         ),
         Stage(
             name="rlvr", collect=Collect(demonstrations=16), sampling=Sampling(max_new_tokens=solve_tokens),
-            objective=RLVR(reward=FinalAnswer(verify=right), policy=GRPO(filter_std=0.0), group_size=8),
-            validate=Validate(every=steps, problems=25, evaluation=SOLVED, metric="direct/answer"), **later,
+            objective=RLVR(reward=reward, policy=GRPO(filter_std=0.0), group_size=8),
+            validate=Validate(every=0, problems=25, evaluation=SOLVED, metric="direct/answer"), **later,
         ),
     )  # fmt: skip

@@ -206,16 +206,18 @@ def experts(
 ) -> tuple[Int[np.ndarray, "S Q B"], Int[np.ndarray, "S Q"]]:
     """Code points of the expert's next action, as many as there is room for, and how many it has.
 
-    Empty where a whole solution is written, behind the last action, and where there is no room at all.
+    The last action where a whole solution is written: it holds the answer. Empty behind the last action, and where
+    there is no room at all.
     """
     code = np.zeros((sheets * shapes.groups, shapes.code_points), np.int32)
     length = np.zeros(sheets * shapes.groups, np.int32)
     if shapes.code_points:
         for m, form, after, q in zip(drawn.demonstration, drawn.form, drawn.after, number, strict=True):
             actions = demonstrations[m].actions
-            if FORMS[form] != "action" or after >= len(actions):
+            if after >= len(actions):
                 continue
-            text = np.frombuffer(actions[after].strip().encode("utf-32-le", "surrogatepass"), np.int32)
+            action = actions[after if FORMS[form] == "action" else -1]
+            text = np.frombuffer(action.strip().encode("utf-32-le", "surrogatepass"), np.int32)
             length[q] = len(text)
             code[q, : len(text)] = text[: shapes.code_points]
     return code.reshape(sheets, shapes.groups, shapes.code_points), length.reshape(sheets, shapes.groups)

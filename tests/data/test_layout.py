@@ -139,7 +139,7 @@ def test_the_experts_action_as_code_points():
     texts = {}
     for q in np.flatnonzero(sheet.groups.present.any(axis=1)):
         texts[int(sheet.groups.present[q].sum())] = (sheet.expert[q].tolist(), int(sheet.expert_length[q]))
-    assert texts == {2: ([ord(c) for c in "∫x d"], 5), 1: ([0] * 4, 0)}
+    assert texts == {2: ([ord(c) for c in "∫x d"], 5), 1: ([*map(ord, "a3"), 0, 0], 2)}  # a whole solution: its last
 
 
 def test_what_does_not_fit_names_the_size_to_raise():

@@ -1,0 +1,39 @@
+"""The stages of the study of length against size: SFT and SRL on demonstrations of a length, from one base model."""
+
+from dataclasses import replace
+
+from jaxsrl.collect import Collect
+from jaxsrl.config.arithmetic import ACTION_TOKENS, PROBE, base
+from jaxsrl.config.demonstrations import ArithmeticTask
+from jaxsrl.config.run import Stage, Validate
+from jaxsrl.objectives.sft import SFT
+from jaxsrl.objectives.srl import SRL
+from jaxsrl.rewards.similarity import ActionSimilarity
+from jaxsrl.rollout.sampling import Sampling
+from jaxsrl.tasks.arithmetic import Arithmetic
+from jaxsrl.update import AdamW
+
+TOKENS, MOST = 700_000, 4000  # executed by each stage but the base; the budget ends it long before so many steps
+
+
+def starting_point(steps: int = 400) -> Stage:
+    """The base of `arithmetic.py`, evaluated at its end alone."""
+    return replace(base(steps), test=None, validate=Validate(every=0, problems=50, evaluation=PROBE))
+
+
+def stage(kind: str, length: int, *, rate: float, name: str | None = None) -> Stage:
+    """`sft` or `srl` on demonstrations of so many actions, evaluated about six times on 50 problems of that length."""
+    task = Arithmetic(run=(length, length))
+    more = {
+        "sft": dict(objective=SFT(trunk=("action", "solve")), collect=Collect(demonstrations=64 // length)),
+        "srl": dict(
+            objective=SRL(reward=ActionSimilarity(autojunk=False), group_size=8),
+            collect=Collect(demonstrations=64 // length, prompts=40, max_refills=2),
+            sampling=Sampling(max_new_tokens=ACTION_TOKENS),
+        ),
+    }[kind]
+    return Stage(
+        name=name or f"{kind}_{length}", data=ArithmeticTask(settings=task, train=1024), start_from="base", steps=MOST,
+        tokens=TOKENS, optimizer=AdamW(lr=rate), action_tokens=ACTION_TOKENS,
+        validate=Validate(every={"sft": 80, "srl": 8}[kind], problems=50, evaluation=PROBE), **more,
+    )  # fmt: skip
