@@ -63,18 +63,18 @@ def main(folder: Path, core: int) -> None:
     sizes = json.loads((folder / "sizes.json").read_text())
     cap, group = sizes["completion_tokens"], sizes["group_size"]
     if sizes["reward"] == "lower":
-        reward = LowerShare(cap)
+        reward, mode, metric = LowerShare(cap), "direct", "direct/answer"
         objective = RLVR(reward=reward, policy=GRPO(filter_std=None), group_size=group)
     else:
         reward = ActionSimilarity(autojunk=False, malformed=0.0, think="optional")
+        mode, metric = "actions", "actions/exact"  # it compares actions, not solutions
         objective = SRL(reward=reward, policy=GRPO(filter_std=None), group_size=group)
     stage = Stage(
         name="step", objective=objective, data=Folder(str(folder), reward), steps=sizes["steps"],
         collect=Collect(demonstrations=sizes["demonstrations"]), sampling=Sampling(max_new_tokens=cap),
         optimizer=AdamW(lr=1e-3, weight_decay=0.0), validate=Validate(
-            every=10**6, problems=1, metric="direct/answer",
-            evaluation=Evaluation(modes=("direct",)),
-        ), solve_tokens=8,
+            every=10**6, problems=1, metric=metric, evaluation=Evaluation(modes=(mode,)),
+        ), solve_tokens=8, action_tokens=8,
     )  # fmt: skip
     config = Config(
         name="own", model=ModelConfig(**sizes["model"]), stages=(stage,), weights=str(folder / "model"),
