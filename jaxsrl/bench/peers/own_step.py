@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxsrl.collect import Collect
 from jaxsrl.config import Config, Stage, TaskData, Validate
+from jaxsrl.config.survive import Survive
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.objectives.grpo import GRPO
@@ -79,6 +80,7 @@ def main(folder: Path, core: int) -> None:
     config = Config(
         name="own", model=ModelConfig(**sizes["model"]), stages=(stage,), weights=str(folder / "model"),
         checkpoint_every=10**6, runs=str(folder / "runs"),
+        survive=Survive(hang_after=0),  # it stands still while others have their turn
     )  # fmt: skip
     clock = {"last": time.process_time(), "step": 0}
 
