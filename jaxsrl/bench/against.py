@@ -41,6 +41,8 @@ class Shape:
     """A step: so many demonstrations, each with a problem and actions of so many characters, which are tokens.
 
     With one action it is GRPO at the problem; with more it is SRL, and the peers get each of its prompts by itself.
+    Tunix learns from `tunix_prompts` of them at a time, which is as many as a machine of 24 GiB has memory for: it adds
+    up gradients, and the rest of its step is of all prompts.
     """
 
     demonstrations: int
@@ -48,11 +50,12 @@ class Shape:
     actions: int
     group_size: int
     completion_tokens: int
+    tunix_prompts: int
 
 
 SHAPES = {
-    "grpo": Shape(demonstrations=16, problem=9, actions=1, group_size=8, completion_tokens=64),
-    "srl": Shape(demonstrations=2, problem=200, actions=8, group_size=8, completion_tokens=96),
+    "grpo": Shape(demonstrations=16, problem=9, actions=1, group_size=8, completion_tokens=64, tunix_prompts=16),
+    "srl": Shape(demonstrations=2, problem=200, actions=8, group_size=8, completion_tokens=96, tunix_prompts=2),
 }
 
 
@@ -186,7 +189,8 @@ def write_material(folder: Path, shape: Shape) -> None:
     sizes = {
         "demonstrations": shape.demonstrations, "prompts": shape.demonstrations * points, "steps": 10_000,
         "group_size": shape.group_size, "completion_tokens": shape.completion_tokens,
-        "reward": "ratio" if shape.actions > 1 else "lower", "model": asdict(MODEL),
+        "tunix_prompts": shape.tunix_prompts, "reward": "ratio" if shape.actions > 1 else "lower",
+        "model": asdict(MODEL),
     }  # fmt: skip
     lines = lambda rows: "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "demonstrations.jsonl").write_text(lines({"problem": p, "actions": a} for p, a in made))

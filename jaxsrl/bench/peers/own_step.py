@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxsrl.collect import Collect
 from jaxsrl.config import Config, Stage, TaskData, Validate
+from jaxsrl.config.survive import Survive
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.objectives.grpo import GRPO
@@ -63,22 +64,23 @@ def main(folder: Path, core: int) -> None:
     sizes = json.loads((folder / "sizes.json").read_text())
     cap, group = sizes["completion_tokens"], sizes["group_size"]
     if sizes["reward"] == "lower":
-        reward = LowerShare(cap)
+        reward, mode, metric = LowerShare(cap), "direct", "direct/answer"
         objective = RLVR(reward=reward, policy=GRPO(filter_std=None), group_size=group)
     else:
         reward = ActionSimilarity(autojunk=False, malformed=0.0, think="optional")
+        mode, metric = "actions", "actions/exact"  # it compares actions, not solutions
         objective = SRL(reward=reward, policy=GRPO(filter_std=None), group_size=group)
     stage = Stage(
         name="step", objective=objective, data=Folder(str(folder), reward), steps=sizes["steps"],
         collect=Collect(demonstrations=sizes["demonstrations"]), sampling=Sampling(max_new_tokens=cap),
         optimizer=AdamW(lr=1e-3, weight_decay=0.0), validate=Validate(
-            every=10**6, problems=1, metric="direct/answer",
-            evaluation=Evaluation(modes=("direct",)),
-        ), solve_tokens=8,
+            every=10**6, problems=1, metric=metric, evaluation=Evaluation(modes=(mode,)),
+        ), solve_tokens=8, action_tokens=8,
     )  # fmt: skip
     config = Config(
         name="own", model=ModelConfig(**sizes["model"]), stages=(stage,), weights=str(folder / "model"),
         checkpoint_every=10**6, runs=str(folder / "runs"),
+        survive=Survive(hang_after=0),  # it stands still while others have their turn
     )  # fmt: skip
     clock = {"last": time.process_time(), "step": 0}
 

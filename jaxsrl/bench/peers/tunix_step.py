@@ -27,7 +27,7 @@ def main(folder: Path, core: int) -> None:
 
     sizes = json.loads((folder / "sizes.json").read_text())
     rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
-    model, cap, count = sizes["model"], sizes["completion_tokens"], sizes["prompts"]
+    model, cap, count, at_once = (sizes[name] for name in ("model", "completion_tokens", "prompts", "tunix_prompts"))
     longest = max(len(row["prompt"].encode()) for row in rows)
     clock = {"last": time.process_time(), "step": 0}
 
@@ -55,8 +55,8 @@ def main(folder: Path, core: int) -> None:
         actor = qwen2_params.create_model_from_safe_tensors(str(folder / "model"), config, mesh, dtype=jnp.float32)
         training = rl_cluster.RLTrainingConfig(
             actor_optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=0.0)),
-            eval_every_n_steps=10**9, max_steps=sizes["steps"], mini_batch_size=count, train_micro_batch_size=count,
-            data_sharding_axis=("fsdp",),
+            eval_every_n_steps=10**9, max_steps=sizes["steps"], mini_batch_size=count, train_micro_batch_size=at_once,
+            rollout_micro_batch_size=count, compute_logps_micro_batch_size=count, data_sharding_axis=("fsdp",),
         )  # fmt: skip
         rollout = base_rollout.RolloutConfig(
             max_tokens_to_generate=cap, max_prompt_length=longest, temperature=1.0, top_p=1.0, top_k=None,
