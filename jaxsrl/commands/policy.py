@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.checkpoint import Checkpoints, fingerprint
 from jaxsrl.commands.run_folder import check_run, choose_policy
 from jaxsrl.commands.weights import model_from
 from jaxsrl.config.demonstrations import config_tokenizer
@@ -115,7 +115,7 @@ def load_policy(config: Config, name: str | None, *, checked: bool = True, data:
             starts = {one.name: one.start_from for one in config.stages}
             base = load_base(model, starts, stage.name, config.seed, config.weights, placement.mesh)
             if config.weights is not None:
-                check_base(folder, base, config.weights)
+                check_base(folder, fingerprint(base), config.weights)
             base = frozen(model, base)
         like = placed_shapes(placement.mesh, trained_shapes(model, config.lora))
         params = checkpoints.restore_policy(chosen, like)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.checkpoint import Checkpoints, fingerprint
 from jaxsrl.commands.run_folder import check_run, choose_policy
 from jaxsrl.data.tokenizer_files import Text, finish_files
 from jaxsrl.models.config import ModelConfig
@@ -78,7 +78,7 @@ def _base(run: Path, config: ModelConfig, saved: dict[str, Any], name: str) -> P
     index = first_ancestor({stage["name"]: stage["start_from"] for stage in saved["stages"]}, name)
     base = first_params(config, saved["seed"], index, saved["weights"])
     if saved["weights"] is not None:
-        check_base(run, base, saved["weights"])
+        check_base(run, fingerprint(base), saved["weights"])
     return base
 
 

@@ -14,7 +14,8 @@ from jaxsrl.report.style import STYLE
 from jaxsrl.report.summary import duration
 from jaxsrl.studies.charts import Line, Row, forest, plot, signed
 from jaxsrl.studies.effects import Comparison, Interval, t_interval
-from jaxsrl.studies.results import Measured, Results, difference, results
+from jaxsrl.studies.identity import difference
+from jaxsrl.studies.results import Measured, Results, results
 
 HOW_VERDICT = (
     "Every arm is compared with the anchor on the same seeds. Bars are 95 % intervals of the mean difference; dashed "

@@ -155,16 +155,3 @@ def over_problems(runs: Sequence[Measured], anchor: str) -> dict[str, Interval]:
         if len(seeds) > 1 and len(common) > 1:
             found[arm] = crossed_interval(np.array([[own[p] - base[p] for p in common] for own, base in both]))
     return found
-
-
-def difference(anchor: Any, other: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """(key, the anchor's value, the other's) where two saved configs differ. Stages go by their name."""
-    if isinstance(anchor, dict) and isinstance(other, dict):
-        names = dict.fromkeys([*anchor, *other])
-        pairs = [(name, anchor.get(name), other.get(name)) for name in names]
-    elif isinstance(anchor, list) and isinstance(other, list) and len(anchor) == len(other):
-        label = lambda i, item: item.get("name", i) if isinstance(item, dict) else i
-        pairs = [(label(i, a), a, b) for i, (a, b) in enumerate(zip(anchor, other, strict=True))]
-    else:
-        return [] if anchor == other else [(key, anchor, other)]
-    return [found for name, a, b in pairs for found in difference(a, b, f"{key}.{name}" if key else str(name))]

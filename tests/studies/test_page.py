@@ -13,9 +13,10 @@ from jaxsrl.__main__ import main
 from jaxsrl.runs import RunError
 from jaxsrl.studies.charts import Line, plot, signed
 from jaxsrl.studies.fit_file import fit_file, read_columns
+from jaxsrl.studies.identity import difference
 from jaxsrl.studies.page import write_page
 from jaxsrl.studies.plan import read_plan
-from jaxsrl.studies.results import difference, judged, results
+from jaxsrl.studies.results import judged, results
 from tests.studies.test_fits import points, rewards
 
 METRIC = "actions/exact"
