@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from jaxsrl.__main__ import main
+from jaxsrl.bench.flops import useful
 from jaxsrl.checkpoint import Checkpoints, PolicyName
 from jaxsrl.collect import Collect
-from jaxsrl.config.overrides import load
 from jaxsrl.config.run import ConfigError, Stage
 from jaxsrl.metrics import read
 from jaxsrl.models.lora import LoRA
@@ -20,11 +21,18 @@ from jaxsrl.policy import trained_shapes
 from jaxsrl.processes import Stopped
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.studies.agreement import agreement
+from jaxsrl.studies.grid import product
 from jaxsrl.studies.members import check_members, own_numbers
+from jaxsrl.studies.plan import plan
 from jaxsrl.studies.population import How, train_population
+from jaxsrl.studies.queue import Queue, work_groups
+from jaxsrl.studies.results import results
+from jaxsrl.studies.run import groups_of, run, status
+from jaxsrl.studies.study import Estimator, StopBelow, Study, arms, study_folder
 from jaxsrl.studies.together import devices_for
 from jaxsrl.update import AdamW
 from tests.sharing import COMPILED, train
+from tests.tiny_config import config as tiny_config
 
 STEPS, LR = 20, 3e-3  # at this rate the loss falls steadily
 pytestmark = pytest.mark.usefixtures("quick")
@@ -32,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 def a_run(runs, name: str, *stages: Stage, **changes):
     """A tiny run of stages in the device loop; the model's sizes are this module's own."""
-    config = load("tests/tiny_config.py")
+    config = tiny_config()
     model = replace(config.model, width=20, head_width=10, mlp_width=28)
     return replace(
         config, stages=stages, runs=str(runs), name=name, checkpoint_every=10, layout_workers=0, model=model, **changes
@@ -41,7 +49,7 @@ def a_run(runs, name: str, *stages: Stage, **changes):
 
 def on_device(which: int, **changes) -> Stage:
     """A stage of the tiny config, evaluated at its begin and end alone."""
-    stage = load("tests/tiny_config.py").stages[which]
+    stage = tiny_config().stages[which]
     validate = replace(stage.validate, every=0)
     common = dict(steps=STEPS, collect=Collect(demonstrations=2), compact=False, device_steps=10, validate=validate)
     return replace(stage, **common, **changes)
@@ -108,6 +116,15 @@ def test_a_member_is_the_run_made_alone(pair):
         and lines[0]["lr"] == pytest.approx(2 * LR)
         and sum(x.get("grad/norm", 0) > 0 for x in lines) > 10
     )
+
+
+def test_two_runs_are_compared_from_the_command_line(pair, runs, capsys):
+    first, second, alone = (str(folder_of(one)) for one in pair)
+    assert main(["study", "agree", second, alone]) == 0
+    assert "completions, all equal" in capsys.readouterr().out
+    assert main(["study", "agree", first, alone]) == 1
+    assert "the first that is not is of stage srl, step 1" in capsys.readouterr().out
+    assert main(["study", "agree", first, str(runs / "none")]) == 2
 
 
 def test_a_member_has_an_ordinary_folder_that_names_its_population(pair):
@@ -197,3 +214,49 @@ def test_what_is_equal_stays_a_constant(tmp_path):
     np.testing.assert_allclose(found.optimizer["lr"], [LR, 2 * LR, 3 * LR], rtol=1e-6)
     np.testing.assert_allclose(found.objective["policy"]["clip_high"], [0.2, 0.3, 0.4], rtol=1e-6)
     assert own_numbers([srl(tmp_path, 1).stages[1]] * 2).optimizer == {}
+
+
+def test_a_study_trains_cells_that_differ_in_numbers_as_one_program(runs, capsys):
+    """Two rates of two seeds are one population, two sizes are two. Status says so, and results read their folders."""
+    base = sft(runs / "study", 0)
+    made = Study(
+        name="rates", question="Which rate?", fixed="everything", base=base, seeds=(0, 1), smallest_effect=0.1,
+        arms=arms(product({"stages.sft.optimizer.lr": (1e-2, 2e-2)})), anchor="lr=0.01", population=4,
+        estimator=Estimator(metric="actions/exact", last=1),
+    )  # fmt: skip
+    cells = plan(made, useful)
+    (group,) = groups_of(made, cells)
+    assert set(group) == {cell.id for cell in cells} and len(group) == 4
+    assert list(map(len, groups_of(replace(made, population=3), cells))) == [3, 1]
+    rule = StopBelow(stage="sft", metric="actions/exact", below=0.0, after=2)
+    for alone in (replace(made, population=1), replace(made, population=None), replace(made, stop=rule)):
+        assert list(map(len, groups_of(alone, cells))) == [1] * 4
+    wide = [replace(cells[0], id="wide", config=replace(base, model=replace(base.model, mlp_width=32)))]
+    assert sorted(map(len, groups_of(made, [*cells, *wide]))) == [1, 4]
+    adapters = [replace(cell, config=replace(cell.config, lora=LoRA(rank=2))) for cell in cells]
+    assert list(map(len, groups_of(made, adapters))) == [2, 2]  # a base of each seed
+    made = replace(made, population=2, seeds=(0,))
+    assert run(made, useful, lambda: False, compiled=COMPILED) == 2
+    assert "populations of 2 runs; 0 runs alone" in capsys.readouterr().out
+    said = status(study_folder(made))
+    assert "2 runs: 2 done" in said and said.count("its share of the 2 of rates-") == 2
+    assert len(results(study_folder(made)).runs) == 2
+
+
+def test_a_lost_cell_of_a_group_is_not_counted_and_the_others_are(tmp_path):
+    """While two cells are performed, another worker takes one over."""
+    queue = Queue(folder=tmp_path / "cells", lease_seconds=60)
+
+    def perform(leases, stopped):
+        queue.hand_back(leases[0])
+        assert queue.take("a", "other").token == 2 and not stopped()
+        return [{"cell": lease.cell.name} for lease in leases]
+
+    assert work_groups(queue, [("a", "b")], perform, wait=False) == 1
+    assert queue.state("a").kind == "running" and queue.state("b").result == {"cell": "b"}
+
+
+def test_a_group_that_fails_says_so_of_each_cell(tmp_path):
+    queue = Queue(folder=tmp_path / "cells")
+    work_groups(queue, [("a", "b"), ("c",)], lambda leases, stopped: [1 / (len(leases) - 2)] * len(leases), wait=False)
+    assert [queue.state(cell).kind for cell in "abc"] == ["failed", "failed", "done"]
