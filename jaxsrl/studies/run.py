@@ -18,6 +18,7 @@ from jaxsrl.metrics import read
 from jaxsrl.policy import Compiled
 from jaxsrl.processes import Stopped
 from jaxsrl.report.names import number
+from jaxsrl.stages.begin import Prepared
 from jaxsrl.studies.cost import Cost, Useful, device_flops
 from jaxsrl.studies.members import fixed, unfit
 from jaxsrl.studies.plan import Cell, plan, read_plan, write_plan
@@ -38,6 +39,7 @@ def run(
     study: Study, useful: Useful, stop: Callable[[], bool], *, workers: int = 1, wait: bool = True,
     lease_seconds: float = 300.0, command: Sequence[str] = (), only_plan: bool = False,
     say: Callable[[str], None] = print, compiled: Compiled | None = None,
+    prepared_by: Callable[[Config], Prepared] | None = None,
 ) -> int:  # fmt: skip
     """Checks and costs all cells, then trains those that are missing. Returns how many were finished here.
 
@@ -45,9 +47,10 @@ def run(
       workers: processes on this machine; `command` starts the others.
       wait: until cells of other workers are done, as those may die.
       compiled: functions that other runs of this process have compiled; cells share theirs.
+      prepared_by: see `plan`.
     Raises: ConfigError naming the arm that cannot be run: then none has started.
     """
-    cells = plan(study, useful)
+    cells = plan(study, useful, prepared_by)
     folder = write_plan(study, cells)
     queue = queue_of(folder, lease_seconds)
     say(costs(cells, {cell.id: queue.state(cell.id) for cell in cells}))
