@@ -9,11 +9,10 @@ import jax
 
 from jaxsrl.checkpoint import Checkpoints, fingerprint
 from jaxsrl.commands.run_folder import check_run, choose_policy
-from jaxsrl.commands.weights import model_from
 from jaxsrl.config.demonstrations import config_tokenizer
 from jaxsrl.config.overrides import check_unchanged, load, override, to_dict
 from jaxsrl.config.run import Config, Stage, TaskData
-from jaxsrl.config.saved import saved_config
+from jaxsrl.config.saved import model_from, saved_config
 from jaxsrl.data.chat import Template
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer

@@ -14,12 +14,12 @@ from jaxsrl.config.run import ConfigError
 from jaxsrl.stages.begin import Prepared, prepare
 from jaxsrl.studies import scale as scaled
 from jaxsrl.studies.cost import parameters
-from jaxsrl.studies.ladder import Rung, as_study, rungs, shaped
+from jaxsrl.studies.ladder import Ladder, Rung, as_study, rungs, shaped
 from jaxsrl.studies.plan import plan, write_plan
 from jaxsrl.studies.queue import Queue
 from jaxsrl.studies.run import queue_of, run_name
 from jaxsrl.studies.scaling import Law
-from jaxsrl.studies.study import load_study
+from jaxsrl.studies.study import load_made, load_study
 from tests.sharing import COMPILED
 from tests.studies.tiny_ladder import ladder
 
@@ -157,3 +157,9 @@ def test_the_picture_is_drawn(tmp_path):
         for n in (1e5, 3e5, 1e6):
             file.writelines(f"{n},{d},{TRUTH.loss(n, d)}\n" for d in (1e6, 1e7, 1e8))
     assert scaled.draw(path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_ladder_that_ships_is_one():
+    path = Path(__file__).parents[2] / "configs" / "ladders" / "arithmetic.py"
+    made = load_made(path, "ladder", Ladder)
+    assert "Run:" in path.read_text() and len({parameters(size) for size in made.sizes}) == 6

@@ -1,6 +1,6 @@
 """How does SFT on arithmetic split a budget between size and data?
 
-Run:    .venv/bin/jaxsrl study scale configs/studies/arithmetic_ladder.py
+Run:    .venv/bin/jaxsrl study scale configs/ladders/arithmetic.py
 Takes:  54 runs of 1.7e7 tokens and 6.6e12 FLOPs together, as `--plan` counts them
 Seen:   nothing yet: all runs were checked and costed, and the ladder has not been run whole.
 
