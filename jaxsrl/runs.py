@@ -17,14 +17,13 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from jaxsrl.checkpoint import Checkpoints, check_format, fingerprint
+from jaxsrl.checkpoint import Checkpoints, check_format
 from jaxsrl.console import Console
 from jaxsrl.metrics import PER_PROCESS, Journal, NoJournal, process_file
 from jaxsrl.mirrors import Mirrors
 from jaxsrl.processes import Stopped, broadcast_from_first, from_all, is_first
 from jaxsrl.redact import redacted
 from jaxsrl.resumable import choose, note_save
-from jaxsrl.types import Params
 from jaxsrl.watchdog import Watchdog
 
 DETERMINISTIC = ("metrics.jsonl", "rollouts/*.jsonl", "evals/*.jsonl", "problems/*.jsonl")  # cut on resume
@@ -143,12 +142,14 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: {error}. The folder is no run, or its file was damaged") from error
 
 
-def check_base(folder: Path, base: Params, weights: str) -> None:
+def check_base(folder: Path, found: str, weights: str) -> None:
     """Notes once which published parameters a run's adapters lie on, and compares from then on.
 
+    Args:
+      found: their `checkpoint.fingerprint`.
     Raises: OtherInputs if they are others.
     """
-    path, found = folder / "base.json", fingerprint(base)
+    path = folder / "base.json"
 
     def note() -> dict[str, Any]:
         if not path.exists():
@@ -226,12 +227,15 @@ def _orbax_quiet() -> Iterator[None]:
 
 
 @contextmanager
-def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None]) -> Iterator[Run]:
+def open_run(
+    folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None], stream: TextIO | None = None
+) -> Iterator[Run]:
     """Starts or takes up the run in `folder`.
 
     Args:
       config: written where the folder has none; later ones are the caller's to write.
       check: raises if the saved config and this one are not the same run.
+      stream: what a person watches; None is the terminal. The attempt's log has the same lines.
     """
     with ExitStack() as held:
         held.enter_context(_orbax_quiet())
@@ -239,7 +243,8 @@ def open_run(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, 
         console = Console(silent=True)
         if is_first():
             logs = folder / "logs" / f"attempt_{attempt}"
-            console = Console(log=_Log(held.enter_context((logs / "log.txt").open("a", encoding="utf-8"))))
+            log = _Log(held.enter_context((logs / "log.txt").open("a", encoding="utf-8")))
+            console = Console(stream=stream, log=log)
             _compare(folder / "environment.json", read_json(logs / "environment.json"), console)
         stacks = folder / "logs" / f"attempt_{attempt}" / f"stacks.{jax.process_index()}.txt"
         watch = Watchdog(stacks=stacks, say=console.say)

@@ -17,6 +17,7 @@ from jaxsrl.collect.learn import learn
 from jaxsrl.collect.rollout_log import log_rollouts
 from jaxsrl.config.overrides import check_unchanged, to_dict
 from jaxsrl.config.run import Config, ConfigError, Stage, TaskData
+from jaxsrl.config.survive import Survive
 from jaxsrl.data.problem_lines import problem_lines
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.metrics import merge, process_file
@@ -31,7 +32,7 @@ from jaxsrl.report.watch import evaluation_line
 from jaxsrl.runs import Run, open_run
 from jaxsrl.speed import Work, rates, work
 from jaxsrl.stages.begin import Prepared, begin, is_over, prepare
-from jaxsrl.stages.device_loop import take_steps
+from jaxsrl.stages.device_loop import Told, take_steps
 from jaxsrl.stages.evaluation import evaluate_policy
 from jaxsrl.stages.material import Material
 from jaxsrl.stages.parts import Parts, make_parts
@@ -82,19 +83,22 @@ def run_stages(
     run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool], trace: Steps | None = None
 ) -> None:
     """The stages of an open run, from its checkpoint on. Raises as `train` does."""
-    told, survive, watch = run.watch.heard(stop), config.survive, run.watch
-    limits = Limits(
-        warn=survive.warn_after, hang=survive.hang_after, slow=survive.slow_after,
-        stuck=max(2 * survive.hang_after, STUCK),
-    )  # fmt: skip
+    told, watch = run.watch.heard(stop), run.watch
     first = begin(run, config, prepared)
-    with watch.watching(limits):
+    with watch.watching(limits(config.survive)):
         for index in range(first, len(config.stages)):
             name = config.stages[index].name
             with in_training(index > first):
                 state = run_stage(run, config, index, prepared.material, prepared.splits[name], told, trace)
             run.console.say(f"[{name}] done: state {state_hash(state)}")
         run.checkpoints.wait()
+
+
+def limits(survive: Survive) -> Limits:
+    return Limits(
+        warn=survive.warn_after, hang=survive.hang_after, slow=survive.slow_after,
+        stuck=max(2 * survive.hang_after, STUCK),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -145,14 +149,7 @@ def _take_steps(
             clock.append(time.monotonic())
             if is_traced(parts, before + 1, trace):
                 write_summary(parts, before + 1, sum(timing["seconds"].values()), phases, timing["work"])
-            progress = validate(parts, state, progress)
-            clock.append(time.monotonic())
-            if not is_over(parts.stage, progress) and is_due(before, progress.step, parts.config.checkpoint_every):
-                with watch.phase("checkpoint"):
-                    saved = progress.step if save(parts, state, progress) else saved
-                write_ledger(parts.run)
-            clock.append(time.monotonic())
-            write_timing(parts, progress, timing, clock)
+            progress, saved = after_steps(parts, state, progress, before, saved, timing, clock)
         with watch.phase("checkpoint"):
             keep_last(parts, state, progress)
         saved = progress.step
@@ -168,6 +165,28 @@ def _take_steps(
     for text in parts.warnings.look((), last=True):
         parts.run.console.say(f"[{parts.stage.name}] warning: {text}")
     return state
+
+
+def after_steps(
+    parts: Parts, state: TrainState, progress: Progress, before: int, saved: int | None, timing: dict[str, Any],
+    clock: list[float],
+) -> tuple[Progress, int | None]:  # fmt: skip
+    """What is due once steps were taken: an evaluation, a checkpoint, and a line of clock readings.
+
+    Args:
+      before: optimizer steps before them; `saved`: the step that is saved already.
+      timing: see `optimizer_step`; `clock`: readings at their begin and end.
+    Returns: progress, and the step that is saved now.
+    """
+    progress = validate(parts, state, progress)
+    clock.append(time.monotonic())
+    if not is_over(parts.stage, progress) and is_due(before, progress.step, parts.config.checkpoint_every):
+        with parts.run.watch.phase("checkpoint"):
+            saved = progress.step if save(parts, state, progress) else saved
+        write_ledger(parts.run)
+    clock.append(time.monotonic())
+    write_timing(parts, progress, timing, clock)
+    return progress, saved
 
 
 def write_ledger(run: Run) -> None:
@@ -214,15 +233,19 @@ def replays(parts: Parts, step: int) -> bool:
 
 def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[TrainState, Progress, dict[str, Any]]:
     """As `optimizer_step`, for as many optimizer steps as the stage takes in one program."""
-    first, clock, tokens, drawn_all = progress.step, [time.monotonic()], 0, []
+    first, began = progress.step, time.monotonic()
     if parts.stop():
         raise Stopped
     waiting = f"[{parts.stage.name}] first steps: compiling"
     with parts.run.console.wait(waiting) if first == parts.first_step else nullcontext():
-        state, taken = take_steps(parts.device_loop, parts.log, state, progress.position, first)
-    clock.append(time.monotonic())
-    pending, written = False, []
-    for metrics, collection, means, rows in taken:
+        state, told = take_steps(parts.device_loop, parts.log, state, progress.position, first)
+    return state, *write_steps(parts, progress, told, time.monotonic() - began)
+
+
+def write_steps(parts: Parts, progress: Progress, told: list[Told], seconds: float) -> tuple[Progress, dict[str, Any]]:
+    """Writes the lines of steps that one program took. Returns progress after them, and clock readings."""
+    pending, tokens, drawn_all, written = False, 0, [], []
+    for metrics, collection, means, rows in told:
         drawn = collection_metrics(parts.collector.reader, collection, means) | rows
         before = progress
         progress, lines = _advance(parts.stage, progress, collection, [metrics], drawn)
@@ -231,12 +254,13 @@ def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[T
         progress = count_skipped(parts, before, progress, lines, collection.layout.demonstrations)
         drawn_all.append(drawn)
         written += lines
-    parts.pace.took(clock[1] - clock[0], len(written))
+    parts.pace.took(seconds, len(written))
     show(parts, progress, written)
-    seconds = {"steps": round(clock[1] - clock[0], 4)}
     total = {name: sum(drawn[name] for drawn in drawn_all) for name in DRAWN}
-    timing = {"seconds": seconds, "tokens": tokens, "reshard": {}, "work": _work(parts, total, tokens)}
-    return state, replace(progress, validation_pending=pending), timing
+    timing = {
+        "seconds": {"steps": round(seconds, 4)}, "tokens": tokens, "reshard": {}, "work": _work(parts, total, tokens),
+    }  # fmt: skip
+    return replace(progress, validation_pending=pending), timing
 
 
 DRAWN = ("collect/sampled_tokens", "collect/prefilled_tokens")

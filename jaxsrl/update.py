@@ -106,7 +106,8 @@ def optimizer(settings: AdamW) -> optax.GradientTransformation:
         optax.add_decayed_weights(settings.weight_decay, matrices),
     )
     adamw = in_bfloat16(adamw) if settings.moments == "bfloat16" else adamw
-    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw) if settings.clip_norm else adamw
+    unclipped = isinstance(settings.clip_norm, int | float) and not settings.clip_norm  # an array is one that clips
+    return adamw if unclipped else optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
 
 
 def in_bfloat16(adamw: optax.GradientTransformation) -> optax.GradientTransformation:

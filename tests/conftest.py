@@ -18,8 +18,8 @@ BESIDE = TESTS.parents[1] / "shared" / "data"
 # Marked `fast`: what leans on jax and its libraries, at about a minute altogether. A test elsewhere marks itself.
 # Compilers of accelerators, and other implementations to compare with: a test that is marked `needs(…)` uses them.
 OPTIONAL = (
-    "jax_cuda13_pjrt", "jax_cuda13_plugin", "libtpu", "math_verify", "pyarrow", "rapidfuzz", "reasoning_gym",
-    "sentencepiece", "tensorboard", "tensorflow_datasets", "torch", "transformers",
+    "jax_cuda13_pjrt", "jax_cuda13_plugin", "libtpu", "math_verify", "matplotlib", "pyarrow", "rapidfuzz",
+    "reasoning_gym", "sentencepiece", "tensorboard", "tensorflow_datasets", "torch", "transformers",
 )  # fmt: skip
 MOST_MAPS = 20_000
 FAST = (

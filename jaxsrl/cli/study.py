@@ -97,6 +97,50 @@ class StudyFit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyScale:
+    """Trains a ladder of model sizes at a fixed recipe, fits a scaling law to it, and draws it."""
+
+    ladder: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function ladder() -> Ladder."""
+    runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder in which the ladder's own is made, where it is not that of its base config."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
+    plan: bool = False
+    """Checks and costs only."""
+
+    def __call__(self) -> None:
+        from jaxsrl.bench.flops import useful
+        from jaxsrl.clusters.start import told_to_stop
+        from jaxsrl.studies.ladder import Ladder
+        from jaxsrl.studies.scale import scale
+        from jaxsrl.studies.study import load_made
+
+        given = {"runs": self.runs, "data_dir": self.data_dir}
+        changes = {name: value for name, value in given.items() if value is not None}
+        with told_to_stop() as stop:
+            if page := scale(load_made(self.ladder, "ladder", Ladder, changes), useful, stop, only_plan=self.plan):
+                print(page)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyAgree:
+    """Compares two runs that should be one: a member of a population, and the same config trained alone."""
+
+    one: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    other: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+
+    def __call__(self) -> int:
+        from jaxsrl.studies.agreement import agreement
+
+        found = agreement(self.one, self.other)
+        print(found)
+        return int(found.first is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """Many runs that answer one question, and how sure one can be of the answer."""
 
@@ -104,9 +148,11 @@ class Study:
         Annotated[StudyRun, tyro.conf.subcommand("run")]
         | Annotated[StudyStatus, tyro.conf.subcommand("status")]
         | Annotated[StudyReport, tyro.conf.subcommand("report")]
-        | Annotated[StudyFit, tyro.conf.subcommand("fit")],
+        | Annotated[StudyFit, tyro.conf.subcommand("fit")]
+        | Annotated[StudyScale, tyro.conf.subcommand("scale")]
+        | Annotated[StudyAgree, tyro.conf.subcommand("agree")],
         tyro.conf.arg(name=""),
     ]
 
-    def __call__(self) -> None:
-        self.what()
+    def __call__(self) -> int | None:
+        return self.what()

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import jax
 
-from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.checkpoint import Checkpoints, fingerprint
 from jaxsrl.commands.run_folder import check_run, choose_policy
-from jaxsrl.commands.weights import model_from
 from jaxsrl.config.demonstrations import config_tokenizer
 from jaxsrl.config.overrides import check_unchanged, load, override, to_dict
 from jaxsrl.config.run import Config, Stage, TaskData
-from jaxsrl.config.saved import saved_config
+from jaxsrl.config.saved import model_from, saved_config
 from jaxsrl.data.chat import Template
 from jaxsrl.data.token_bytes import token_bytes
 from jaxsrl.data.tokenizer import Tokenizer
@@ -118,7 +117,7 @@ def load_policy(
             starts = {one.name: one.start_from for one in config.stages}
             base = load_base(model, starts, stage.name, config.seed, config.weights, placement.mesh)
             if config.weights is not None:
-                check_base(folder, base, config.weights)
+                check_base(folder, fingerprint(base), config.weights)
             base = frozen(model, base)
         like = placed_shapes(placement.mesh, trained_shapes(model, config.lora))
         params = checkpoints.restore_policy(chosen, like)

@@ -5,21 +5,21 @@ import zlib
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsrl.checkpoint import Checkpoints
+from jaxsrl.checkpoint import Checkpoints, fingerprint
 from jaxsrl.commands.run_folder import check_run, choose_policy
+from jaxsrl.config.saved import model_from
 from jaxsrl.data.tokenizer_files import Text, finish_files
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.families import WeightsError, read_config
 from jaxsrl.models.load import load_weights
 from jaxsrl.models.lora import LoRA, init_adapters, merged
-from jaxsrl.models.rope import Scaling
 from jaxsrl.models.save import save_weights
 from jaxsrl.models.transformer import forward, head_matrix, init_params
 from jaxsrl.policy import first_ancestor, first_params
@@ -78,7 +78,7 @@ def _base(run: Path, config: ModelConfig, saved: dict[str, Any], name: str) -> P
     index = first_ancestor({stage["name"]: stage["start_from"] for stage in saved["stages"]}, name)
     base = first_params(config, saved["seed"], index, saved["weights"])
     if saved["weights"] is not None:
-        check_base(run, base, saved["weights"])
+        check_base(run, fingerprint(base), saved["weights"])
     return base
 
 
@@ -90,16 +90,6 @@ def lora_from(saved: dict[str, Any]) -> LoRA | None:
 
 def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def model_from(said: dict[str, Any]) -> ModelConfig:
-    """The `ModelConfig` that a run wrote as JSON."""
-    values = {f.name: said[f.name] for f in fields(ModelConfig) if f.name in said}
-    scaling = values.get("rope_scaling")
-    if scaling is not None:
-        kind = {k.__name__: k for k in get_args(Scaling)}[scaling["type"]]
-        values["rope_scaling"] = kind(**{k: v for k, v in scaling.items() if k != "type"})
-    return ModelConfig(**values | {"global_layers": tuple(values.get("global_layers", ()))})
 
 
 def check_weights(folder: Path, reference: Path, tolerance: float) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 from jaxsrl.config.run import Config, ConfigError, Data, Stage, TaskData
 from jaxsrl.evals.probe import DoesNotApply, Probe
+from jaxsrl.models.config import ModelConfig
+from jaxsrl.models.rope import Scaling
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.tasks.draw import Task
 
@@ -123,3 +125,13 @@ def _kind(package: str, saved: Mapping[str, Any], where: str) -> type:
 def _is_call(hint: Any) -> bool:
     """Functions are saved by their name alone."""
     return typing.get_origin(hint) is not None and typing.get_origin(hint) is not typing.Literal
+
+
+def model_from(said: Mapping[str, Any]) -> ModelConfig:
+    """The `ModelConfig` that a run wrote as JSON."""
+    values = {f.name: said[f.name] for f in dataclasses.fields(ModelConfig) if f.name in said}
+    scaling = values.get("rope_scaling")
+    if scaling is not None:
+        kind = {k.__name__: k for k in typing.get_args(Scaling)}[scaling["type"]]
+        values["rope_scaling"] = kind(**{k: v for k, v in scaling.items() if k != "type"})
+    return ModelConfig(**values | {"global_layers": tuple(values.get("global_layers", ()))})

@@ -1,6 +1,7 @@
 """The numbers of an objective apart from what is static: a population of runs differs in them and is one program."""
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -56,3 +57,12 @@ def as_arrays(numbers: Numbers) -> Numbers:
     """The numbers as the device is given them: of the default float type."""
     dtype = jax.dtypes.canonicalize_dtype(float)
     return jax.tree.map(lambda value: np.asarray(value, dtype), dict(numbers))
+
+
+def with_arrays(settings: Any, numbers: Numbers) -> Any:
+    """Settings whose named numbers are arrays, as a program of many runs has them. They were checked as numbers."""
+    made = copy(settings)
+    for name, value in numbers.items():
+        inner = with_arrays(getattr(settings, name), value) if isinstance(value, Mapping) else value
+        object.__setattr__(made, name, inner)  # past the checks, which ask for a bool
+    return made

@@ -19,7 +19,7 @@ BLOCK = {"cpu": 1 << 18, "default": 1 << 25}
 AUTOJUNK_FROM = 200  # elements of the expert's action from which difflib's autojunk applies
 
 
-@partial(jax.jit, static_argnames=("rooms", "autojunk", "exact", "think", "prefilled", "malformed", "backend"))
+@partial(jax.jit, static_argnames=("rooms", "autojunk", "exact", "think", "prefilled", "backend"))
 def step_rewards(
     completions: Completions,
     expert: Int[Array, "Q B"],

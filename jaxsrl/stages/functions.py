@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from zlib import crc32
 
 import jax
@@ -19,6 +20,7 @@ from jaxsrl.data.shapes import Shapes
 from jaxsrl.data.tokenizer import Tokenizer
 from jaxsrl.objectives.numbers import as_arrays, numbers_of, static_of
 from jaxsrl.policy import Policy, whole_params
+from jaxsrl.rollout.sampler import Sample
 from jaxsrl.sharding import (
     own_rows,
     place_rows,
@@ -30,7 +32,7 @@ from jaxsrl.sharding import (
 )
 from jaxsrl.stages.material import Material, Source
 from jaxsrl.stages.sizes import device_rooms
-from jaxsrl.types import Params
+from jaxsrl.types import DeviceReward, Params, Rooms
 from jaxsrl.update import learning_rate, make_gradient, make_loss, make_still, make_train_step, on_base, optimizer
 
 
@@ -73,6 +75,19 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
     )  # fmt: skip
 
 
+def make_drawing(
+    material: Material, sample: Sample, rooms: Rooms | None
+) -> Callable[[DeviceReward | None], Callable[..., Any]]:
+    """A reward -> what draws a sheet and scores with it; not compiled."""
+    there = material.placement.sampler_mesh
+    return lambda reward: jax.named_scope("sample")(make_draw(sample, reward, material.token_bytes, rooms, there))
+
+
+def stage_sampler(config: Config, stage: Stage, policy: Policy) -> Sample:
+    """What the stage's completions are drawn with."""
+    return policy.sampler(stage.sampling, (stage.rows or config.rows).at_once)
+
+
 def make_collector(
     config: Config, stage: Stage, material: Material, policy: Policy, shapes: Shapes, learner: Learner,
     source: Source, reference: Callable[[], Params],
@@ -80,7 +95,7 @@ def make_collector(
     """The functions of a step's collection."""
     objective, tokens, once = stage.objective, material.token_bytes, material.compiled.once
     mesh, there = material.placement.mesh, material.placement.sampler_mesh
-    sample = policy.sampler(stage.sampling, (stage.rows or config.rows).at_once)
+    sample = stage_sampler(config, stage, policy)
     reward = objective.device_reward
     spelling = tokens.given, crc32(tokens.spelled.tobytes()), crc32(tokens.start.tobytes())
     rooms = device_rooms(stage, source, material.tokenizer, tokens)
@@ -97,8 +112,7 @@ def make_collector(
         draw=once(
             ("draw", sample, reward, rooms, spelling),
             lambda: jax.jit(
-                jax.named_scope("sample")(make_draw(sample, reward, tokens, rooms, there)),
-                out_shardings=whole_sharding(there),
+                make_drawing(material, sample, rooms)(reward), out_shardings=whole_sharding(there)
             ),
         ),
         put=once(("put",), lambda: jax.jit(put, donate_argnums=0)),

@@ -22,10 +22,10 @@ from jaxsrl.report.watch import Watch
 from jaxsrl.runs import Run
 from jaxsrl.sharding import place_state
 from jaxsrl.stages.device_loop import DeviceLoop, make_device_loop
-from jaxsrl.stages.functions import make_collector, make_learner
+from jaxsrl.stages.functions import make_collector, make_drawing, make_learner, stage_sampler
 from jaxsrl.stages.material import Material, make_source
-from jaxsrl.stages.sizes import evaluation_shapes, stage_shapes
-from jaxsrl.stages.start import hold_reference, make_start
+from jaxsrl.stages.sizes import device_rooms, evaluation_shapes, stage_shapes
+from jaxsrl.stages.start import Base, hold_reference, make_start
 from jaxsrl.types import Params, TrainState
 from jaxsrl.update import init_state, optimizer
 
@@ -64,11 +64,16 @@ class Parts:
 
 
 def make_parts(
-    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool]
-) -> tuple[Parts, TrainState, Progress]:
-    """A stage with its state and progress: as it starts, or as the run's checkpoint has them."""
+    run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool],
+    base: Base | None = None,
+) -> tuple[Parts, TrainState, Progress]:  # fmt: skip
+    """A stage with its state and progress: as it starts, or as the run's checkpoint has them.
+
+    Args:
+      base: what lies under the adapters, where other runs have loaded it; None loads it.
+    """
     stage, mesh = config.stages[index], material.placement.mesh
-    policy = make_start(run, config, index, material)
+    policy = make_start(run, config, index, material, base)
     key = jax.random.fold_in(jax.random.key(config.seed), index)
     state = init_state(policy.params, optimizer(stage.optimizer), key, stage.optimizer.spikes)
     state = place_state(mesh, state)
@@ -89,7 +94,9 @@ def make_parts(
     learner = make_learner(config, stage, material, policy, shapes)
     collector = make_collector(config, stage, material, policy, shapes, learner, source, reference)
     own = address(config.seed, index, TRAIN)
-    device_loop = make_device_loop(config, stage, material, policy, collector, learner, own)
+    rooms = device_rooms(stage, source, material.tokenizer, material.token_bytes)
+    draw_with = make_drawing(material, stage_sampler(config, stage, policy), rooms)
+    device_loop = make_device_loop(config, stage, material, policy, collector, learner, own, draw_with)
     evaluation = evaluation_shapes(config, stage, splits, material.tokenizer)
     writer = start_writer()  # the last thing that can fail: the loop closes it
     log = Log(

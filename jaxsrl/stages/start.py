@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from jaxsrl.checkpoint import PolicyName
+from jaxsrl.checkpoint import PolicyName, fingerprint
 from jaxsrl.config.run import Config, ConfigError, Stage
 from jaxsrl.models.lora import frozen, init_adapters
 from jaxsrl.policy import (
@@ -26,23 +26,38 @@ from jaxsrl.stages.material import Material
 from jaxsrl.types import Params
 
 
-def make_start(run: Run, config: Config, index: int, material: Material) -> Policy:
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What lies under the adapters of a run, and a hash of the parameters as they were read."""
+
+    params: Params
+    fingerprint: str | None  # None of a base that is made
+
+
+def make_base(config: Config, index: int, material: Material) -> Base:
+    """Reads or makes the base of stage `index`; runs with its weights, or with its seed, have the same."""
+    model, starts = material.model, {one.name: one.start_from for one in config.stages}
+    base = load_base(
+        model, starts, config.stages[index].name, config.seed, config.weights, material.placement.mesh
+    )  # fmt: skip
+    found = fingerprint(base) if config.weights is not None else None
+    return Base(params=frozen(model, base), fingerprint=found)
+
+
+def make_start(run: Run, config: Config, index: int, material: Material, base: Base | None = None) -> Policy:
     """What a stage trains, as it starts: random or published, or what an earlier stage ended with or found best.
 
-    Under LoRA it trains adapters, which are random or an earlier stage's, on a base that is made or read.
+    Under LoRA it trains adapters, which are random or an earlier stage's, on a base that is given, made or read.
     """
     stage, model, mesh = config.stages[index], material.model, material.placement.mesh
     like = trained_shapes(model, config.lora)
-    where = None if mesh is None else state_sharding(mesh, like)
-    base = params = None
-    reading = config.weights is not None and (stage.start_from is None or config.lora is not None)
+    where, params = None if mesh is None else state_sharding(mesh, like), None
+    reading = config.weights is not None and (stage.start_from is None or config.lora is not None) and base is None
     with run.console.wait(f"[{stage.name}] reading {config.weights}") if reading else nullcontext():
         if config.lora is not None:
-            starts = {one.name: one.start_from for one in config.stages}
-            base = load_base(model, starts, stage.name, config.seed, config.weights, mesh)
+            base = base or make_base(config, index, material)
             if config.weights is not None:
-                check_base(run.folder, base, config.weights)
-            base = frozen(model, base)
+                check_base(run.folder, base.fingerprint, config.weights)
         elif stage.start_from is None:
             params = first_params(model, config.seed, index, config.weights, mesh)
     if stage.start_from is not None:
@@ -52,8 +67,8 @@ def make_start(run: Run, config: Config, index: int, material: Material) -> Poli
         key = address(config.seed, index, ADAPT)
         params = jax.jit(init_adapters, static_argnums=(0, 1), out_shardings=where)(model, config.lora, key)
     return make_policy(
-        model, params, base, config.lora, material.placement, material.tokenizer.ends, material.compiled,
-        known=material.tokenizer.vocab_size,
+        model, params, None if base is None else base.params, config.lora, material.placement,
+        material.tokenizer.ends, material.compiled, known=material.tokenizer.vocab_size,
     )  # fmt: skip
 
 

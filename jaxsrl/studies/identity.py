@@ -43,7 +43,8 @@ def code_version(package: Path = PACKAGE) -> str:
 
 
 def data_fingerprint(config: Config, splits: Mapping[str, TaskData]) -> str:
-    """Hash of the demonstrations as the stages loaded them, and of the files of weights and tokenizer.
+    """Hash of the files that the stages' data were read from, or of demonstrations that were generated, and of the
+    files of weights and tokenizer.
 
     The one place that says what data a run has read.
 
@@ -53,17 +54,29 @@ def data_fingerprint(config: Config, splits: Mapping[str, TaskData]) -> str:
     digest, seen = hashlib.sha256(), {}
     for name, part in splits.items():
         if id(part) not in seen:
-            own = hashlib.sha256()
-            for demonstrations in (part.train, part.validation, part.test):
-                for demonstration in demonstrations:
-                    own.update(repr(demonstration).encode("utf-8", "surrogatepass") + b"\n")
-                own.update(b"\0")
-            seen[id(part)] = own.hexdigest()
+            seen[id(part)] = _part(part)
         digest.update(f"{name} {seen[id(part)]}\n".encode())
     for place in dict.fromkeys((config.weights, tokenizer_path(config))):
         if place is not None and Path(place).exists():
             digest.update(_files(Path(place)).encode())
     return digest.hexdigest()[:16]
+
+
+def _part(part: TaskData) -> str:
+    """Of data that were read, the hashes of their files, those of a run's `data.json`; else of what was made.
+
+    How files become demonstrations is said by config and code, which are in a run's identity themselves.
+    """
+    digest = hashlib.sha256()
+    if part.files:
+        named = sorted((Path(name).name, found) for name, found in part.files.items())
+        digest.update(json.dumps(named).encode())
+        return digest.hexdigest()
+    for demonstrations in (part.train, part.validation, part.test):
+        for demonstration in demonstrations:
+            digest.update(repr(demonstration).encode("utf-8", "surrogatepass") + b"\n")
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def foreign_sources(config: Config) -> Iterator[str]:
@@ -108,3 +121,16 @@ def _files(place: Path) -> str:
                 file.seek(-(2**20), 2)
                 digest.update(file.read())
     return digest.hexdigest()
+
+
+def difference(anchor: Any, other: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, the anchor's value, the other's) where two saved configs differ. Stages go by their name."""
+    if isinstance(anchor, dict) and isinstance(other, dict):
+        names = dict.fromkeys([*anchor, *other])
+        pairs = [(name, anchor.get(name), other.get(name)) for name in names]
+    elif isinstance(anchor, list) and isinstance(other, list) and len(anchor) == len(other):
+        label = lambda i, item: item.get("name", i) if isinstance(item, dict) else i
+        pairs = [(label(i, a), a, b) for i, (a, b) in enumerate(zip(anchor, other, strict=True))]
+    else:
+        return [] if anchor == other else [(key, anchor, other)]
+    return [found for name, a, b in pairs for found in difference(a, b, f"{key}.{name}" if key else str(name))]

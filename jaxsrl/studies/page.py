@@ -14,7 +14,9 @@ from jaxsrl.report.style import STYLE
 from jaxsrl.report.summary import duration
 from jaxsrl.studies.charts import Line, Row, forest, plot, signed
 from jaxsrl.studies.effects import Comparison, Interval, t_interval
-from jaxsrl.studies.results import Measured, Results, difference, results
+from jaxsrl.studies.identity import difference
+from jaxsrl.studies.ledger import PHASES
+from jaxsrl.studies.results import Measured, Results, results
 
 HOW_VERDICT = (
     "Every arm is compared with the anchor on the same seeds. Bars are 95 % intervals of the mean difference; dashed "
@@ -25,12 +27,20 @@ HOW_VERDICT = (
 )
 HOW_CURVES = (
     "Mean over seeds of each evaluation of the arm’s stage. The band is the 95 % interval over seeds, where there are "
-    "two or more. The estimate of a run is the mean of its last evaluations, never its best."
+    "two or more. The same curves follow over what the stage had spent, so that arms are compared at equal tokens, "
+    "FLOPs or seconds; the seconds of a run in a population are its share. The estimate of a run is the mean of its "
+    "last evaluations, never its best."
 )
 HOW_COST = (
     "Means over seeds. Tokens are those that the arm’s stage executed: prefilled, sampled and learned from. FLOPs are "
-    "the most that the whole run was expected to cost. Seconds are of the whole run, with what other stages it has."
+    "the most that the whole run was expected to cost. Seconds are of the whole run, with what other stages it has. "
+    "The second table is what the arm’s stage did by phase, counted from what was laid out and sampled. Its FLOPs are "
+    "those of products with parameters. A run that does not log every step has none."
 )
+AXES = {
+    "steps": "optimizer steps of the stage", "tokens": "tokens executed by the stage",
+    "FLOPs": "FLOPs of the stage’s steps", "seconds": "seconds of the stage’s steps",
+}  # fmt: skip
 
 
 def write_page(folder: Path) -> Path:
@@ -154,24 +164,28 @@ def _comparison(c: Comparison, metric: str, crossed: Interval | None) -> tuple[A
 
 
 def _curves(found: Results) -> Html:
-    lines = [line for name in found.plan["arms"] if (line := _curve(found, name)) is not None]
-    if not lines:
-        return tag("p", "No run has two evaluations yet.", class_="empty")
-    metric = found.plan["estimator"]["metric"]
-    by_step = plot(metric, "optimizer steps of the stage", metric, lines)
-    return figure(by_step)
+    metric, shown = found.plan["estimator"]["metric"], []
+    for axis, name in AXES.items():
+        lines = [line for arm in found.plan["arms"] if (line := _curve(found, arm, axis)) is not None]
+        if lines:
+            shown.append(figure(plot(metric, name, metric, lines)))
+    return join(*shown) if shown else tag("p", "No run has two evaluations yet.", class_="empty")
 
 
-def _curve(found: Results, arm: str) -> Line | None:
-    """Means over the seeds at the steps that all of them have."""
+def _curve(found: Results, arm: str, axis: str = "steps") -> Line | None:
+    """Means over the seeds at the steps that all of them have, and of what they had spent at these; None where a run
+    does not say how much that was."""
     own = [one for one in found.runs if one.arm == arm]
     steps = sorted(set.intersection(*(set(one.steps) for one in own))) if own else []
+    if axis != "steps":
+        steps = [step for step in steps if all(axis in one.spent.at.get(step, {}) for one in own)]
     if len(steps) < 2:
         return None
     at = [[one.curve[one.steps.index(step)] for one in own] for step in steps]
     bands = [t_interval(values) for values in at] if len(own) > 1 else None
     return Line(
-        name=arm, index=_index(found, arm), x=steps, y=[mean(values) for values in at],
+        name=arm, index=_index(found, arm), y=[mean(values) for values in at],
+        x=steps if axis == "steps" else [mean(one.spent.at[step][axis] for one in own) for step in steps],
         low=[b.low for b in bands] if bands else None, high=[b.high for b in bands] if bands else None,
     )  # fmt: skip
 
@@ -187,7 +201,21 @@ def _costs(found: Results) -> Html:
     names = ("arm", "stage", "runs", "tokens", "FLOPs at most", "time")
     cells = {one.folder: one.seconds for one in found.runs}
     total = f"All runs together: {duration(sum(cells.values()))}." if cells else ""
-    return join(table(names, rows, names[2:]), tag("p", total, class_="how"))
+    return join(table(names, rows, names[2:]), tag("p", total, class_="how"), _phases(found))
+
+
+def _phases(found: Results) -> Html | None:
+    """Tokens and FLOPs by phase, means over an arm's seeds."""
+    rows = []
+    for name in found.plan["arms"]:
+        own = [one for one in found.runs if one.arm == name and one.spent.tokens]
+        if own:
+            tokens = [number(mean(one.spent.tokens[phase] for one in own)) for phase in PHASES]
+            flops = [number(mean(one.spent.flops[phase] for one in own)) for phase in PHASES]
+            together = max(one.population for one in own)
+            rows.append((name, *tokens, *flops, "alone" if together == 1 else f"population of {together}"))
+    names = ("arm", *(f"{phase}, {what}" for what in ("tokens", "FLOPs") for phase in PHASES), "trained")
+    return table(names, rows, names[1:7]) if rows else None
 
 
 def _runs(found: Results) -> Html:
@@ -233,8 +261,11 @@ def points_csv(found: Results) -> str:
     """One line a run and arm: what the page is made of."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("arm", "seed", "value", "tokens", "seconds", "stopped", "folder"))
+    phases = [f"{phase}_{what}" for what in ("tokens", "flops") for phase in PHASES]
+    writer.writerow(("arm", "seed", "value", "tokens", "seconds", "stopped", "folder", "population", *phases))
     for one in found.runs:
         place = one.folder.relative_to(found.folder).as_posix()
-        writer.writerow((one.arm, one.seed, one.value, one.tokens, one.seconds, bool(one.stopped), place))
+        spent = [part.get(phase, "") for part in (one.spent.tokens, one.spent.flops) for phase in PHASES]
+        told = (one.arm, one.seed, one.value, one.tokens, one.seconds, bool(one.stopped), place, one.population)
+        writer.writerow((*told, *spent))
     return out.getvalue()

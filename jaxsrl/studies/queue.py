@@ -16,7 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -195,16 +195,36 @@ def work(
       stop: this worker was told to end: it hands its cell back and takes no other.
       wait: for cells that others hold, as those may die; else they are left to them.
     """
+
+    def alone(leases: Sequence[Lease], stopped: Callable[[], bool]) -> list[Any]:
+        return [perform(lease.cell.name, lease, stopped) for lease in leases]
+
+    return work_groups(queue, [(cell,) for cell in cells], alone, stop, worker=worker, wait=wait, say=say)
+
+
+def work_groups(
+    queue: Queue, groups: Sequence[Sequence[str]], perform: Callable[[Sequence[Lease], Callable[[], bool]], list[Any]],
+    stop: Callable[[], bool] = lambda: False, *, worker: str | None = None, wait: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> int:  # fmt: skip
+    """As `work`, where the cells of a group that are free are taken and performed together.
+
+    Args:
+      perform: (leases, stopped) -> a JSON value for each, None for one that was told to stop. `stopped()` is true once
+        all of them are lost; one that is lost alone is not counted, and the others are.
+    """
     worker = worker or worker_name()
+    cells = [cell for group in groups for cell in group]
     failed = {cell: state.token for cell in cells if (state := queue.state(cell)).kind == "failed"}
     count = 0
     while not stop():
         taken = False
-        for cell in cells:
-            lease = None if stop() else queue.take(cell, worker, failed.get(cell, 0))
-            if lease is not None:
+        for group in groups:
+            found = [None if stop() else queue.take(cell, worker, failed.get(cell, 0)) for cell in group]
+            leases = [lease for lease in found if lease is not None]
+            if leases:
                 taken = True
-                count += _perform(queue, lease, perform, stop, worker, say)
+                count += _perform(queue, leases, perform, stop, worker, say)
         if not taken and not (wait and any(queue.state(cell).kind in ("running", "expired") for cell in cells)):
             break
         if not taken:
@@ -212,25 +232,35 @@ def work(
     return count
 
 
-def _perform(queue: Queue, lease: Lease, perform, stop: Callable[[], bool], worker: str, say) -> int:
-    lease.folder.mkdir(exist_ok=True)
+def _perform(queue: Queue, leases: Sequence[Lease], perform, stop: Callable[[], bool], worker: str, say) -> int:
+    for lease in leases:
+        lease.folder.mkdir(exist_ok=True)
     try:
-        with queue.kept(lease) as lost:
-            result = perform(lease.cell.name, lease, lambda: stop() or lost())
-        if stop() and result is None:
+        with ExitStack() as held:
+            lost = [held.enter_context(queue.kept(lease)) for lease in leases]
+            results = perform(leases, lambda: stop() or all(one() for one in lost))
+    except KeyboardInterrupt:
+        for lease in leases:
             queue.hand_back(lease)
-            return 0
+        raise
+    except Exception as error:  # of these cells: the others go on, and they say what happened
+        for lease in leases:
+            queue.fail(lease, worker, f"{type(error).__name__}: {error}")
+            say(f"{lease.cell.name} failed: {type(error).__name__}: {error}")
+        return 0
+    return sum(_finish(queue, lease, result, stop, worker, say) for lease, result in zip(leases, results, strict=True))
+
+
+def _finish(queue: Queue, lease: Lease, result: Any, stop: Callable[[], bool], worker: str, say) -> int:
+    if stop() and result is None:
+        queue.hand_back(lease)
+        return 0
+    try:
         queue.hand_in(lease, worker, result)
-        return 1
     except Lost as error:
         say(f"{error}: not counted here")
-    except KeyboardInterrupt:
-        queue.hand_back(lease)
-        raise
-    except Exception as error:  # of one cell: the others go on, and this one says what happened
-        queue.fail(lease, worker, f"{type(error).__name__}: {error}")
-        say(f"{lease.cell.name} failed: {type(error).__name__}: {error}")
-    return 0
+        return 0
+    return 1
 
 
 def _highest(cell: Path) -> int:

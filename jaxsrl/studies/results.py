@@ -18,6 +18,7 @@ from jaxsrl.studies.effects import (
     noise_floor,
     t_interval,
 )
+from jaxsrl.studies.ledger import Spent, spent
 from jaxsrl.studies.plan import read_plan
 from jaxsrl.studies.queue import State
 from jaxsrl.studies.run import queue_of
@@ -33,6 +34,8 @@ class Measured:
       tokens: executed by the stage.
       seconds: of the whole run, start-up included.
       stopped: the evaluation by which a rule ended it early.
+      spent: tokens and FLOPs by phase, and how far the stage was at every evaluation.
+      population: of how many runs it was one in its program; 1 of a run trained by itself.
       problems: problem -> share of its completions that are right, over the evaluations that `value` averages. Empty
         for metrics that do not say whether a completion is right.
     """
@@ -46,6 +49,8 @@ class Measured:
     tokens: int
     seconds: float
     stopped: Mapping[str, Any] | None
+    spent: Spent = field(default_factory=Spent)
+    population: int = 1
     problems: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -126,6 +131,7 @@ def measure(plan: Mapping[str, Any], name: str, seed: int, cell: Path, state: St
     return Measured(
         arm=name, seed=seed, folder=folder, value=sum(last) / len(last), steps=steps, curve=curve,
         tokens=trained[-1] if trained else 0, seconds=state.result["seconds"], stopped=stopped,
+        spent=spent(folder, stage, lines), population=(state.result.get("population") or {"members": 1})["members"],
         problems=by_problem(folder, stage, estimator, counted),
     )  # fmt: skip
 
@@ -155,16 +161,3 @@ def over_problems(runs: Sequence[Measured], anchor: str) -> dict[str, Interval]:
         if len(seeds) > 1 and len(common) > 1:
             found[arm] = crossed_interval(np.array([[own[p] - base[p] for p in common] for own, base in both]))
     return found
-
-
-def difference(anchor: Any, other: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """(key, the anchor's value, the other's) where two saved configs differ. Stages go by their name."""
-    if isinstance(anchor, dict) and isinstance(other, dict):
-        names = dict.fromkeys([*anchor, *other])
-        pairs = [(name, anchor.get(name), other.get(name)) for name in names]
-    elif isinstance(anchor, list) and isinstance(other, list) and len(anchor) == len(other):
-        label = lambda i, item: item.get("name", i) if isinstance(item, dict) else i
-        pairs = [(label(i, a), a, b) for i, (a, b) in enumerate(zip(anchor, other, strict=True))]
-    else:
-        return [] if anchor == other else [(key, anchor, other)]
-    return [found for name, a, b in pairs for found in difference(a, b, f"{key}.{name}" if key else str(name))]

@@ -1,5 +1,6 @@
 """`jaxsrl study run` and `status`: a worker that takes one cell after the other and trains it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,15 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from jaxsrl.config.run import Config
 from jaxsrl.metrics import read
 from jaxsrl.policy import Compiled
 from jaxsrl.processes import Stopped
 from jaxsrl.report.names import number
+from jaxsrl.stages.begin import Prepared
 from jaxsrl.studies.cost import Cost, Useful, device_flops
+from jaxsrl.studies.members import fixed, unfit
 from jaxsrl.studies.plan import Cell, plan, read_plan, write_plan
-from jaxsrl.studies.queue import Lease, Queue, State, work
+from jaxsrl.studies.population import train_population
+from jaxsrl.studies.queue import Lease, Queue, State, work_groups
 from jaxsrl.studies.study import StopBelow, Study
 from jaxsrl.train import train
+
+# Runs of a study in one program, unless it says: on a CPU none, as its cores are better used by workers of their own.
+MEMBERS = {"cpu": 1, "gpu": 8, "tpu": 8}
 
 
 def queue_of(folder: Path, lease_seconds: float = 300.0) -> Queue:
@@ -29,6 +39,7 @@ def run(
     study: Study, useful: Useful, stop: Callable[[], bool], *, workers: int = 1, wait: bool = True,
     lease_seconds: float = 300.0, command: Sequence[str] = (), only_plan: bool = False,
     say: Callable[[str], None] = print, compiled: Compiled | None = None,
+    prepared_by: Callable[[Config], Prepared] | None = None,
 ) -> int:  # fmt: skip
     """Checks and costs all cells, then trains those that are missing. Returns how many were finished here.
 
@@ -36,9 +47,10 @@ def run(
       workers: processes on this machine; `command` starts the others.
       wait: until cells of other workers are done, as those may die.
       compiled: functions that other runs of this process have compiled; cells share theirs.
+      prepared_by: see `plan`.
     Raises: ConfigError naming the arm that cannot be run: then none has started.
     """
-    cells = plan(study, useful)
+    cells = plan(study, useful, prepared_by)
     folder = write_plan(study, cells)
     queue = queue_of(folder, lease_seconds)
     say(costs(cells, {cell.id: queue.state(cell.id) for cell in cells}))
@@ -47,9 +59,18 @@ def run(
     others = [subprocess.Popen(list(command)) for _ in range(workers - 1)]
     by_id = {cell.id: cell for cell in cells}
     compiled = compiled or Compiled()
-    perform = lambda cell, lease, stopped: perform_cell(by_id[cell], lease, study.stop, stopped, compiled)
+    groups = groups_of(study, cells)
+    if told := [str(len(group)) for group in groups if len(group) > 1]:
+        say(f"populations of {', '.join(told)} runs; {sum(len(group) == 1 for group in groups)} runs alone")
+
+    def perform(leases: Sequence[Lease], stopped: Callable[[], bool]) -> list[dict[str, Any] | None]:
+        own = [by_id[lease.cell.name] for lease in leases]
+        if len(own) == 1:
+            return [perform_cell(own[0], leases[0], study.stop, stopped, compiled)]
+        return perform_population(own, leases, f"{study.name}-{own[0].id}", stopped, compiled)
+
     try:
-        return work(queue, list(by_id), perform, stop, wait=wait, say=say)
+        return work_groups(queue, groups, perform, stop, wait=wait, say=say)
     finally:
         for process in others:
             if stop():
@@ -57,22 +78,58 @@ def run(
             process.wait()
 
 
+def groups_of(study: Study, cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """Ids of cells that one program may train, in the order of their first ones."""
+    most = MEMBERS[jax.default_backend()] if study.population is None else study.population
+    alike: dict[str, list[str]] = {}
+    for cell in cells:
+        config = cell.config
+        alone = most == 1 or study.stop is not None or unfit(config) is not None
+        base = config.seed if config.lora is not None and config.weights is None else None
+        key = cell.id if alone else json.dumps([fixed(config), base], sort_keys=True)
+        alike.setdefault(key, []).append(cell.id)
+    return [tuple(group[i : i + most]) for group in alike.values() for i in range(0, len(group), most)]
+
+
+def perform_population(
+    cells: Sequence[Cell], leases: Sequence[Lease], name: str, stopped: Callable[[], bool], compiled: Compiled
+) -> list[dict[str, Any] | None]:
+    """As `perform_cell`, of cells that are trained as one program. The seconds of each are its share."""
+    start = time.monotonic()
+    configs = [at_lease(cell, lease) for cell, lease in zip(cells, leases, strict=True)]
+    try:
+        train_population(configs, name, stopped, compiled)
+    except Stopped:
+        return [None] * len(cells)
+    seconds = round((time.monotonic() - start) / len(cells), 3)
+    population = {"name": name, "members": len(cells)}
+    return [
+        {"folder": f"{lease.token}/{config.name}", "seconds": seconds, "stopped": None, "population": population}
+        for lease, config in zip(leases, configs, strict=True)
+    ]
+
+
+def at_lease(cell: Cell, lease: Lease) -> Config:
+    """A cell's config in its holder's own folder, into which is copied what the last holder saved."""
+    name = run_name(cell)
+    if lease.before is not None and not (lease.folder / name).exists():
+        take_over(lease.before / name, lease.folder / name)
+    return replace(cell.config, runs=str(lease.folder), name=name)
+
+
 def perform_cell(
     cell: Cell, lease: Lease, rule: StopBelow | None, stopped: Callable[[], bool], compiled: Compiled
 ) -> dict[str, Any] | None:
     """Trains a cell in its holder's own folder, from what the last holder saved. None where it was told to stop."""
-    start, name = time.monotonic(), run_name(cell)
-    folder = lease.folder / name
-    if lease.before is not None and not folder.exists():
-        take_over(lease.before / name, folder)
-    config = replace(cell.config, runs=str(lease.folder), name=name)
+    start, config = time.monotonic(), at_lease(cell, lease)
+    folder = lease.folder / config.name
     ended = hopeless(folder, rule)
     try:
         train(config, lambda: stopped() or ended() is not None, compiled)
     except Stopped:
         if ended() is None or stopped():
             return None
-    return {"folder": f"{lease.token}/{name}", "seconds": round(time.monotonic() - start, 3), "stopped": ended()}
+    return {"folder": f"{lease.token}/{config.name}", "seconds": round(time.monotonic() - start, 3), "stopped": ended()}
 
 
 def run_name(cell: Cell) -> str:
@@ -159,7 +216,9 @@ def _told(state: State) -> str:
     if state.kind == "done":
         early = state.result["stopped"]
         ended = f", ended early by {early['metric']} {early['value']} at step {early['step']}" if early else ""
-        return f"  {state.result['seconds']:.0f} s{ended}"
+        population = state.result.get("population")  # none of a run that was trained by itself
+        within = f", its share of the {population['members']} of {population['name']}" if population else ""
+        return f"  {state.result['seconds']:.0f} s{within}{ended}"
     if state.kind == "failed":
         return f"  {state.result}"
     return f"  {state.worker}, heard of {state.age:.0f} s ago" if state.kind in ("running", "expired") else ""

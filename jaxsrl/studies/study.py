@@ -6,11 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from jaxsrl.config.overrides import override
 from jaxsrl.config.run import Config, ConfigError
 from jaxsrl.studies.grid import Settings, label
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,8 @@ class Study:
         them is the noise floor. Without any, the anchor's own seeds give it, which is wider: they differ in their base.
       smallest_effect: difference of the estimator below which an arm does not matter.
       stop: a rule that ends runs early; None lets all run to their end.
+      population: runs at most that are trained as one program, where they differ in seed and numbers alone; 1 trains
+        each by itself, None takes MEMBERS of the backend. With a rule that ends runs early each is trained by itself.
       interval: how a difference's interval is made; the bootstrap needs 6 seeds.
       power: with which an effect should be seen, for the number of seeds that is asked for.
     """
@@ -93,6 +97,7 @@ class Study:
     smallest_effect: float
     repeats: tuple[str, ...] = ()
     stop: StopBelow | None = None
+    population: int | None = None
     interval: Literal["t", "bootstrap"] = "t"
     power: float = 0.8
 
@@ -111,6 +116,8 @@ class Study:
             raise ValueError(
                 f"smallest_effect must be > 0 and power in 0..1: {self.smallest_effect=} power={self.power}"
             )
+        if self.population is not None and self.population < 1:
+            raise ValueError(f"population must be >= 1, or None, got {self.population}")
         for arm in self.arms:
             if not seeds_of(self, arm):
                 raise ValueError(f"arm {arm.name!r} has no seed; give the study seeds=(0, 1, 2), or the arm its own")
@@ -181,23 +188,28 @@ def load_study(path: str | Path, changes: Mapping[str, Any] | None = None) -> St
       changes: fields of its base that are replaced: where runs are made, where data are.
     Raises: ConfigError naming the file where there is none, or what is wrong with it.
     """
+    return load_made(path, "study", Study, changes)
+
+
+def load_made(path: str | Path, name: str, kind: type[Made], changes: Mapping[str, Any] | None = None) -> Made:
+    """What the function `name` of a Python file returns, of a kind that has a base config; as `load_study`."""
     path = Path(path)
     if not path.is_file():
         there = ", ".join(sorted(p.name for p in (path if path.is_dir() else path.parent).glob("*.py")))
-        raise ConfigError(f"no study file {path}; there is: {there or 'no Python file'}")
-    name = f"jaxsrl_study_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+        raise ConfigError(f"no {name} file {path}; there is: {there or 'no Python file'}")
+    own = f"jaxsrl_{name}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(own, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file; a study is a file with a function study()")
+        raise ConfigError(f"{path} is no Python file; a {name} is a file with a function {name}()")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where Python looks up the source of what the file defines
+    sys.modules[own] = module  # where Python looks up the source of what the file defines
     try:
         spec.loader.exec_module(module)
-        made = module.study() if hasattr(module, "study") else None
+        made = vars(module)[name]() if name in vars(module) else None
     except Exception as error:  # whatever a file does when it is run, it is the file that is wrong
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(made, Study):
-        raise ConfigError(f"{path} must define study() -> Study, got {type(made).__name__}")
+    if not isinstance(made, kind):
+        raise ConfigError(f"{path} must define {name}() -> {kind.__name__}, got {type(made).__name__}")
     return replace(made, base=replace(made.base, **(changes or {})))
 
 

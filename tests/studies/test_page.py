@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from jaxsrl.__main__ import main
+from jaxsrl.config.overrides import to_dict
+from jaxsrl.models.config import parameter_count, preset
 from jaxsrl.runs import RunError
 from jaxsrl.studies.charts import Line, plot, signed
 from jaxsrl.studies.fit_file import fit_file, read_columns
+from jaxsrl.studies.identity import difference
+from jaxsrl.studies.ledger import spent
 from jaxsrl.studies.page import write_page
 from jaxsrl.studies.plan import read_plan
-from jaxsrl.studies.results import difference, judged, results
+from jaxsrl.studies.results import judged, results
 from tests.studies.test_fits import points, rewards
 
 METRIC = "actions/exact"
@@ -71,6 +75,43 @@ def test_the_page_says_the_verdict_and_leads_to_every_run(tmp_path):
     rows = list(csv.DictReader((folder / "points.csv").open()))
     assert len(rows) == 15 and {row["arm"] for row in rows} == {"anchor", "again", "better"}
     assert write_page(folder).read_text() == html
+
+
+def test_curves_and_ledger_by_what_was_spent(tmp_path):
+    """By hand from tokens and parameters; a step that was taken twice counts once."""
+    folder, model = a_study(tmp_path, seeds=2), preset("0.1M")
+    for place in folder.glob("cells/*/1/run"):
+        (place / "model.json").write_text(json.dumps(to_dict(model)))
+        (place / "config.json").write_text("{}")
+        lines = [json.loads(x) for x in (place / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line |= {"collect/prefilled_tokens": 10, "collect/sampled_tokens": 30} if line["kind"] == "train" else {}
+        (place / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+        clock = [{"stage": "better", "step": s, "seconds": {"steps": s, "evaluate": 99}} for s in (1, 2, 3, 2, 3)]
+        (place / "timing.jsonl").write_text("".join(json.dumps(x) + "\n" for x in clock))
+    found = spent(place, "better")
+    assert found.tokens == {"prefill": 30, "sample": 90, "learn": 180}
+    count = parameter_count(model)
+    assert found.flops == {"prefill": 60 * count, "sample": 180 * count, "learn": 1080 * count}
+    assert found.at[2] == {"tokens": 200.0, "FLOPs": 2 / 3 * sum(found.flops.values()), "seconds": 3.0}
+    html = write_page(folder).read_text()
+    for axis in ("tokens executed by the stage", "FLOPs of the stage", "seconds of the stage"):
+        assert axis in html
+    assert "learn, FLOPs" in html and next(csv.DictReader((folder / "points.csv").open()))["sample_tokens"] == "90"
+    (place / "config.json").write_text('{"lora": {}}')
+    assert spent(place, "better").flops["learn"] == 720 * count
+
+
+def test_what_a_run_did_not_log_is_not_made_up(tmp_path):
+    """Every second step is logged: what was sampled in the others is unknown, what was executed is not."""
+    folder = a_study(tmp_path, seeds=1)
+    (place,) = folder.glob("cells/*/1/run")
+    (place / "model.json").write_text(json.dumps(to_dict(preset("0.1M"))))
+    (place / "config.json").write_text("{}")
+    lines = [x for x in (place / "metrics.jsonl").read_text().splitlines() if json.loads(x)["step"] != 1]
+    (place / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    found = spent(place, "better")
+    assert not found.tokens and not found.flops and found.at[2] == {"tokens": 200.0}
 
 
 def test_pairing_by_problem_reads_the_completions_that_were_counted(tmp_path):

@@ -1,0 +1,162 @@
+"""`jaxsrl study scale LADDER.py`: trains a ladder of sizes, fits what they reached, and draws it."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from jaxsrl.config.run import Config, ConfigError
+from jaxsrl.metrics import read
+from jaxsrl.policy import Compiled
+from jaxsrl.stages.begin import Prepared, prepare
+from jaxsrl.studies.cost import Useful
+from jaxsrl.studies.fit_file import fit_file, read_columns
+from jaxsrl.studies.ladder import Ladder, Rung, arm_name, as_study, by_point, rungs
+from jaxsrl.studies.plan import read_plan
+from jaxsrl.studies.run import queue_of, run
+from jaxsrl.studies.scaling import Points, fit_law, parabolas
+from jaxsrl.studies.study import study_folder
+
+POINTS = "points.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """What a size came to at a budget, at the best of its learning rates.
+
+    Args:
+      tokens: D, as executed; loss: nats a token, mean over seeds of the last steps.
+      edge: whether the best rate is the smallest or largest tried: a better one may lie beyond.
+      runs: folders, one a seed.
+    """
+
+    params: int
+    tokens: float
+    loss: float
+    flops: float
+    lr: float
+    edge: bool
+    runs: tuple[Path, ...]
+
+
+def scale(
+    ladder: Ladder, useful: Useful, stop: Callable[[], bool], *, only_plan: bool = False,
+    say: Callable[[str], None] = print, compiled: Compiled | None = None, draws: int = 400,
+) -> Path | None:  # fmt: skip
+    """Trains the runs that are missing, as a study of that name, then writes points, fit and figures into its folder.
+
+    Any number of processes may be given one ladder: they share its runs.
+
+    Args:
+      only_plan, compiled: see `run.run`; draws: see `fit_file`.
+    Returns: the page; None where runs are missing still.
+    Raises: ConfigError where a run of the ladder cannot be.
+    """
+    compiled = compiled or Compiled()
+    prepared = prepare(ladder.base, compiled)
+    planned = rungs(ladder, prepared, useful)
+    study = as_study(ladder, planned)
+
+    def of_size(config: Config) -> Prepared:
+        """The data are the same for all sizes, and read once."""
+        model = replace(config.model, vocab=prepared.material.model.vocab)
+        return replace(prepared, material=replace(prepared.material, model=model))
+
+    run(study, useful, stop, only_plan=only_plan, say=say, compiled=compiled, prepared_by=of_size)
+    if only_plan:
+        return None
+    folder = study_folder(study)
+    found, missing = reached(folder, ladder, planned)
+    if missing:
+        say(f"{len(missing)} of {len(planned)} runs are missing, such as {missing[0]}; the same command goes on")
+        return None
+    for one in found:
+        if one.edge:
+            say(f"{one.params} parameters at {one.flops:.2g} FLOPs: the best rate, {one.lr:.2g}, is the edge of those "
+                "tried; widen `rates`")  # fmt: skip
+    write_points(folder / POINTS, found)
+    said, page = fit_file(folder / POINTS, draws=draws)
+    say(said)
+    if picture := draw(folder / POINTS):
+        say(str(picture))
+    else:
+        say("no PNG, as matplotlib is not installed; the page has the same figures")
+    return page
+
+
+def reached(folder: Path, ladder: Ladder, planned: Sequence[Rung]) -> tuple[list[Reached], list[str]]:
+    """The points of the ladder, and the runs that are not done."""
+    cells, queue, missing = read_plan(folder)["arms"], queue_of(folder), []
+    ends: dict[str, list[tuple[float, float, Path]]] = {}
+    for rung in planned:
+        for seed, cell in cells[arm_name(rung)]["cells"].items():
+            state = queue.state(cell)
+            if state.kind != "done":
+                missing.append(f"{arm_name(rung)} seed {seed} ({state.kind})")
+                continue
+            place = queue.folder / cell / state.result["folder"]
+            ends.setdefault(arm_name(rung), []).append((*end_of(place, ladder.last), place))
+    if missing:
+        return [], missing
+    return [_best(params, own, ends) for (params, _), own in by_point(planned).items()], []
+
+
+def end_of(folder: Path, last: float) -> tuple[float, float]:
+    """(loss over the last share of the steps, nats a token; tokens executed) of a run."""
+    lines = [x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"]
+    losses = [x["loss"] for x in lines[-max(round(last * len(lines)), 1) :] if x["loss"] is not None]
+    if not losses:
+        raise ConfigError(f"{folder} has no loss over its last steps: it did not train, or diverged")
+    return mean(losses), float(lines[-1]["tokens/executed"])
+
+
+def _best(params: int, own: Sequence[Rung], ends: Mapping[str, Sequence[tuple[float, float, Path]]]) -> Reached:
+    loss = {rung.rate: mean(value for value, _, _ in ends[arm_name(rung)]) for rung in own}
+    best = min(own, key=lambda rung: loss[rung.rate])
+    runs = ends[arm_name(best)]
+    return Reached(
+        params=params, tokens=mean(tokens for _, tokens, _ in runs), loss=loss[best.rate], flops=best.budget,
+        lr=best.lr, edge=len(own) > 1 and best.rate in (min(loss), max(loss)), runs=tuple(place for *_, place in runs),
+    )  # fmt: skip
+
+
+def write_points(path: Path, found: Sequence[Reached]) -> None:
+    """One point a line, with the folders of its runs, relative to the file's."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("params", "tokens", "loss", "budget", "lr", "edge", "runs"))
+        for one in found:
+            places = " ".join(place.relative_to(path.parent).as_posix() for place in one.runs)
+            writer.writerow((one.params, one.tokens, one.loss, one.flops, one.lr, one.edge, places))
+
+
+def draw(path: Path) -> Path | None:
+    """Loss and best size against compute, as FILE.png; None without matplotlib (extra `figures`)."""
+    if find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure
+
+    points = Points(**read_columns(path))
+    law = fit_law(points, draws=1).law
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for size in sorted(set(points.params.tolist())):
+        rows = np.flatnonzero(points.params == size)
+        rows = rows[np.argsort(points.flops[rows])]
+        left.plot(points.flops[rows], points.loss[rows], "o", label=f"{size:.3g} parameters", markersize=4)
+        left.plot(points.flops[rows], law.loss(size, points.tokens[rows]), "-", color="0.7", zorder=0)
+    left.set(xscale="log", yscale="log", xlabel="FLOPs (6 N D)", ylabel="loss, nats a token")
+    left.legend(fontsize=7)
+    budgets = np.geomspace(points.flops.min(), points.flops.max() * 10, 50)
+    right.plot(budgets, law.best(budgets)[0], label=f"law, N* ~ C^{law.exponent:.2f}")
+    if least := parabolas(points):
+        right.plot(*zip(*least, strict=True), "o", label="parabolas")
+    right.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="best size, parameters")
+    right.legend(fontsize=7)
+    out = path.with_suffix(".png")
+    figure.savefig(out, dpi=150)
+    return out
