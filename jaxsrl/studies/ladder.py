@@ -26,7 +26,7 @@ class Ladder:
       budgets: FLOPs of training, C = 6 N D.
       rates: factors of a size's learning rate that are all tried; the best counts. They are one population where the
         study's `population` allows it.
-      lr_exponent: a size of width W begins from lr (W_smallest / W)^lr_exponent; see `transfer.py` for a measured one.
+      lr_exponent: a size of width W begins from lr (W_smallest / W)^lr_exponent.
       batch_exponent: demonstrations a step grow as D^batch_exponent.
       last: share of the steps, the last ones, over which the loss is averaged.
       seeds: of every point; their mean is fitted.
