@@ -5,7 +5,7 @@ Arrays are placed by `NamedSharding` and `jit` partitions the programs; kernels 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -283,21 +283,28 @@ def constrain(mesh: jax.sharding.Mesh | None, x: jax.Array, *axes: str | None) -
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(mesh, x.shape, axes)))
 
 
-def place_rows(mesh: jax.sharding.Mesh | None, batch: Any) -> Any:
+def place_rows(mesh: jax.sharding.Mesh | None, batch: Any, held: Sequence[bool] | None = None) -> Any:
     """A batch of host arrays [R …] on the devices that work on its rows; each process places those of its own.
 
+    Args:
+      held: [R] where the arrays have only some of the rows: which those are. Among them must be all of this process.
     Raises: ValueError if the rows do not divide.
     """
     if mesh is None:
         return batch
     parts = math.prod(mesh.shape[name] for name in RULES["rows"])
-    rows = {x.shape[0] for x in jax.tree.leaves(batch)}
+    rows = {len(held)} if held is not None else {x.shape[0] for x in jax.tree.leaves(batch)}
     if any(r % parts for r in rows):
         raise ValueError(f"batches of {sorted(rows)} rows do not divide among {parts} groups of devices")
     where = NamedSharding(mesh, PartitionSpec(RULES["rows"]))
-    if where.is_fully_addressable:
+    if held is None and where.is_fully_addressable:
         return jax.device_put(batch, where)
-    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, where, lambda own: x[own]), batch)
+    at = np.arange(*rows) if held is None else np.cumsum(held) - 1
+
+    def put(x):
+        return jax.make_array_from_callback((len(at), *x.shape[1:]), where, lambda own: x[at[own[0]]])
+
+    return jax.tree.map(put, batch)
 
 
 def place_state(mesh: jax.sharding.Mesh | None, state: Any) -> Any:
@@ -329,11 +336,11 @@ def place_whole(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-def place_sheet(mesh: jax.sharding.Mesh | None, sheet: Any) -> Any:
-    """A sheet where the sampler works on it: prompts are cut by rows, the rest is whole."""
+def place_sheet(mesh: jax.sharding.Mesh | None, sheet: Any, held: Sequence[bool] | None = None) -> Any:
+    """A sheet where the sampler works on it: prompts, see `place_rows`, are cut by rows, the rest is whole."""
     if mesh is None:
         return sheet
-    return replace(place_whole(mesh, replace(sheet, prompts=None)), prompts=place_rows(mesh, sheet.prompts))
+    return replace(place_whole(mesh, replace(sheet, prompts=None)), prompts=place_rows(mesh, sheet.prompts, held))
 
 
 def held_rows(mesh: jax.sharding.Mesh | None, rows: int) -> dict[int, tuple[bool, ...]]:

@@ -59,7 +59,9 @@ def test_nothing_grows(tmp_path):
     for column, name in enumerate(("arrays", "descriptors", "threads")):
         least = first[:, column].min(), second[:, column].min()  # when nothing is on its way
         assert least[1] <= least[0] + SLACK, (name, least, rows[:, column].tolist())
-    assert rows[WARM:, 3].max() == rows[WARM, 3], f"compiled again: {rows[:, 3].tolist()}"
+    # What a policy has learned may ask for another of the four sizes of learner's batches, compiled when it comes.
+    at = WARM + np.flatnonzero(np.diff(rows[WARM:, 3])) + 1
+    assert len(at) <= (3 if SECONDS else 0), f"compiled again at calls {at.tolist()}: {rows[at, 3].tolist()}"
     steps = np.arange(len(second))
     slope = float(np.polyfit(steps, second[:, 4], 1)[0]) * 1000
     print(f"{len(rows)} calls, arrays {second[:, 0].max():.0f}, {slope:.2f} MiB per 1000 calls, {rows[-1, 4]:.0f} MiB")

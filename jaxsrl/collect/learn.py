@@ -37,7 +37,8 @@ class Learner:
       train_step: (state, batches, numbers, *frozen) -> (state, metrics).
       still: state -> (state, metrics); the step where nothing carries weight.
       whole: trained parameters -> the model's.
-      held: (rows of a batch) -> which of them this process places; None where it places all.
+      place_rows: (rows of a batch that this process has, how many there are in all) -> the batch on the devices.
+      held: (rows of a batch) -> which of them this process has; None where it has all.
       parts: of the devices, that have rows of their own.
       compact: rows are planned from what was sampled; else from the layout alone, with room for whole completions.
       updates: times that a collection is learned from.
@@ -57,7 +58,7 @@ class Learner:
     still: Callable[[TrainState], tuple[TrainState, Metrics]]
     whole: Callable[[Params], Params]
     frozen: tuple[Params, ...] = ()
-    place_rows: Callable[[Segments], Segments] = lambda segments: segments
+    place_rows: Callable[[Segments, int], Segments] = lambda segments, rows: segments
     held: Callable[[int], Sequence[bool]] | None = None
     parts: int = 1
     compact: bool = True
@@ -81,7 +82,9 @@ def learn(
     parts = [collection] if learner.minibatches == 1 else parts_of(learner, collection)
     planned = [rows_of(learner, part) for part in parts]
     batches = [
-        [filled(learner, rows, part) for rows in made.batches] if part.carries.any() or part.trunk_used.any() else []
+        [filled(learner, *one, part) for one in zip(made.batches, made.rows, strict=True)]
+        if part.carries.any() or part.trunk_used.any()
+        else []
         for made, part in zip(planned, parts, strict=True)
     ]
     if learner.needs.reference and any(batches):
@@ -163,9 +166,9 @@ def own_rows_plan(learner: Learner, layout: Layout, cap: int, rounds: int) -> Pl
     )  # fmt: skip
 
 
-def filled(learner: Learner, segments: Segments, collection: Collection) -> Batch:
+def filled(learner: Learner, segments: Segments, rows: int, collection: Collection) -> Batch:
     whole, weights = collection.whole, collection.weighed.weights
-    placed = learner.place_rows(segments)
+    placed = learner.place_rows(segments, rows)
     return learner.fill(placed, whole.trunk, collection.completions, weights, whole.groups.group)
 
 
@@ -181,8 +184,9 @@ def log_probs(learner: Learner, params: Params, layout: Layout, whole: Whole, co
     )
     length, unused = np.where(whole.groups.active, shape[1], 0), np.zeros(len(none), bool)
     out = 0.0
-    for segments in plan(layout.tables, length, whole.groups.active, unused, learner.shapes).batches:
-        placed = learner.place_rows(segments)
+    made = plan(layout.tables, length, whole.groups.active, unused, learner.shapes, held=learner.held)
+    for segments, rows in zip(made.batches, made.rows, strict=True):
+        placed = learner.place_rows(segments, rows)
         batch = learner.fill(placed, whole.trunk, completions, weights, whole.groups.group)
         out = out + learner.unfill(learner.score(params, batch), placed, completions.length, shape[1])
     return out

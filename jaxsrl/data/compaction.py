@@ -22,6 +22,7 @@ class Plan:
     """Batches for the learner. Each rollout that is kept is in one of them, whole."""
 
     batches: tuple[Segments, ...]
+    rows: tuple[int, ...]  # of each batch, those of all processes
     metrics: Metrics
 
 
@@ -49,7 +50,7 @@ def plan(
       rows: of each batch, filled up with empty ones; None takes as few of `shapes.rows` as hold the step.
       parts: that work on rows of their own. Of several none is left with empty rows while others have full ones: rows
         are filled less, and all of them alike.
-      held: (rows of a batch) -> which of them this process places; the others are left 0. None: all.
+      held: (rows of a batch) -> which of them this process places; batches have these alone. None: all.
     Returns: batches, and what packing did: `pack/tokens`; `pack/tree_tokens`, the same without those repeated because
       a tree was cut; `pack/dense_tokens` of a row for each path; `pack/slots`, token places; `pack/cut_trees`.
     Raises: ValueError if a path or a group does not fit a row, or the step not the rows given.
@@ -68,13 +69,14 @@ def plan(
             f"{count} rows of {shapes.tokens} tokens are needed, and there are {sum(sizes)}: raise round_rows"
         )
     laid = lay_runs(items, first, last, row)
-    whole = _segments(items, laid, _here(sizes, held), shapes)
-    edges = np.cumsum([0, *sizes])
+    here = [np.ones(size, bool) if held is None else np.asarray(held(size), bool) for size in sizes]
+    whole = _segments(items, laid, np.concatenate([np.zeros(0, bool), *here]), shapes)
+    edges = np.cumsum([0, *(mask.sum() for mask in here)])
     batches = tuple(
         Segments(**{name: value[a:b] for name, value in whole.items()})
         for a, b in zip(edges[:-1], edges[1:], strict=True)
     )
-    return Plan(batches=batches, metrics=_metrics(items, laid, first, sum(sizes) * shapes.tokens))
+    return Plan(batches=batches, rows=sizes, metrics=_metrics(items, laid, first, sum(sizes) * shapes.tokens))
 
 
 def _fitted(items: Tables, ends, tokens: Budget, runs: Budget, refuse) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,16 +137,9 @@ def _refusal(tokens: Budget, runs: Budget, first: int, last: int, whole_groups: 
     return ValueError(f"{what} of {count} runs does not fit a row of {runs.limit}: raise runs to at least {count}")
 
 
-def _here(sizes: Sequence[int], held: Callable[[int], Sequence[bool]] | None) -> Bool[np.ndarray, "R"]:
-    """Which rows of all batches this process places."""
-    if held is None or not sizes:
-        return np.ones(sum(sizes), bool)
-    return np.concatenate([np.asarray(held(size), bool) for size in sizes])
-
-
 def _segments(items: Tables, laid: Runs, here: Bool[np.ndarray, "R"], shapes: Shapes) -> dict[str, np.ndarray]:
-    """Fields of `Segments` [R Z], of the rows that are `here`."""
-    mine = here[laid.row]
+    """Fields of `Segments` [R Z] of the rows that are `here`."""
+    mine, number = here[laid.row], np.cumsum(here) - 1
     laid = laid if mine.all() else Runs(**{name: value[mine] for name, value in vars(laid).items()})
     values = {
         "start": laid.start,
@@ -160,9 +155,8 @@ def _segments(items: Tables, laid: Runs, here: Bool[np.ndarray, "R"], shapes: Sh
     unused = {name: -1 for name in values} | {"start": shapes.tokens, "length": 0, "source": 0, "position": 0}
     out = {}
     for name, value in values.items():
-        out[name] = np.zeros((len(here), shapes.runs), np.int32)
-        out[name][here] = unused[name]
-        out[name][laid.row, laid.index] = value
+        out[name] = np.full((here.sum(), shapes.runs), unused[name], np.int32)
+        out[name][number[laid.row], laid.index] = value
     return out
 
 

@@ -67,7 +67,7 @@ def lay_out(
       positions: of each demonstration in the data order, so that equal prompts draw different noise; None counts.
       offsets: of each demonstration, added to its samples' numbers; chains that are sampled apart keep apart addresses.
       sheets: exactly so many; None takes as many as are needed.
-      held: rows of a sheet that this process places; the tokens of others are left out. None: all.
+      held: rows of a sheet that this process places; prompts have these alone. None: all.
     Raises: ValueError that names the size to raise where something does not fit.
     """
     trees = [build(d, p, trunk, template, tokenizer) for d, p in zip(demonstrations, points, strict=True)]

@@ -100,16 +100,16 @@ def prompts(
     forest: Forest, placed: Placed, seats: Seats, words: Int[np.ndarray, "J 6"], shapes: Shapes,
     held: Bool[np.ndarray, "R"] | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Fields of `Prompts` [S R T], [S R K]. Tokens of the other rows than those `held` are left 0; None holds all."""
+    """Fields of `Prompts` [S R T], [S R K], of the rows `held` alone; None holds all."""
     rows, tokens, slots = placed.sheets * shapes.prompt_rows, shapes.prompt_tokens, shapes.slots
     items = placed.items
     laid = lay_runs(items, placed.first, placed.last, placed.row)
     here = np.ones(rows, bool) if held is None else np.tile(held, placed.sheets)
-    which = np.flatnonzero(here[laid.row])
+    each, number, which = here.sum() // max(placed.sheets, 1), np.cumsum(here) - 1, np.flatnonzero(here[laid.row])
     length = laid.length[which]
     run = np.repeat(which, length)
     offset = np.arange(len(run)) - np.repeat(np.cumsum(length) - length, length)
-    at = (laid.row * tokens + laid.start)[run] + offset
+    at = (number[laid.row] * tokens + laid.start)[run] + offset
     fields = {
         "token": (0, forest.token[items.source[laid.item][run] + offset]),
         "position": (0, items.position[laid.item][run] + offset),
@@ -118,11 +118,9 @@ def prompts(
     }
     out = {}
     for name, (empty, value) in fields.items():
-        out[name] = np.zeros((rows, tokens), np.int32)
-        if empty:
-            out[name][here] = empty
-        out[name].reshape(-1)[at] = value
-        out[name] = out[name].reshape(placed.sheets, shapes.prompt_rows, tokens)
+        out[name] = np.full(here.sum() * tokens, empty, np.int32)
+        out[name][at] = value
+        out[name] = out[name].reshape(placed.sheets, each, tokens)
     own = np.empty(len(items), int)  # the run that each item is itself
     own[laid.item[laid.own]] = np.flatnonzero(laid.own)
     mine = own[seats.item][seats.group]
@@ -136,7 +134,8 @@ def prompts(
         dtype = {"slot_active": bool, "slot_address": np.uint32}.get(name, np.int32)
         flat = np.full((rows * slots, *np.shape(value)[1:]), empty, dtype)
         flat[seats.job] = value
-        out[name] = flat.reshape(placed.sheets, shapes.prompt_rows, slots, *flat.shape[1:])
+        flat = flat.reshape(rows, slots, *flat.shape[1:])[here]
+        out[name] = flat.reshape(placed.sheets, each, *flat.shape[1:])
     return out
 
 

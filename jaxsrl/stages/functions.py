@@ -40,6 +40,7 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
     """The functions of the optimizer steps, compiled once for all stages that can share them."""
     mesh, objective, once = material.placement.mesh, stage.objective, material.compiled.once
     temperature, rate = stage.sampling.temperature, learning_rate(stage.optimizer, stage.steps)
+    held = rows_held_here(mesh)
     own = material.model, mesh, config.lora, static_of(objective), temperature
 
     def gradient():
@@ -65,7 +66,8 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         ),
         still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
         whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),
-        place_rows=partial(place_rows, mesh), held=rows_held_here(mesh), compact=stage.compact,
+        place_rows=lambda segments, rows: place_rows(mesh, segments, held and held(rows)), held=held,
+        compact=stage.compact,
         updates=stage.updates_per_rollout, parts=config.mesh.row_parts, minibatches=stage.minibatches,
         behavior=stage.behavior_logp, place=partial(place_whole, mesh),
         weigh_part=once(
@@ -128,8 +130,14 @@ def make_collector(
             own=np.repeat(own_rows(there, shapes.prompt_rows), shapes.slots),
         ),
         max_new_tokens=stage.sampling.max_new_tokens, reference=scored,
-        place_sheet=partial(place_sheet, there), place=partial(place_whole, mesh),
+        place_sheet=partial(place_sheet, there, held=_held_prompts(there, shapes)), place=partial(place_whole, mesh),
     )  # fmt: skip
+
+
+def _held_prompts(mesh: jax.sharding.Mesh | None, shapes: Shapes) -> np.ndarray | None:
+    """Which rows of a sheet's prompts this process has; None where it has all."""
+    held = rows_held_here(mesh)
+    return None if held is None else np.array(held(shapes.prompt_rows), bool)
 
 
 def make_layouts(
@@ -143,8 +151,7 @@ def make_layouts(
     Args:
       mesh: the sampler's; of its prompts a process lays out those that it holds.
     """
-    held = rows_held_here(mesh)
-    held = None if held is None else np.array(held(shapes.prompt_rows))
+    held = _held_prompts(mesh, shapes)
     objective, curriculum = stage.objective, stage.curriculum
 
     def make(position: int, step: int, refill: int, level: float) -> tuple[Layout, int]:

@@ -119,7 +119,7 @@ def stepped(tmp_path, x64):
         key = jax.random.key(6)
         collection = collect(parts.collector, 0, 0, lambda: params, key, HEAT)
         learner = parts.learner
-        batches = [filled(learner, part, collection) for part in rows_of(learner, collection).batches]
+        batches = [filled(learner, part, len(part.start), collection) for part in rows_of(learner, collection).batches]
         # Off the policy that sampled, so that ratios differ and some are clipped.
         moved = jax.tree.map(lambda x: x * 1.02 + 0.003, params)
         found = [learner.gradient(moved, batch, learner.numbers) for batch in batches]
