@@ -76,7 +76,7 @@ def test_each_python_has_its_jax():
 
 def test_every_import_is_declared():
     owner = packages_distributions()
-    extras = ("data", "grade", "gym", "tensorboard", "wandb", "trackio")
+    extras = ("data", "grade", "gym", "tensorboard", "wandb", "trackio", "figures")
     optional = {plain(x) for extra in extras for x in PROJECT["project"]["optional-dependencies"][extra]}
     peers = ROOT / "jaxsrl/bench/peers"  # started by the Python of an environment of the peer's own
     for path in set((ROOT / "jaxsrl").rglob("*.py")) - set(peers.rglob("*.py")):

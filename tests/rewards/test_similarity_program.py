@@ -66,7 +66,10 @@ def test_it_compiles_once_for_a_shape():
     for action in ("y", "x + y = 12", ""):
         scored(reward, rollouts(BYTES, [thought(action)] * 5), ["x", "yy", "x", "y", "long one"])
     assert step_rewards._cache_size() == before
-    scored(replace(reward, malformed=-0.25), rollouts(BYTES, [thought("y")]), ["x"])
+    # What a malformed action is paid is a number of the program, which members of a population may differ in.
+    found = scored(replace(reward, malformed=-0.25), rollouts(BYTES, [BYTES.encode("<think>")] * 3), ["x"] * 3)
+    assert step_rewards._cache_size() == before and set(np.asarray(found.reward).tolist()) == {-0.25}
+    scored(replace(reward, autojunk=True), rollouts(BYTES, [thought("y")] * 3), ["x"] * 3)
     assert step_rewards._cache_size() == before + 1
 
 
