@@ -270,8 +270,10 @@ def _studentised(value: float, ratios, draws, level: float) -> tuple[float | Non
         weight = np.stack([signs / size, -np.asarray(signs) * shift / size], axis=2).reshape(len(draws), -1)
         width = np.sqrt(np.maximum(np.einsum("bi,bij,bj->b", weight, products, weight), 0.0) * scale)
         moved_by = (shift * signs).sum(axis=1)
-        steps = np.where(width > 1e-9 * error, moved_by / width, np.sign(moved_by) * np.inf)
-        steps = np.where((width <= 1e-9 * error) & (np.abs(moved_by) <= 1e-9 * error), 0.0, steps)
+        # Where nothing in a draw differs, its width is the root of what rounding leaves of a square: 1e-8 of the error.
+        none = 1e-6 * error
+        steps = np.where(width > none, moved_by / width, np.sign(moved_by) * np.inf)
+        steps = np.where((width <= none) & (np.abs(moved_by) <= none), 0.0, steps)
     steps = np.sort(steps[np.isfinite(shift).all(axis=1)])
     tail = (1 - level) / 2
     low, high = steps[math.floor(tail * (len(steps) - 1))], steps[math.ceil((1 - tail) * (len(steps) - 1))]

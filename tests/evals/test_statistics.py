@@ -174,6 +174,15 @@ def test_a_bound_that_too_many_draws_are_beyond_is_none():
     assert bootstrap(np.full(8, 28.0), np.ones(8), resample(8)) == Interval(28.0, 28.0, 28.0)
 
 
+def test_what_rounding_leaves_of_no_width_is_no_width():
+    draws = resample(50)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        values, count = np.eye(50)[rng.integers(50)], rng.integers(1, 4, 50).astype(float)
+        found = paired_difference((values, count), (0 * values, count), draws)
+        assert found.high is None and -0.1 < found.low < found.value, seed
+
+
 def test_rows_of_one_problem_are_no_new_evidence():
     wins = np.array([1.0, 0, 1, 1, 0, 0, 1, 0])
     draws = resample(8)
