@@ -60,6 +60,7 @@ def test_a_population_is_its_members():
 
 
 def test_it_compiles_once_for_a_shape():
+    step_rewards.clear_cache()  # what another test compiled would not be counted here
     reward = ActionSimilarity(where="device", autojunk=False)
     scored(reward, rollouts(BYTES, [thought("x = 1")] * 3), ["x"] * 3)
     before = step_rewards._cache_size()
