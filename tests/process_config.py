@@ -6,13 +6,16 @@ from pathlib import Path
 from jaxsrl.collect import BatchShapes
 from jaxsrl.config import Config
 from jaxsrl.config.overrides import load
+from jaxsrl.evals.audits.information_gain import InformationGain
 from jaxsrl.evals.settings import Evaluation
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.sharding import MeshShape
 
 STEPS = {"sft": 6, "srl": 2, "rlvr": 2}
 ASKED = {"sft": 1, "srl": 2}  # problems: of one process alone, and of each of two
-EVALUATION = Evaluation(modes=("actions", "direct", "chained"), temperature=1.0, samples=2)
+EVALUATION = Evaluation(
+    modes=("actions", "direct", "chained"), temperature=1.0, samples=2, probes=(InformationGain(lead="so "),)
+)  # fmt: skip
 
 
 def config() -> Config:

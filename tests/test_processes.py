@@ -127,7 +127,12 @@ def of_test(folder: Path, name: str) -> list[dict]:
 
 
 def alike(records: list[dict]) -> list[str]:
-    return sorted(json.dumps(x) for x in records)
+    return sorted(json.dumps({k: v for k, v in x.items() if k not in ("nats", "values")}) for x in records)
+
+
+def nats(records: list[dict]) -> dict[str, list[float]]:
+    """Of a probe that scores: its numbers are those of another order of sums."""
+    return {x["problem"]: x["nats"] for x in records if "nats" in x}
 
 
 def check_messages(heard: list[dict]) -> None:
@@ -193,6 +198,9 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
         asked = [{x["problem"] for x in part} for part in parts]
         assert [len(some) for some in asked] == [1, count - 1] and not asked[0] & asked[1]
         assert alike(of_test(alone, f"{stage}.jsonl")) == alike(sum(parts, []))
+        want, got = nats(of_test(alone, f"{stage}.jsonl")), nats(sum(parts, []))
+        assert len(want) == count and want.keys() == got.keys()
+        assert all(got[problem] == pytest.approx(want[problem], rel=1e-5) for problem in want)
         one, many = (evaluated(where, stage) for where in (alone, folder))
         assert one == pytest.approx(many, abs=1e-6) and {"direct/pass@2", "chained/sampled_words_mean"} <= set(one)
     shares = [read(path) for path in rollout_files(folder, "srl")]

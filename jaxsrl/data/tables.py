@@ -87,7 +87,8 @@ def tabulate(trees: Sequence[Tree], targets: int | None = None) -> Forest:
     kept = np.array(kept, int)
     where = np.where(kept < 0, -1, item[kept]).astype(np.int32) if len(nodes) else np.zeros(0, np.int32)
     token = np.concatenate([node.token for node in nodes]).astype(np.int32) if nodes else np.zeros(0, np.int32)
-    return Forest(nodes=table, place=tuple(np.split(where, first[1:-1])), token=token, targets=counts)
+    place = tuple(np.split(where, first[1:-1])) if trees else ()  # numpy splits nothing into one part
+    return Forest(nodes=table, place=place, token=token, targets=counts)
 
 
 def _past_empty(parent: list[int], length: list[int]) -> tuple[list[int], list[int]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsrl.collect.score import RowScorer, score_trees
+from jaxsrl.collect.share import Share
 from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.run import Validate
 from jaxsrl.config.saved import ProbeElsewhere, _value
@@ -80,6 +81,18 @@ def test_a_negative_control_sees_its_siblings(params, quick):
     (told,) = score_trees(RowScorer(score=make_scorer(MODEL, 1.0)), params, [tree])
     behind = np.concatenate([path_tokens(tree, first), tree.nodes[second].token]).tolist()
     assert abs(told[second][0] - dense(params, behind)[-1]) > 1e-3
+
+
+def test_a_process_without_problems_scores_as_often_as_the_others(params, monkeypatch):
+    """Of two processes that share an evaluation of one problem."""
+    shapes = []
+    score = lambda params, batch: shapes.append(batch.token.shape) or np.zeros(batch.token.shape)
+    tree, _ = scored_tree(Template(), BYTES, "3+4?", [("one\n",)], [["7"]])
+    share = Share(index=1, count=2, held=(False, True))
+    other = iter([[1], [len(tree.nodes[0].token) + 9, 99], [1]])  # targets, longest path and tokens, calls
+    monkeypatch.setattr("jaxsrl.collect.score.from_all", lambda mine: np.stack([next(other), mine]))
+    assert score_trees(RowScorer(score=score, rows=2, share=share), params, []) == []
+    assert shapes == [(2, 128)] and next(other, None) is None
 
 
 def test_whole_texts_are_scored_but_for_their_first_token():
