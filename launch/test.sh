@@ -9,9 +9,12 @@ cd "$root"
 
 launch/setup.sh
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} MPLBACKEND=Agg
-# Compiled programs are kept from run to run. A size limit also makes jax lock the folder, which two processes write to.
-export JAX_COMPILATION_CACHE_DIR=$root/.cache/jax JAX_COMPILATION_CACHE_MAX_SIZE=2000000000
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+# Compiled programs are kept from run to run, small ones too: most are, and the two processes below share them. With a
+# size limit jax would look at every file whenever it adds one; so a folder that has grown large is begun anew instead.
+programs=$root/.cache/jax
+if [ -d "$programs" ] && [ "$(du -sm "$programs" | cut -f 1)" -gt 2000 ]; then rm -rf "$programs"; fi
+export JAX_COMPILATION_CACHE_DIR=$programs
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
 # So is the bytecode: a process that a test starts would else spend most of its start on the text of libraries.
 unset PYTHONDONTWRITEBYTECODE
@@ -19,7 +22,7 @@ export PYTHONPYCACHEPREFIX=$root/.cache/python
 
 .venv/bin/ruff check --quiet
 if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
-.venv/bin/python -m pytest -q -n 2
+.venv/bin/python -m pytest -q -n 2 --dist worksteal
 
 # The newest jax needs Python 3.12, so a machine whose `python3` is 3.11 would never see it.
 if [ -n "${JAXSRL_ONE_PYTHON:-}" ]; then
@@ -30,7 +33,7 @@ elif newer=$(JAXSRL_PYTHON='' find_python 12); then
     launch/setup.sh .venv-newer "$newer"
     versions='import jax, sys; print("Python", sys.version.split()[0], "with jax", jax.__version__)'
     echo "launch/test.sh: the fast tests on $(.venv-newer/bin/python -c "$versions")"
-    .venv-newer/bin/python -m pytest -q -n 2 -m fast
+    .venv-newer/bin/python -m pytest -q -n 2 --dist worksteal -m fast
 else
     echo "launch/test.sh: no Python 3.12 or newer was found: the fast tests are not run on a second Python"
 fi

@@ -5,8 +5,12 @@ import importlib.util
 import os
 from pathlib import Path
 
-import jax
-import pytest
+# Programs here run once or twice, so they are compiled with little effort; processes that tests start inherit that.
+# A module that needs what the compiler can do uses the fixture `optimized`; with "0" all of them do without it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 # Broadcasting is written out in this project; a rank that sneaks in is a bug.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -62,6 +66,14 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def qwen3(data_dir):
+    """The published tokenizer, which takes two seconds to read."""
+    from jaxsrl.data.tokenizer import load_tokenizer
+
+    return load_tokenizer(data_dir / "tokenizers" / "qwen3")
+
+
 @pytest.fixture
 def x64():
     """The test runs with 64-bit numbers: float64 is the default float."""
@@ -70,13 +82,18 @@ def x64():
 
 
 @pytest.fixture(scope="module")
-def quick():
-    """Compiled without optimizations. The module's models have sizes of their own: no other test may find its programs
-    compiled like that.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
+def optimized():
+    """The module's programs are compiled with the effort of a real run. None is shared with the modules around it."""
+    before = jax.config.jax_disable_most_optimizations
+    with_effort(less=False)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with_effort(less=before)
+
+
+def with_effort(*, less: bool) -> None:
+    """Whatever is compiled from here on."""
+    jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", less)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,6 +12,7 @@ from jaxsrl.objectives.srl import SRL
 from jaxsrl.rewards.similarity import ActionSimilarity
 from tests.sharing import train
 
+pytestmark = pytest.mark.usefixtures("optimized")  # which may reorder sums
 DEVICE = ActionSimilarity(autojunk=False, malformed=0.0, think="optional", where="device")
 
 

@@ -35,9 +35,8 @@ from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
 from tests.coin import coin
 from tests.sharing import train
 
-pytestmark = pytest.mark.usefixtures("quick")
 TINY = Path(__file__).parent / "tiny_config.py"
-SET = ("lora.rank=3", "lora.alpha=6", "checkpoint_every=1", "model.width=16")  # a width of its own: see `quick`
+SET = ("lora.rank=3", "lora.alpha=6", "checkpoint_every=1", "model.width=16")
 SHORT = ("stages.sft.steps=2", "stages.srl.steps=2", "stages.rlvr.steps=2")
 
 
@@ -159,8 +158,7 @@ def test_a_killed_run_goes_on(tmp_path):
     settings = (*SET, "stages.sft.steps=5", "stages.srl.steps=0", "stages.rlvr.steps=0")
     command = [sys.executable, "-m", "jaxsrl", "train", str(TINY), "--runs", str(tmp_path), *(
         word for x in settings for word in ("--set", x))]  # fmt: skip
-    same = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUM_CPU_DEVICES": str(len(jax.devices())),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # fmt: skip
+    same = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUM_CPU_DEVICES": str(len(jax.devices()))}
     process = subprocess.Popen(command, env=os.environ | same, cwd=TINY.parents[1], stdout=subprocess.DEVNULL)
     timing = tmp_path / "tiny" / "timing.jsonl"
     while process.poll() is None and not (timing.exists() and len(timing.read_text().splitlines()) >= 3):

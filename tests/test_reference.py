@@ -18,7 +18,6 @@ from tests.coin import coin
 from tests.parts import stage_parts
 
 TINY = Path(__file__).parent / "tiny_config.py"
-pytestmark = pytest.mark.usefixtures("quick")
 
 
 def config(runs, name, policy, *assignments):

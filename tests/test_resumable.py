@@ -275,6 +275,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+# TensorStore tells of a write that failed when Orbax no longer listens.
+@pytest.mark.filterwarnings("ignore:(?s).*Event loop is closed:pytest.PytestUnraisableExceptionWarning")
 def test_a_small_disk_fills_up_and_is_emptied(whole, small_disk, capsys, monkeypatch):
     """A real one: something else takes all of its room, and gives it back when the run has asked for it in vain."""
     asked, other = [], small_disk / "other"

@@ -50,9 +50,9 @@ EVERY = load(TINY).checkpoint_every
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    """Compiled programs are kept, so that every start but the first is quick."""
+    """Compiled programs are kept, so that every start but the first is quick; the suite's own, where it keeps them."""
     settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_compilation_cache_dir": jax.config.jax_compilation_cache_dir or str(tmp_path_factory.mktemp("programs")),
         "jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1,
     }  # fmt: skip
     before = {name: getattr(jax.config, name) for name in settings}

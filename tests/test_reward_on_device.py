@@ -12,6 +12,7 @@ from jaxsrl.metrics import read
 from jaxsrl.models.transformer import init_params
 from tests.sharing import train
 
+pytestmark = pytest.mark.usefixtures("optimized")  # which may reorder sums
 TINY = Path(__file__).parent / "tiny_config.py"
 
 

@@ -83,7 +83,6 @@ PARTS = {
 PARTS_OFF = 0.03  # vectors, which are much of so small a model
 
 
-@pytest.mark.usefixtures("quick")
 def test_what_compilers_say_is_read_and_kept(tmp_path):
     """Three small programs, compiled for simulated devices: collectives lie along the axes that cut."""
     placed, wanted = placed_programs(CASES["cut"])

@@ -141,11 +141,10 @@ def test_a_template_of_no_known_family_is_refused(tmp_path, template):
     assert load_tokenizer(folder(tmp_path / "b", "llama2")).template == "plain"
 
 
-def test_the_template_of_qwen3_is_recognised(data_dir):
-    tokenizer = load_tokenizer(data_dir / "tokenizers" / "qwen3")
-    assert (tokenizer.template, tokenizer.ends) == ("qwen3", (151645, 151643))
+def test_the_template_of_qwen3_is_recognised(qwen3):
+    assert (qwen3.template, qwen3.ends) == ("qwen3", (151645, 151643))
     text = "<think>\ntwo and two\n</think>\nThe answer is \\boxed{4}."
-    assert [tokenizer.encode(text)[0], *tokenizer.special("</think>")] == [151667, 151668]  # tokens of the model
+    assert [qwen3.encode(text)[0], *qwen3.special("</think>")] == [151667, 151668]  # tokens of the model
 
 
 def test_bos_stands_before_a_plain_prompt_too(tmp_path):

@@ -15,7 +15,6 @@ from jaxsrl.data.compaction import plan
 from jaxsrl.data.layout import lay_out, lay_out_trees
 from jaxsrl.data.shapes import Shapes
 from jaxsrl.data.tables import hang, tabulate
-from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.data.tree import build, path_tokens
 from jaxsrl.objectives.sft import SFT
 from jaxsrl.types import BranchPoint, Demonstration, Node, Tree
@@ -204,12 +203,11 @@ def test_chosen_shapes_hold_what_they_were_chosen_from_and_are_json():
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "numina"])
-def test_little_is_empty_over_50_batches(name, data_dir):
+def test_little_is_empty_over_50_batches(name, data_dir, qwen3):
     """At most 10 in 100 jobs, token places of prompt rows and token places of learner batches, and 4 programs."""
-    tokenizer = load_tokenizer(str(data_dir / "tokenizers" / "qwen3"))
     rows = getattr(datasets, name)(data_dir).demonstrations
     points = [tuple(BranchPoint(after=k, samples=8) for k in range(len(d.actions) - 1)) for d in rows]
-    trees = [build(d, p, (), Template(), tokenizer) for d, p in zip(rows, points, strict=True)]
+    trees = [build(d, p, (), Template(), qwen3) for d, p in zip(rows, points, strict=True)]
     chosen = choose_shapes(trees, points, Room(demonstrations=64, completion_tokens=300))
     rng = np.random.default_rng(1)
     order = rng.permutation(len(rows))

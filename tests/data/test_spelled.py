@@ -97,9 +97,8 @@ def test_a_separator_that_is_lost_is_told(data_dir):
     assert "its ids do not spell it at the end of 5 of 5 actions; none of" in said
 
 
-def test_ids_of_an_expert_stay_what_they_were(data_dir):
-    tokenizer = load_tokenizer(data_dir / "tokenizers" / "qwen3")
-    item = spelled(tokenizer, demonstration(*NOT_NFC[2]))
+def test_ids_of_an_expert_stay_what_they_were(qwen3):
+    item = spelled(qwen3, demonstration(*NOT_NFC[2]))
     assert item.actions[0] == unicodedata.normalize("NFC", NOT_NFC[2][0])
-    ids = np.array(tokenizer.encode(NOT_NFC[2][0], first=False))
-    np.testing.assert_array_equal(ids, tokenizer.encode(item.actions[0], first=False))
+    ids = np.array(qwen3.encode(NOT_NFC[2][0], first=False))
+    np.testing.assert_array_equal(ids, qwen3.encode(item.actions[0], first=False))

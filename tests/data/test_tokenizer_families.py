@@ -128,7 +128,8 @@ def test_published_files_at_hand(data_dir, name):
     path = data_dir / "tokenizers" / name
     tokenizer = load_tokenizer(path)
     if name == "t5":
-        encode = lambda text: library(path).encode(text, add_special_tokens=False).ids
+        own = library(path)
+        encode = lambda text: own.encode(text, add_special_tokens=False).ids
     else:
         encode = SentencePieceProcessor(model_file=str(path / "tokenizer.model")).encode
     texts = [*ODD, *(d.actions[-1] for d in datasets.numina(data_dir).demonstrations[:100])]

@@ -67,11 +67,6 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def qwen3(data_dir):
-    return load_tokenizer(data_dir / "tokenizers" / "qwen3")
-
-
-@pytest.fixture(scope="module")
 def gpt2(data_dir):
     return load_tokenizer(data_dir / "tokenizers" / "gpt2")
 

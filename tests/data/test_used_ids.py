@@ -16,11 +16,6 @@ def test_the_byte_tokenizer_stays_as_it_is(text):
 
 
 @pytest.fixture(scope="module")
-def qwen3(data_dir):
-    return load_tokenizer(data_dir / "tokenizers" / "qwen3")
-
-
-@pytest.fixture(scope="module")
 def texts(data_dir):
     rows = datasets.gsm8k(data_dir).demonstrations[:1000]
     return [d.problem for d in rows] + ["\n".join(d.actions) for d in rows]

@@ -51,7 +51,7 @@ def dense(params, tokens) -> np.ndarray:
     return np.asarray(plain(params, row))[np.arange(len(tokens) - 1), tokens[1:]]
 
 
-def test_scores_on_the_tree_are_those_of_plain_rows(params, quick, monkeypatch):
+def test_scores_on_the_tree_are_those_of_plain_rows(params, monkeypatch):
     """However the trees share rows: one row for all, or rows that repeat what is shared."""
     program = make_scorer(MODEL, 1.0)
     made = [scored_tree(Template(), BYTES, text, PATHS, ENDS) for text in ("3+4?", "a longer question, of 40 signs?")]
@@ -75,7 +75,7 @@ def test_scores_on_the_tree_are_those_of_plain_rows(params, quick, monkeypatch):
     np.testing.assert_allclose(told[node], want, atol=2e-5)
 
 
-def test_a_negative_control_sees_its_siblings(params, quick):
+def test_a_negative_control_sees_its_siblings(params):
     """Were continuations not kept apart, the second would be scored behind the first."""
     tree, ((first, second),) = scored_tree(Template(), BYTES, "3+4?", [("one\n",)], [["7", "8"]])
     (told,) = score_trees(RowScorer(score=make_scorer(MODEL, 1.0)), params, [tree])

@@ -70,14 +70,6 @@ def parts(config=MODEL, dtype="float32"):
     return base, new, jax.tree.map(lambda x: (x + 0.1 * rng.normal(size=x.shape)).astype(dtype), new)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Compiled without optimizations: the numbers are compared, not the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def prompts():
     b = batch()
     return Prompts(

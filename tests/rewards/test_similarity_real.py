@@ -11,16 +11,10 @@ import pytest
 from jaxsrl.data import datasets
 from jaxsrl.data.chat import Template
 from jaxsrl.data.token_bytes import token_bytes
-from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.rewards.format import parse
 from jaxsrl.rewards.similarity_device import read_action
 from jaxsrl.types import Rooms
 from tests.rewards.device_cases import both, rollouts
-
-
-@pytest.fixture(scope="module")
-def qwen3(data_dir):
-    return load_tokenizer(data_dir / "tokenizers" / "qwen3")
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,6 @@ CACHE = (MEMBERS, MODEL.layers, R, MODEL.kv_heads, K, CAP, MODEL.head_width)  # 
 sample = make_sampler(MODEL, Sampling(max_new_tokens=CAP), (END,))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Compiled without optimizations: the numbers are compared, not the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def prompts(seed=0):
     """Every row is one path; the last slot of the last row is empty."""
     rng = np.random.default_rng(seed)

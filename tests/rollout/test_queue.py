@@ -27,14 +27,6 @@ MODEL = ModelConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Compiled without optimizations: the numbers are compared, not the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def prompts():
     """Every row is one path from which jobs branch off; some jobs are empty."""
     rng = np.random.default_rng(0)

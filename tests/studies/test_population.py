@@ -35,7 +35,6 @@ from tests.sharing import COMPILED, train
 from tests.tiny_config import config as tiny_config
 
 STEPS, LR = 20, 3e-3  # at this rate the loss falls steadily
-pytestmark = pytest.mark.usefixtures("quick")
 
 
 def a_run(runs, name: str, *stages: Stage, **changes):
@@ -94,7 +93,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pair(runs, quick):
+def pair(runs):
     """Two members, and the second of them alone."""
     configs, alone = [srl(runs / "pair", member) for member in range(2)], srl(runs / "alone", 1)
     train_population(configs, "pair", compiled=COMPILED, how=How(by="map"))
