@@ -11,6 +11,7 @@ import pytest
 from jaxsrl.ops.similarity import LONGEST, blocks, indel_ratio, lcs_length, matched_length, ratio
 from tests.ops.similarity.cases import expected, ids, mutated, padded, sequences
 
+pytestmark = pytest.mark.usefixtures("optimized")  # programs that run long
 FAST = ("gallop", "xla")
 FOX = ("the quick brown fox jumps over the lazy dog. " * 5)[:210]
 EDITED = FOX.replace("fox", "cat").replace("dog", "pig")

@@ -12,6 +12,7 @@ from jaxsrl.bench.similarity import repetitive
 from jaxsrl.ops.similarity import gallop, matched_length, per_depth, per_pair
 from tests.ops.similarity.cases import expected, padded, sequences
 
+pytestmark = pytest.mark.usefixtures("optimized")  # programs that run long
 # Chunks and groups of a few pairs, so that some pairs go on in groups.
 SMALL = {"chunk": 64 * 64 * 100, "group": 64 * 64 * 8}
 
