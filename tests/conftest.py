@@ -88,7 +88,7 @@ def x64():
 @pytest.fixture(scope="module")
 def optimized():
     """The module's programs are compiled with the effort of a real run. None is shared with the modules around it."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     with_effort(less=False)
     yield
     with_effort(less=before)
