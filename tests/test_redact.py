@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 import pytest
 
 from jaxsrl.config.overrides import to_dict
@@ -35,6 +36,7 @@ def test_a_config_is_saved_without_its_secrets():
 
 
 def test_so_is_the_environment(monkeypatch):
+    jax.devices()  # XLA reads its flags here at the latest, and ends the process at one that it does not know
     monkeypatch.setenv("JAX_STORE_TOKEN", "0123456789")
     monkeypatch.setenv("XLA_FLAGS", f"--a=1 --b={SECRET}")
     flags = environment()["flags"]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from jaxsrl.runs import RunError, commit, environment, open_run, read_json, write_json
@@ -71,6 +72,7 @@ def test_other_environment_is_warned_of(tmp_path, capsys):
 
 @pytest.mark.fast
 def test_environment_names_what_bits_depend_on(monkeypatch):
+    jax.devices()  # XLA reads its flags here at the latest, and ends the process at one that it does not know
     monkeypatch.setenv("XLA_FLAGS", "--a=1")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
     here = environment()
