@@ -33,6 +33,7 @@ MODEL = ModelConfig(
 )
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 LETTERS = "abcdefghijklmnopqrstuvwxyz    "
+RATE = 1e-6  # of learning, everyone's: at 1e-3 a random model's completions shrink to a seventh in three steps
 WARM, TURN = 2, 1  # steps before the first turn, which compile; and of a turn, behind one that spans the pause
 
 
@@ -40,7 +41,9 @@ WARM, TURN = 2, 1  # steps before the first turn, which compile; and of a turn, 
 class Shape:
     """A step: so many demonstrations, each with a problem and actions of so many characters, which are tokens.
 
-    With one action it is GRPO at the problem; with more it is SRL, and the peers get each of its prompts by itself.
+    Completions end at the cap or, rarely, before: every line says how long they were on average, so that equal work is
+    seen to be equal. With one action it is GRPO at the problem; with more it is SRL, and the peers get each of its
+    prompts by itself.
     Tunix learns from `tunix_prompts` of them at a time, which is as many as a machine of 24 GiB has memory for: it adds
     up gradients, and the rest of its step is of all prompts.
     """
@@ -76,13 +79,14 @@ def main(against: Sequence[str], shapes: Sequence[str], turns: int, path: Path |
         with tempfile.TemporaryDirectory() as folder:
             write_material(Path(folder), SHAPES[shape])
             commands = {name: _command(name, python, Path(folder)) for name, python in pythons.items()}
-            for name, step, seconds in interleaved(commands, turns):
-                key = f"seconds/{name}/{shape}"
+            for name, line in interleaved(commands, turns):
+                key, step, seconds, tokens = f"seconds/{name}/{shape}", line["step"], line["cpu"], line["tokens"]
                 found.setdefault(key, []).append(seconds)
-                print(f"{key:<24} step {step} {seconds:8.3f}", flush=True)
+                print(f"{key:<24} step {step} {seconds:8.3f}, {tokens:.1f} tokens a completion", flush=True)
                 if path is not None:
+                    told = {"key": key, "step": step, "cpu_seconds": seconds, "completion_tokens": tokens}
                     with path.open("a") as file:
-                        file.write(json.dumps({"key": key, "step": step, "cpu_seconds": seconds}) + "\n")
+                        file.write(json.dumps(told) + "\n")
     print("\nmedian processor seconds of a step, one pinned core each")
     for key, values in found.items():
         print(f"{key:<24} {statistics.median(values):8.3f}  of {len(values)}")
@@ -127,8 +131,8 @@ class Running:
         os.killpg(self.process.pid, what)
 
 
-def interleaved(commands: Mapping[str, list[str]], turns: int) -> Iterator[tuple[str, int, float]]:
-    """(system, step, processor seconds) of measured steps, as they are made."""
+def interleaved(commands: Mapping[str, list[str]], turns: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Systems and the lines of their measured steps, as they are made: `step`, `cpu` seconds, mean `tokens`."""
     with tempfile.TemporaryDirectory() as folder, _started(commands, Path(folder)) as running:
         for _ in range(turns):
             for name, system in running.items():
@@ -137,7 +141,7 @@ def interleaved(commands: Mapping[str, list[str]], turns: int) -> Iterator[tuple
                 system.until(have + 1 + TURN)
                 system.tell(signal.SIGSTOP)
                 for line in system.lines[have + 1 : have + 1 + TURN]:
-                    yield name, line["step"], line["cpu"]
+                    yield name, line
 
 
 @contextmanager
@@ -189,7 +193,7 @@ def write_material(folder: Path, shape: Shape) -> None:
     sizes = {
         "demonstrations": shape.demonstrations, "prompts": shape.demonstrations * points, "steps": 10_000,
         "group_size": shape.group_size, "completion_tokens": shape.completion_tokens,
-        "tunix_prompts": shape.tunix_prompts, "reward": "ratio" if shape.actions > 1 else "lower",
+        "tunix_prompts": shape.tunix_prompts, "reward": "ratio" if shape.actions > 1 else "lower", "lr": RATE,
         "model": asdict(MODEL),
     }  # fmt: skip
     lines = lambda rows: "".join(json.dumps(row) + "\n" for row in rows)

@@ -10,19 +10,19 @@ from jaxsrl.bench.against import MODEL, SHAPES, WARM, interleaved, main, write_m
 from jaxsrl.data.tokenizer import load_tokenizer
 from jaxsrl.models.load import load_weights
 
-COUNTS = "import time, json\nfor step in range(1, 10000):\n    print('noise'); print(json.dumps(dict(step=step, cpu=step / {by})), flush=True); time.sleep(0.005)"  # noqa: E501
+COUNTS = "import time, json\nfor step in range(1, 10000):\n    print('noise'); print(json.dumps(dict(step=step, cpu=step / {by}, tokens=9)), flush=True); time.sleep(0.005)"  # noqa: E501
 
 
 def test_systems_take_turns():
     """A turn drops the step that spans the pause; the steps of a system go on where it was stopped."""
     commands = {name: [sys.executable, "-c", COUNTS.format(by=by)] for name, by in (("a", 1), ("b", 10))}
     found = list(interleaved(commands, turns=3))
-    assert [name for name, *_ in found] == ["a", "b"] * 3
+    assert [name for name, _ in found] == ["a", "b"] * 3
     for name, by in (("a", 1), ("b", 10)):
-        own = [(step, seconds) for system, step, seconds in found if system == name]
-        steps = [step for step, _ in own]
+        own = [line for system, line in found if system == name]
+        steps = [line["step"] for line in own]
         assert steps[0] >= WARM + 2 and all(b >= a + 2 for a, b in zip(steps, steps[1:], strict=False))
-        assert all(seconds == step / by for step, seconds in own)
+        assert all(line == {"step": line["step"], "cpu": line["step"] / by, "tokens": 9} for line in own)
 
 
 def test_a_system_that_ends_says_why():
@@ -47,8 +47,8 @@ def test_every_step_is_written_at_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(against, "write_material", lambda folder, shape: None)
 
     def some(commands, turns):
-        yield "trl", 4, 2.5
-        yield "jaxsrl", 4, 1.5
+        yield "trl", {"step": 4, "cpu": 2.5, "tokens": 80.5}
+        yield "jaxsrl", {"step": 4, "cpu": 1.5, "tokens": 81.0}
         raise RuntimeError("died")
 
     monkeypatch.setattr(against, "interleaved", some)
@@ -56,9 +56,10 @@ def test_every_step_is_written_at_once(tmp_path, monkeypatch, capsys):
         main([f"trl={tmp_path}"], ("srl",), 2, tmp_path / "out.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert lines == [
-        {"key": "seconds/trl/srl", "step": 4, "cpu_seconds": 2.5},
-        {"key": "seconds/jaxsrl/srl", "step": 4, "cpu_seconds": 1.5},
+        {"key": "seconds/trl/srl", "step": 4, "cpu_seconds": 2.5, "completion_tokens": 80.5},
+        {"key": "seconds/jaxsrl/srl", "step": 4, "cpu_seconds": 1.5, "completion_tokens": 81.0},
     ]
+    assert "80.5 tokens a completion" in capsys.readouterr().out
 
 
 def test_the_material_is_read_by_us(tmp_path):

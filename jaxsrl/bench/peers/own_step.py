@@ -1,6 +1,7 @@
 """Optimizer steps of `jaxsrl train` with default settings, on the material of a folder.
 
-python -m jaxsrl.bench.peers.own_step FOLDER CORE: one JSON line a step, with its processor seconds.
+python -m jaxsrl.bench.peers.own_step FOLDER CORE: one JSON line a step, with its processor seconds and the mean
+tokens of its completions.
 """
 
 import json
@@ -73,7 +74,7 @@ def main(folder: Path, core: int) -> None:
     stage = Stage(
         name="step", objective=objective, data=Folder(str(folder), reward), steps=sizes["steps"],
         collect=Collect(demonstrations=sizes["demonstrations"]), sampling=Sampling(max_new_tokens=cap),
-        optimizer=AdamW(lr=1e-3, weight_decay=0.0), validate=Validate(
+        optimizer=AdamW(lr=sizes["lr"], weight_decay=0.0), validate=Validate(
             every=10**6, problems=1, metric=metric, evaluation=Evaluation(modes=(mode,)),
         ), solve_tokens=8, action_tokens=8,
     )  # fmt: skip
@@ -88,11 +89,18 @@ def main(folder: Path, core: int) -> None:
         """The loop asks whether to stop before every step."""
         now = time.process_time()
         if clock["step"]:
-            print(json.dumps({"step": clock["step"], "cpu": round(now - clock["last"], 4)}), flush=True)
+            cpu, tokens = round(now - clock["last"], 4), _completion_tokens(folder / "runs" / "own" / "metrics.jsonl")
+            print(json.dumps({"step": clock["step"], "cpu": cpu, "tokens": tokens}), flush=True)
         clock.update(last=now, step=clock["step"] + 1)
         return False
 
     train(config, stop=asked)
+
+
+def _completion_tokens(metrics: Path) -> float | None:
+    """Of the last step on average; None before the first one, when only an evaluation was asked about."""
+    said = json.loads(metrics.read_text().splitlines()[-1])
+    return said.get("completion/tokens_mean")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Optimizer steps of Tunix's GRPOLearner on the material of a folder; runs where Tunix is installed.
 
 python tunix_step.py FOLDER CORE: one JSON line a step, with its processor seconds, from one call of the reward to the
-next.
+next, and the mean tokens of the completions in between.
 """
 
 import difflib
@@ -29,12 +29,13 @@ def main(folder: Path, core: int) -> None:
     rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
     model, cap, count, at_once = (sizes[name] for name in ("model", "completion_tokens", "prompts", "tunix_prompts"))
     longest = max(len(row["prompt"].encode()) for row in rows)
-    clock = {"last": time.process_time(), "step": 0}
+    clock, lengths = {"last": time.process_time(), "step": 0}, []
 
     def reward(prompts, completions, expert, **_):
         now = time.process_time()
         if clock["step"]:
-            print(json.dumps({"step": clock["step"], "cpu": round(now - clock["last"], 4)}), flush=True)
+            cpu, tokens = round(now - clock["last"], 4), sum(lengths) / len(lengths)
+            print(json.dumps({"step": clock["step"], "cpu": cpu, "tokens": tokens}), flush=True)
         clock.update(last=now, step=clock["step"] + 1)
         if sizes["reward"] == "lower":
             return [sum("a" <= c <= "z" for c in text[:cap]) / cap for text in completions]
@@ -54,7 +55,7 @@ def main(folder: Path, core: int) -> None:
     with mesh:  # its optimizer reads this context; that of jax.set_mesh it refuses
         actor = qwen2_params.create_model_from_safe_tensors(str(folder / "model"), config, mesh, dtype=jnp.float32)
         training = rl_cluster.RLTrainingConfig(
-            actor_optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=0.0)),
+            actor_optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(sizes["lr"], weight_decay=0.0)),
             eval_every_n_steps=10**9, max_steps=sizes["steps"], mini_batch_size=count, train_micro_batch_size=at_once,
             rollout_micro_batch_size=count, compute_logps_micro_batch_size=count, data_sharding_axis=("fsdp",),
         )  # fmt: skip
@@ -69,6 +70,14 @@ def main(folder: Path, core: int) -> None:
                 role_to_mesh=dict.fromkeys(roles, mesh), training_config=training, rollout_config=rollout
             ),
         )  # fmt: skip
+        generate = cluster.generate
+
+        def counted(*arguments, **settings):
+            made = generate(*arguments, **settings)
+            lengths[:] = map(len, made.tokens)
+            return made
+
+        cluster.generate = counted
         algorithm = grpo_learner.GRPOConfig(
             num_generations=sizes["group_size"], num_iterations=1, beta=0.0, epsilon=0.2
         )
