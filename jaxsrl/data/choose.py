@@ -19,12 +19,15 @@ from jaxsrl.types import BranchPoint, Tree
 ROUNDS, DEMONSTRATIONS = 64, 1024  # tried at most: so many rounds, and about so many demonstrations
 LARGEST = 128  # demonstrations of a round that is tried; a larger round takes in proportion
 LONGER = (1, 1.5, 2, 3, 4, 6)  # a sheet's rows tried, in terms of what must fit
+LEAST_DEMONSTRATIONS, LEAST_JOBS = 8, 128  # of a sheet, where a round has more than one
+LITTLE_MORE = 1.05  # tokens computed in a round of one sheet over those needed, at which no longer rows are tried
 ENOUGH = 0.085  # of a sheet's places empty in the rounds tried, at which no longer rows are
 # A learner's rows tried: how well whole trees and a round divide among them goes up and down within a few percent of
 # their length, so that the steps are small.
 FINER, LONGEST_ROWS = 1.04, 24
 ENOUGH_ROWS = 0.04  # of their places empty in the rounds tried, whose completions are made up
-TRIED = 16  # rounds for that at most
+TRIED, TRIED_FULL = 16, 4  # rounds for that at most, with lengths that are made up and with all at the cap
+FEW = 32  # demonstrations: a round of fewer has three sizes of batches at most
 SMALLEST = 0.03  # of a typical round's rows, in the smallest batch: half of them are empty in the last one
 SPREAD = 0.6  # of the logarithm of a completion's length, which is half the cap on average
 KEPT = 0.4  # of rollouts, where a learner's rows are chosen
@@ -39,7 +42,8 @@ class Room:
       completion_tokens: the cap of a completion (C).
       code_points: of an expert's action, for a reward on the device.
       sheets: a round takes about so many, up to twice as many where less is empty then; fewer where a sheet would have
-        less than 8 demonstrations, so that a round of less than 16 takes one.
+        less than 8 demonstrations or 128 completions, as each reads all weights for every token: a round of less than
+        16 or 256 takes one.
       prompt_parts, parts: prompt rows of a sheet, and rows of a learner's batch, are multiples of these.
       batch_tokens: of a learner's batch, at most.
       longest_prompt, longest_path: tokens that a row must hold at least; another step may ask for more than this one.
@@ -127,25 +131,31 @@ def _rounds(trees, points, demonstrations: int) -> Iterator[_Round]:
 def _sheet(
     whole: _Round, rounds: Sequence[_Round], times: float, room: Room, group: int, fixed: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Size of a sheet: the shortest rows that leave little empty, else those that leave the least."""
+    """Size of a sheet: the shortest rows that leave little empty, else those for which about the least is computed.
+
+    A round of one sheet takes the latter in any case: a row more or less changes much.
+    """
     if not whole.jobs:
         return {"prompt_rows": room.prompt_parts, "prompt_tokens": 1, "slots": 1, "sheets": 0}
     nodes = whole.forest.nodes
     longest = max(room.longest_prompt, int((nodes.position + nodes.length)[whole.samples > 0].max()))
-    aim = min(room.sheets, max(room.demonstrations // 8, 1))
-    made: list[tuple[float, dict[str, int]]] = []
+    jobs = times * np.mean([r.jobs for r in rounds])
+    aim = min(room.sheets, max(room.demonstrations // LEAST_DEMONSTRATIONS, 1), max(int(jobs / LEAST_JOBS), 1))
+    made: list[tuple[float, float, dict[str, int]]] = []
     for longer in LONGER:
         tokens = fixed.get("prompt_tokens", _up(longest * longer, 64 if longest > 256 else 16))
         here = [
-            pair for slots in _slots(rounds, tokens, group, fixed)
-            for pair in _sized(rounds, times, tokens, slots, aim, room, fixed)
+            sized for slots in _slots(rounds, tokens, group, fixed)
+            for sized in _sized(rounds, times, tokens, slots, aim, room, fixed)
         ]  # fmt: skip
-        if good := [sheet for empty, sheet in here if empty <= ENOUGH]:
+        if aim > 1 and (good := [sheet for empty, _, sheet in here if empty <= ENOUGH]):
             return max(good, key=lambda sheet: sheet["prompt_rows"] * sheet["slots"])
         made += here
-        if "prompt_tokens" in fixed or aim == 1:
+        if "prompt_tokens" in fixed or (aim == 1 and min(computed for _, computed, _ in here) <= LITTLE_MORE):
             break
-    return min(made, key=lambda pair: pair[0])[1]
+    least = min(computed for _, computed, _ in made)
+    # Of about equal ones the first, as a completion attends to what else is in its row in vain.
+    return next(sheet for _, computed, sheet in made if computed <= 1.03 * least)
 
 
 def _slots(rounds: Sequence[_Round], tokens: int, group: int, fixed: Mapping[str, Any]) -> list[int]:
@@ -153,13 +163,15 @@ def _slots(rounds: Sequence[_Round], tokens: int, group: int, fixed: Mapping[str
     if "slots" in fixed:
         return [fixed["slots"]]
     per_token = sum(r.jobs for r in rounds) / sum(int(r.forest.nodes.length.sum()) for r in rounds)
-    return sorted({_up(tokens * per_token * share, group) for share in (0.85, 0.9, 0.95, 1, 1.05)})
+    whole = max(int(tokens * per_token) // group, 1) * group
+    return sorted({_up(tokens * per_token * share, group) for share in (0.85, 0.9, 0.95, 1, 1.05)} | {whole})
 
 
 def _sized(
     rounds, times: float, tokens: int, slots: int, aim: int, room: Room, fixed
-) -> list[tuple[float, dict[str, int]]]:
-    """Sheets of such rows, each with the share left empty: of jobs or of token places, whichever is more."""
+) -> list[tuple[float, float, dict[str, int]]]:
+    """Sheets of such rows. Each comes with the share left empty, of jobs or of token places, whichever is more, and
+    with the tokens computed over those needed: of prompts once, of a completion up to half the cap."""
     placed = [place(r.forest.nodes, r.samples, prompt_rows=1, prompt_tokens=tokens, slots=slots) for r in rounds]
     rows = np.ceil(times * np.array([p.sheets for p in placed])).astype(int)
     jobs = times * sum(r.jobs for r in rounds)
@@ -173,9 +185,10 @@ def _sized(
         sheets = -(-rows // size)
         places = int(sheets.sum()) * size
         empty = 1 - min(jobs / (places * slots), used / (places * tokens))
-        made.append(
-            (empty, {"prompt_rows": size, "prompt_tokens": tokens, "slots": slots, "sheets": int(sheets.max())})
-        )  # fmt: skip
+        computed = places * (tokens + slots * room.completion_tokens / 2) / (used + jobs * room.completion_tokens / 2)
+        made.append((
+            empty, computed, {"prompt_rows": size, "prompt_tokens": tokens, "slots": slots, "sheets": int(sheets.max())}
+        ))  # fmt: skip
     return made
 
 
@@ -184,7 +197,10 @@ def _learner(
 ) -> dict[str, Any]:
     """Sizes of a learner's rows and batches, in the same way; trunks that are repeated count as empty.
 
-    A row of each part is no longer than a batch, unless what must fit is.
+    They are tried with lengths that are made up. A round of few demonstrations is tried with completions that all reach
+    the cap and are kept, too, as those of a model do that has not learned to end: its few pieces may fit rows well in
+    one case and not in the other, and what counts is the mean. A row of each part is no longer than a batch, unless
+    what must fit is.
     """
     table = whole.tables
     paths = table.position + np.where(table.job >= 0, room.completion_tokens, table.length)
@@ -194,17 +210,20 @@ def _learner(
         longest = max(longest, int((table.position + whole.samples[table.group] * room.completion_tokens)[leaf].max()))
     rng = np.random.default_rng(0)
     typical = [(r, *_made_up(rng, r, room)) for r in rounds[:TRIED]]
+    full = [_at_cap(r, room) for r in rounds]
     least = max(int(table.level.max(initial=0)) + shapes.group_size + 1, 16)
     best, fewest = shapes, 2.0
     for tokens in [fixed["tokens"]] if "tokens" in fixed else _lengths(longest, room):
         tried = replace(shapes, tokens=tokens, runs=fixed.get("runs", max(tokens // 8, least)))
-        tried, empty = _batched(typical, times, room, tried, fixed)
+        lengths = (typical, full[:TRIED_FULL]) if room.demonstrations < FEW else (typical,)
+        counted = [_counted(some, times, room, tried) for some in lengths]
+        sizes = fixed.get("rows") or _batch_rows([rows.mean() for rows, _ in counted], room, tokens)
+        empty = float(np.mean([_empty(rows, used, sizes, tokens) for rows, used in counted]))
         if empty < fewest:
-            best, fewest = tried, empty
+            best, fewest = replace(tried, rows=sizes), empty
         if empty <= ENOUGH_ROWS:
             break
-    full = [_count(r, room, best, np.full(r.jobs, room.completion_tokens), np.ones(r.jobs, bool)) for r in rounds]
-    most = math.ceil(times * max(rows for rows, _ in full))
+    most = math.ceil(max(_counted(full, times, room, best)[0]))
     found = {"tokens": best.tokens, "runs": best.runs, "rows": best.rows, "round_rows": _up(most, min(best.rows))}
     return found | fixed
 
@@ -216,13 +235,17 @@ def _lengths(longest: int, room: Room) -> list[int]:
     return sorted(n for n in lengths if n * room.parts <= room.batch_tokens) or [min(lengths)]
 
 
-def _batched(typical, times: float, room: Room, shapes: Shapes, fixed) -> tuple[Shapes, float]:
-    """The same with sizes of batches, and the share of their places that is empty."""
-    counted = [_count(r, room, shapes, *made_up) for r, *made_up in typical]
+def _counted(some, times: float, room: Room, shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of each of some rounds, and tokens of their trees."""
+    counted = [_count(r, room, shapes, *lengths) for r, *lengths in some]
     rows, tokens = (np.ceil(times * np.array(column)) for column in zip(*counted, strict=True))
-    sizes = fixed.get("rows") or _batch_rows(rows.mean(), room, shapes.tokens)
-    slots = sum(sum(compose(int(count), sizes)) for count in rows) * shapes.tokens
-    return replace(shapes, rows=sizes), 1 - tokens.sum() / max(slots, 1)
+    return rows, tokens
+
+
+def _empty(rows: np.ndarray, used: np.ndarray, sizes: Sequence[int], tokens: int) -> float:
+    """The share of the batches' places that is empty."""
+    places = sum(sum(compose(int(count), sizes)) for count in rows) * tokens
+    return 1 - used.sum() / max(places, 1)
 
 
 def _count(r: _Round, room: Room, shapes: Shapes, length: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
@@ -238,15 +261,24 @@ def _made_up(rng, r: _Round, room: Room) -> tuple[np.ndarray, np.ndarray]:
     return length, rng.random(r.jobs) < KEPT
 
 
-def _batch_rows(typical: float, room: Room, tokens: int) -> tuple[int, ...]:
+def _at_cap(r: _Round, room: Room) -> tuple[_Round, np.ndarray, np.ndarray]:
+    return r, np.full(r.jobs, room.completion_tokens), np.ones(r.jobs, bool)
+
+
+def _batch_rows(rounds: Sequence[float], room: Room, tokens: int) -> tuple[int, ...]:
     """Batch sizes: the smallest is a small share of a typical round, the largest fits memory.
 
-    A round of few demonstrations has two, so that little is compiled; it then leaves more empty.
+    A round of few demonstrations has fewer, each four times the next, so that little is compiled; it then leaves more
+    empty. Its largest is at most a round whose completions all reach the cap, which then is one batch or a few.
+
+    Args:
+      rounds: rows of a typical round, and of few demonstrations of one whose completions all reach the cap.
     """
     fits = max(room.batch_tokens // tokens // room.parts, 1) * room.parts
-    few = room.demonstrations < 16
-    least = max(int(typical * (0.25 if few else SMALLEST) / room.parts), 1) * room.parts
-    sizes = [least * 2**k for k in ((0, 2) if few else range(MOST_ROWS)) if least * 2**k <= fits]
+    few = room.demonstrations < FEW
+    least = max(int(rounds[0] * (0.25 if few else SMALLEST) / room.parts), 1) * room.parts
+    fits = min(fits, _up(rounds[-1], room.parts)) if few else fits
+    sizes = [least * 2**k for k in (range(0, 5, 2) if few else range(MOST_ROWS)) if least * 2**k <= fits]
     return tuple(sizes[::-1]) or (fits,)
 
 

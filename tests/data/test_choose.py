@@ -7,7 +7,7 @@ import pytest
 
 from jaxsrl.bench.flops import SHAPES
 from jaxsrl.data.choose import Room, choose_shapes
-from jaxsrl.data.compaction import plan
+from jaxsrl.data.compaction import compose, plan
 from jaxsrl.data.tables import hang, tabulate
 from jaxsrl.types import BranchPoint, Node, Tree
 
@@ -55,3 +55,21 @@ def test_rows_of_all_parts_are_one_batch_at_most():
     assert chosen.tokens <= 1024 and all(rows % 8 == 0 for rows in chosen.rows)
     crowded = choose_shapes([tree] * 8, [points] * 8, replace(room, batch_tokens=8 * 64))
     assert crowded.tokens >= 400 and crowded.rows == (8,)
+
+
+@pytest.mark.parametrize("prompt", [10, 17, 24])
+def test_a_small_round_at_the_cap_is_one_batch_with_little_empty(prompt):
+    """A model that has not learned to end fills every completion. Rows for shorter ones alone left 17 % empty."""
+    tree, points = tree_of(replace(SHAPES["grpo"], prompt=prompt, completion=64))
+    room = Room(demonstrations=16, completion_tokens=64)
+    chosen = choose_shapes([tree] * 16, [points] * 16, room)
+    useful = 16 * (prompt + 8 * 64)
+    assert chosen.round_rows * chosen.tokens <= 1.06 * useful
+    assert compose(chosen.round_rows, chosen.rows) in {(16,), (16, 16)} and len(chosen.rows) <= 3
+    assert chosen.sheets == 1 and chosen.jobs <= 1.1 * 16 * 8  # 128 completions together: weights are read once
+
+
+def test_a_round_of_many_completions_is_several_sheets():
+    tree, points = tree_of(replace(SHAPES["grpo"], prompt=20, completion=64))
+    chosen = choose_shapes([tree] * 64, [points] * 64, Room(demonstrations=64, completion_tokens=64))
+    assert 4 <= chosen.sheets <= 8 and chosen.jobs >= 64
