@@ -93,7 +93,7 @@ def learning_rate(settings: AdamW, steps: int) -> optax.Schedule:
 
 
 def optimizer(settings: AdamW) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW for a learning rate of 1, not negated; `make_apply` scales by `learning_rate`.
+    """Clip by global norm, then AdamW for a learning rate of 1, not negated; `make_update` scales by the rate.
 
     Decay acts on matrices only, not on norms and biases. There is no schedule in it: a count of its own would stand
     still in a step that is skipped or empty, and from then on lag behind `TrainState.step`. Adam's bias correction does
@@ -262,24 +262,22 @@ def make_gradient(loss, mesh: jax.sharding.Mesh | None = None):
     return gradient
 
 
-def make_apply(tx: optax.GradientTransformation, rate: optax.Schedule, spikes: Spikes | None = None):
-    """Returns apply(state, grads, loss) -> (state, metrics), compiled: the update, in place: the state is used up.
+def make_update(tx: optax.GradientTransformation, spikes: Spikes | None = None):
+    """Returns update(state, grads, loss, lr) -> (state, metrics), compiled: in place, the state is used up.
 
-    Parameters move by -rate(state.step) times what `tx` makes of the gradients. An update that is not finite is left
-    out and counted: parameters and moments keep their bits. The step counts all the same, so a schedule ends when the
-    run does.
+    Parameters move by -lr times what `tx` makes of the gradients. An update that is not finite is left out and counted:
+    parameters and moments keep their bits. The step counts all the same, so a schedule ends when the run does.
 
     Args:
       tx: see `optimizer`.
-      rate: see `learning_rate`; `lr` of the metrics is its value at this step.
       spikes: what else is left out and counted, by `state.window`; the loss is used for nothing else.
     """
 
     @partial(jax.jit, donate_argnums=0)
     @jax.named_scope("update")
-    def apply(state: TrainState, grads, loss: Float[Array, ""] | None = None):
+    def update(state: TrainState, grads, loss: Float[Array, ""] | None, lr: Float[Array, ""] | float):
         norm = optax.tree.norm(grads)
-        good, lr, window = jnp.isfinite(norm), rate(state.step), state.window
+        good, window = jnp.isfinite(norm), state.window
         if spikes is not None:
             spike, window = spikes_at(spikes, state.window, jnp.stack([loss, norm]).astype(jnp.float32))
             good &= ~spike
@@ -292,7 +290,26 @@ def make_apply(tx: optax.GradientTransformation, rate: optax.Schedule, spikes: S
         )  # fmt: skip
         return moved, {"lr": lr, "grad/norm": norm, "update/skipped": moved.skipped}
 
-    return apply
+    return update
+
+
+def at_rate(update, rate: optax.Schedule):
+    """Returns apply(state, grads, loss) -> (state, metrics): the update at the learning rate of the state's step.
+
+    The rate is an argument of the update, so that stages whose schedules differ share its program.
+
+    Args:
+      update: see `make_update`.
+      rate: see `learning_rate`; `lr` of the metrics is its value at this step.
+    """
+    # Of one type for all: a constant schedule returns a Python number, whose weak type would be another program.
+    at = jax.jit(lambda step: jnp.asarray(rate(step), jnp.result_type(float)))
+    return lambda state, grads, loss=None: update(state, grads, loss, at(state.step))
+
+
+def make_apply(tx: optax.GradientTransformation, rate: optax.Schedule, spikes: Spikes | None = None):
+    """`at_rate` of an update of its own."""
+    return at_rate(make_update(tx, spikes), rate)
 
 
 def spikes_at(
@@ -309,21 +326,17 @@ def spikes_at(
     return spike, jnp.where(jnp.all(jnp.isfinite(values)), entered, window)
 
 
-def make_train_step(
-    gradient, tx: optax.GradientTransformation, rate: optax.Schedule, spikes: Spikes | None = None
-) -> TrainStep:
+def make_train_step(gradient, apply) -> TrainStep:
     """Returns train_step(state, batches, *rest) -> (state, metrics): one optimizer step over any number of batches.
 
     Gradients of the batches only add, because weights were divided before the split, so their number changes nothing
-    but memory. The state given is used up (see `make_apply`).
+    but memory. The state given is used up (see `make_update`).
 
     Args:
       gradient: see `make_gradient`; `rest` are its arguments behind the batch. `watch` (phase, function) -> function is
         put around both phases.
-      tx, rate, spikes: see `make_apply`.
+      apply: see `at_rate`.
     """
-    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
-    apply = make_apply(tx, rate, spikes)
 
     def train_step(
         state: TrainState, batches: Sequence[Batch], *rest: Any, watch: Watch = lambda phase, run: run
@@ -331,7 +344,7 @@ def make_train_step(
         total, of_batch = None, watch("gradient", gradient)
         for batch in batches:
             one = of_batch(state.params, batch, *rest)
-            total = one if total is None else add(total, one)
+            total = one if total is None else _add(total, one)
         if total is None:
             raise ValueError("a step without batches: nothing carries weight")
         grads, metrics = total
@@ -339,6 +352,11 @@ def make_train_step(
         return state, metrics | more
 
     return train_step
+
+
+@partial(jax.jit, donate_argnums=0)
+def _add(total: Any, part: Any) -> Any:
+    return jax.tree.map(jnp.add, total, part)
 
 
 def make_scorer(config: ModelConfig, temperature: Temperature, mesh: jax.sharding.Mesh | None = None):

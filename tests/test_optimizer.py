@@ -12,7 +12,7 @@ import pytest
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
-from jaxsrl.update import AdamW, init_state, learning_rate, make_apply, optimizer
+from jaxsrl.update import AdamW, at_rate, init_state, learning_rate, make_apply, make_update, optimizer
 
 MODEL = ModelConfig(
     vocab=24, width=12, layers=2, heads=2, kv_heads=1, head_width=6, mlp_width=16, qk_norm=True, qkv_bias=True
@@ -129,3 +129,15 @@ def test_narrow_moments_are_the_same_on_a_mesh():
     chex.assert_trees_all_equal(one, jax.device_get(cut))
     assert cut[0].nu["embedding"].sharding.shard_shape((16, 8)) == (8, 4)
     assert (np.float32(one[0].nu["final_norm"]) != np.float32(0.001) * params["final_norm"] ** 2).any()
+
+
+def test_stages_share_an_update_whatever_their_rates():
+    """The rate is an argument: one program moves by 0.5 and by 0.25, and says so."""
+    tx = optimizer(AdamW(weight_decay=0.0))
+    update = make_update(tx._replace(update=chex.assert_max_traces(tx.update, n=1)))
+    for settings in (AdamW(lr=0.5), AdamW(lr=0.5, schedule="linear", warmup_steps=2)):
+        rate = learning_rate(settings, 10)
+        state = init_state({"w": jnp.zeros(3)}, tx, jax.random.key(0))
+        state, metrics = at_rate(update, rate)(state, {"w": jnp.full(3, 0.3)})
+        assert float(metrics["lr"]) == float(rate(0))
+        np.testing.assert_allclose(state.params["w"], -float(rate(0)), rtol=1e-5)

@@ -21,6 +21,7 @@ from jaxsrl.update import (
     batch_logp,
     init_state,
     learning_rate,
+    make_apply,
     make_gradient,
     make_train_step,
     optimizer,
@@ -216,7 +217,7 @@ def test_what_lies_in_padding_does_not_matter():
 
 def step_once(batches, params):
     tx = optimizer(AdamW())
-    step = make_train_step(gradient_of_loss, tx, lambda step: 1e-3)
+    step = make_train_step(gradient_of_loss, make_apply(tx, lambda step: 1e-3))
     return step(init_state(params, tx, jax.random.key(0)), batches, {})
 
 
@@ -247,7 +248,7 @@ def test_a_step_compiles_once():
     once = tx._replace(update=chex.assert_max_traces(tx.update, n=1))
     gradient = make_gradient(chex.assert_max_traces(loss, n=1))
     step, state = (
-        make_train_step(gradient, once, learning_rate(settings, 10)),
+        make_train_step(gradient, make_apply(once, learning_rate(settings, 10))),
         init_state(params, tx, jax.random.key(0)),
     )
     state, _ = step(state, packed("srl", seed=1)[0], {"a": 0.5})
@@ -280,7 +281,7 @@ def test_training_with_narrow_moments_goes_down():
     losses = {}
     for moments in ("float32", "bfloat16"):
         tx = optimizer(AdamW(moments=moments))
-        step = make_train_step(gradient_of_loss, tx, lambda step: 3e-3)
+        step = make_train_step(gradient_of_loss, make_apply(tx, lambda step: 3e-3))
         state = init_state(params, tx, jax.random.key(0))
         for _ in range(6):
             state, metrics = step(state, packed("sft")[0], {})

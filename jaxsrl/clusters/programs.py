@@ -36,7 +36,7 @@ from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import RULES, make_reshard, spec, state_sharding
 from jaxsrl.stages.functions import make_learner
 from jaxsrl.stages.material import Material
-from jaxsrl.update import init_state, learning_rate, make_apply, optimizer
+from jaxsrl.update import init_state, make_update, optimizer
 
 # As the plan names them. A reward on the device is part of the program that samples.
 PHASES = ("reshard", "sample", "weigh", "fill", "score", "gradient", "update", "evaluation")
@@ -98,10 +98,10 @@ def programs(placed: Placed) -> Iterator[Wanted]:
         phase="gradient", run=learner.gradient, args=tuple(given), times=batches * stage.updates_per_rollout,
         buffers={"gradient": params}, beside=always | step | others | {"summed gradients": summed.get("gradient", 0)},
     )  # fmt: skip
-    apply = make_apply(optimizer(stage.optimizer), learning_rate(stage.optimizer, stage.steps))
+    update = make_update(optimizer(stage.optimizer))
     opened = [("optimizer" if part == "opt_state" else "parameters", x) for part, x in vars(held.state).items()]
     yield wanted(
-        phase="update", run=_Opened(apply, held.state), times=stage.updates_per_rollout * stage.minibatches,
+        phase="update", run=_Opened(update, held.state), times=stage.updates_per_rollout * stage.minibatches,
         args=(*opened, ("gradient", held.state.params)), beside={"reference": held.reference_bytes} | base,
     )  # fmt: skip
     yield from _evaluation(placed, held, always | ({"parameters": params} if held.copy_run is not None else {}))
@@ -130,7 +130,8 @@ class _Opened:
     state: Any
 
     def lower(self, *args):
-        return self.run.lower(replace(self.state, **dict(zip(vars(self.state), args[:-1], strict=True))), args[-1])
+        state = replace(self.state, **dict(zip(vars(self.state), args[:-1], strict=True)))
+        return self.run.lower(state, args[-1], None, jax.ShapeDtypeStruct((), jnp.float32))
 
 
 def _held(placed: Placed) -> _Held:

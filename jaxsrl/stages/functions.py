@@ -1,6 +1,7 @@
 """The functions of a stage's steps, compiled once for all stages that can share them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -33,7 +34,20 @@ from jaxsrl.sharding import (
 from jaxsrl.stages.material import Material, Source
 from jaxsrl.stages.sizes import device_rooms
 from jaxsrl.types import DeviceReward, Params, Rooms
-from jaxsrl.update import learning_rate, make_gradient, make_loss, make_still, make_train_step, on_base, optimizer
+from jaxsrl.update import (
+    at_rate,
+    learning_rate,
+    make_gradient,
+    make_loss,
+    make_still,
+    make_train_step,
+    make_update,
+    on_base,
+    optimizer,
+)
+
+# What sets the learning rate, which an update takes as an argument.
+RATES = {"lr": 0.0, "schedule": "constant", "warmup_steps": 0, "final_share": 0.0}
 
 
 def make_learner(config: Config, stage: Stage, material: Material, policy: Policy, shapes: Shapes) -> Learner:
@@ -48,6 +62,9 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         return make_gradient(loss if config.lora is None else on_base(loss, config.lora), mesh)
 
     made = once(("gradient", *own), gradient)
+    adamw = replace(stage.optimizer, **RATES)
+    update = once(("update", adamw), lambda: make_update(optimizer(adamw), adamw.spikes))
+    apply = once(("apply", stage.optimizer, stage.steps), lambda: at_rate(update, rate))
     rows = None if mesh is None else rows_sharding(mesh)
     whole_groups = objective.needs.whole_groups
 
@@ -60,10 +77,7 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         fill=once(("fill", mesh, shapes.tokens, whole_groups), lambda: jax.jit(filling, out_shardings=rows)),
         unfill=once(("unfill", mesh), lambda: jax.jit(unfill, static_argnums=3)),
         score=policy.scorer(stage.sampling.temperature), rate=rate, gradient=made,
-        train_step=once(
-            ("step", *own, stage.optimizer, stage.steps),
-            lambda: make_train_step(made, optimizer(stage.optimizer), rate, stage.optimizer.spikes),
-        ),
+        train_step=make_train_step(made, apply),
         still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
         whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),
         place_rows=lambda segments, rows: place_rows(mesh, segments, held and held(rows)), held=held,

@@ -23,7 +23,7 @@ from jaxsrl.rewards.rooms import rooms_for
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.sharding import MeshShape
 from jaxsrl.train import optimizer_step
-from jaxsrl.update import batch_logp, learning_rate, make_gradient, make_loss, make_train_step, optimizer
+from jaxsrl.update import batch_logp, learning_rate, make_apply, make_gradient, make_loss, make_train_step, optimizer
 from tests.parts import stage_parts
 
 TINY = load(Path(__file__).parents[1] / "tiny_config.py")
@@ -184,7 +184,7 @@ def test_programs_are_traced_once(tmp_path):
         transform = transform._replace(update=chex.assert_max_traces(transform.update, n=1))
         learner = replace(
             parts.learner, behavior="recompute", score=jax.jit(chex.assert_max_traces(scoring, n=sizes)),
-            train_step=make_train_step(gradient, transform, learning_rate(settings, parts.stage.steps)),
+            train_step=make_train_step(gradient, make_apply(transform, learning_rate(settings, parts.stage.steps))),
         )  # fmt: skip
         watched, batches = replace(parts, collector=collector, learner=learner), set()
         for _ in range(6):

@@ -25,6 +25,7 @@ from jaxsrl.update import (
     AdamW,
     batch_logp,
     init_state,
+    make_apply,
     make_gradient,
     make_loss,
     make_scorer,
@@ -177,7 +178,7 @@ def test_a_step_trains_adapters_alone():
     before = jax.tree.map(np.array, base)
     tx = optimizer(AdamW(lr=1e-2))
     gradient = make_gradient(on_base(make_loss(MODEL, SFT(), 1.0), SOME))
-    step = make_train_step(gradient, tx, lambda step: 1e-2)
+    step = make_train_step(gradient, make_apply(tx, lambda step: 1e-2))
     state = init_state(new, tx, jax.random.key(0))
     assert sum(x.size for x in jax.tree.leaves(state.opt_state)) <= 2 * sum(x.size for x in jax.tree.leaves(new)) + 3
     losses = []
