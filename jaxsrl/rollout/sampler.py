@@ -11,13 +11,17 @@ from jaxsrl.models.cache import OwnCache, init_own_cache
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.shared_index import any_member, write_at
 from jaxsrl.models.transformer import decode, head_matrix, prefill, rollout_copy
+from jaxsrl.ops.tree_attention import Backend
 from jaxsrl.rollout.queued import Job, Model, grow
 from jaxsrl.rollout.sampling import Sampling, draw, slot_keys
-from jaxsrl.sharding import constrain
+from jaxsrl.sharding import constrain, platform
 from jaxsrl.types import Completions, Params, Prompts
 
 Sample = Callable[[Params, Prompts, Key[Array, ""], Float[Array, ""]], Completions]
 Slots = int | Callable[[Prompts], int] | None
+# Tokens of a CPU's prompt rows up to which all pairs are attended: among so few tiles hardly one is skipped, and the
+# sampler's program is half as large without what looks for them (5.4 s to compile became 3.2 s).
+SHORT = 128
 
 
 class Written(NamedTuple):
@@ -89,9 +93,12 @@ def make_mixed_sampler(
         params = [rollout_copy(config, some) for config, some in zip(configs, params, strict=True)]
         heads = [head_matrix(config, some) for config, some in zip(configs, params, strict=True)]
         filled = [
-            prefill(c, p, prompts.token, prompts.position, prompts.enter, prompts.leave, mesh=mesh)
+            prefill(
+                c, p, prompts.token, prompts.position, prompts.enter, prompts.leave, mesh=mesh,
+                attention_backend=_prefilled_by(prompts, mesh),
+            )
             for c, p in zip(configs, params, strict=True)
-        ]
+        ]  # fmt: skip
         at = prompts.slot_parent[:, :, None]
         last = [jnp.take_along_axis(hidden, at, axis=1) for hidden, _ in filled]
         models = [
@@ -128,6 +135,12 @@ def make_mixed_sampler(
         return Completions(token=token, logp=logp, length=constrain(mesh, flat(length), "rows"))
 
     return sample
+
+
+def _prefilled_by(prompts: Prompts, mesh: jax.sharding.Mesh | None) -> Backend | None:
+    """Which attention the prompts' rows take; None leaves it to the platform."""
+    short = prompts.token.shape[1] <= SHORT and platform(mesh) == "cpu"
+    return "reference" if short else None
 
 
 def _ends(token: Int[Array, "..."], ends: Sequence[int]) -> Bool[Array, "..."]:
