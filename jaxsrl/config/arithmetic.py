@@ -19,8 +19,9 @@ from jaxsrl.update import AdamW
 MEDIUM = Arithmetic(run=(1, 3))  # the base solves some, not all
 ACTION_TOKENS, SOLVE_TOKENS = 32, 272  # an expert's completion has 27 with its thought, a solution of 8 actions 218
 
-# A long problem with its actions is 79 tokens. A row holds it, and in training its 7 branch points with 8 rollouts.
-ROWS = BatchShapes(tokens=256, rows=8, prompt_tokens=96, prompt_rows=8, slots=56, evaluate_rows=25, evaluate_slots=7)
+# A long problem with its actions is 79 tokens. A row holds it, and in training its 7 branch points with 8 rollouts. A
+# step of SFT is one batch of 8 rows: longer rows of trees leave less empty.
+ROWS = BatchShapes(tokens=528, rows=8, prompt_tokens=96, prompt_rows=8, slots=56, evaluate_rows=25, evaluate_slots=7)
 SOLVE_ROWS = BatchShapes(
     tokens=320, rows=8, prompt_tokens=96, prompt_rows=16, slots=8, evaluate_rows=25, evaluate_slots=7
 )
