@@ -247,7 +247,9 @@ def open_run(
             console = Console(stream=stream, log=log)
             _compare(folder / "environment.json", read_json(logs / "environment.json"), console)
         stacks = folder / "logs" / f"attempt_{attempt}" / f"stacks.{jax.process_index()}.txt"
-        watch = Watchdog(stacks=stacks, say=console.say)
+        watch = Watchdog(
+            stacks=stacks, say=console.say, process=jax.process_index(), processes=jax.process_count()
+        )  # fmt: skip
         found = choose(folder, _read_again(config))
         for line in found.said:
             console.say(line)

@@ -1,7 +1,8 @@
 """What a run is doing, and for how long: a ledger of its time, and an end where nothing moves any more.
 
 A step, a loader, a grader or a save that hangs raises nothing, and of several processes the others wait for it for
-ever. A thread watches, writes the stacks of all threads to the log, and later ends the process.
+ever. A thread watches, writes the stacks of all threads to the log, and later ends the process. Of several, the first
+that finds a hang writes a file beside its stacks; the others look for it, write their stacks too, and all end alike.
 """
 
 import faulthandler
@@ -22,6 +23,7 @@ from jaxsrl.exit_codes import HUNG
 WARN_STEPS, HANG_STEPS = 5, 10  # median steps that a step may take, at least
 KNOWN_AFTER = 3  # steps, until there is a median
 POLLS = 20  # times that the thread looks before the first limit
+GRACE = 1.0  # seconds, at least, until a process that ends is missed by the others, who are to end by themselves
 COMPILER = "jax/_src/compiler.py"  # a frame of this file: a program is being compiled, in the midst of a step
 
 
@@ -47,6 +49,7 @@ class Watchdog:
       stacks: file that stacks are appended to.
       say: told what a person should know.
       leave: ends the process with a code; nothing else of it runs any more.
+      process, processes: which of how many this is; they find each other's word in the folder of `stacks`.
       began: on the monotonic clock.
       ledger: seconds by what was done, but for what is being done now.
     """
@@ -54,6 +57,8 @@ class Watchdog:
     stacks: Path
     say: Callable[[str], None]
     leave: Callable[[int], None] = os._exit
+    process: int = 0
+    processes: int = 1
     began: float = field(default_factory=time.monotonic)
     ledger: dict[str, float] = field(default_factory=dict)
     _doing: str = "begin"
@@ -141,21 +146,38 @@ class Watchdog:
         warn, hang = allowed(limits, doing, list(self._steps), compiling=False)
         if idle >= min(warn, hang) and doing == "step" and _compiling():
             warn, hang = allowed(limits, doing, list(self._steps), compiling=True)
-        if idle >= hang:
-            self._dump(f"nothing has moved for {idle:.0f} s ({doing})")
-            self.say(
-                f"error: nothing has moved for {idle:.0f} s ({doing}); stacks of all threads are in {self.stacks}. "
-                f"Leaving with code {HUNG}; the same command goes on from the last checkpoint"
-            )
-            sys.stderr.flush()
-            self.leave(HUNG)
+        why = f"nothing has moved for {idle:.0f} s ({doing})"
+        told = self._told.read_text() if self.processes > 1 and self._told.exists() else ""
+        if idle >= hang or told:
+            self._end(told or why, limits.warn / POLLS)
         elif idle >= warn and self._warned != beat:
             self._warned = beat
-            self._dump(f"nothing has moved for {idle:.0f} s ({doing})")
-            self.say(
-                f"warning: nothing has moved for {idle:.0f} s ({doing}); stacks of all threads are in {self.stacks}. "
-                f"The run ends after {hang:.0f} s"
-            )
+            self._dump(why)
+            self.say(f"warning: {why}; stacks of all threads are in {self.stacks}. The run ends after {hang:.0f} s")
+
+    @property
+    def _told(self) -> Path:
+        """The word of the first process that found a hang."""
+        return self.stacks.with_name("hung.txt")
+
+    def _end(self, why: str, every: float) -> None:
+        """Writes where everything stands, and leaves, the first process last.
+
+        Without it the others are ended by JAX, with a code of its own; and where one is missed, they raise.
+        """
+        if self.processes > 1:
+            with suppress(OSError), self._told.open("x") as file:  # there already: another was faster
+                file.write(why := f"process {self.process}: {why}")
+        self._dump(why)
+        where = self.stacks if self.processes == 1 else self.stacks.with_name("stacks.*.txt")
+        self.say(
+            f"error: {why}; stacks of all threads are in {where}. Leaving with code {HUNG}; the same command goes on "
+            "from the last checkpoint"
+        )
+        sys.stderr.flush()
+        if self.processes > 1:
+            time.sleep(max(2 * every, GRACE) * (1 if self.process else 2))
+        self.leave(HUNG)
 
     def _dump(self, why: str) -> None:
         with suppress(OSError):

@@ -30,6 +30,7 @@ from jaxsrl.clusters.start import Processes, from_environment, joined
 from jaxsrl.collect.collect import whole_step
 from jaxsrl.commands.doctor import run_state
 from jaxsrl.config.overrides import load, override
+from jaxsrl.exit_codes import HUNG
 from jaxsrl.metrics import read, read_rollouts, rollout_files
 from jaxsrl.models.transformer import init_params
 from jaxsrl.policy import Compiled, sampling_params
@@ -50,7 +51,7 @@ HEARTBEAT = 10
 class Launch:
     """Two processes of four devices each, of one run."""
 
-    def __init__(self, runs: Path, cache: Path, *arguments: str):
+    def __init__(self, runs: Path, cache: Path, *arguments: str, config: Path = CONFIG):
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
@@ -61,7 +62,7 @@ class Launch:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "PYTHONPATH": str(HERE.parent),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         }  # fmt: skip
-        train = ["train", str(CONFIG), "--runs", str(runs), *arguments]
+        train = ["train", str(config), "--runs", str(runs), *arguments]
         self.metrics, self.end = runs / "many" / "metrics.jsonl", time.monotonic() + PATIENCE
         self.said = [runs / f"said_{port}_{index}" for index in range(2)]
         self.heard = [runs / f"heard_{port}_{index}" for index in range(2)]
@@ -112,6 +113,12 @@ def alone(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Where processes find what others have compiled."""
+    return tmp_path_factory.mktemp("programs")
+
+
 def lines(folder: Path) -> list[dict]:
     return [x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"]
 
@@ -155,13 +162,13 @@ def check_messages(heard: list[dict]) -> None:
     assert {name for x in of_steps for name in x["from"]} >= {"rewards_of", "means_of"}
 
 
-def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
-    config, cache = replace(load(CONFIG), runs=str(tmp_path)), tmp_path_factory.mktemp("programs")
+def test_a_run_of_many_processes(alone, tmp_path, programs):
+    config = replace(load(CONFIG), runs=str(tmp_path))
     folder = tmp_path / "many"
     with pytest.raises(Stopped, match="stopped at step 1"):
         train(replace(config, mesh=MeshShape(fsdp=8)), lambda: bool(lines(folder)))
 
-    with Launch(tmp_path, cache) as two:
+    with Launch(tmp_path, programs) as two:
         two.wait_for("sft", 3)
         two.processes[1].send_signal(signal.SIGTERM)
         assert two.codes() == [75, 75], two.words(0) + two.words(1)
@@ -170,7 +177,7 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
     assert two.words(1) == ""  # the first one alone prints
     assert 3 <= step < 6 and [x["step"] for x in lines(folder)] == list(range(1, step + 1))
 
-    with Launch(tmp_path, cache, "--heartbeat", str(HEARTBEAT)) as two:
+    with Launch(tmp_path, programs, "--heartbeat", str(HEARTBEAT)) as two:
         two.wait_for("srl", 2)
         while "[srl] done" not in two.words(0):  # all is saved
             assert time.monotonic() < two.end, two.words(0)
@@ -217,6 +224,39 @@ def test_a_run_of_many_processes(alone, tmp_path, tmp_path_factory):
     train(replace(config, mesh=MeshShape(fsdp=8)))
     assert [read(path) for path in rollout_files(folder, "srl")] == shares
     assert read(folder / "rollouts" / "rlvr.1.jsonl") == [] and len(read_rollouts(folder, "rlvr")) == 16
+
+
+HANGS = """
+import os, time
+from dataclasses import replace
+from jaxsrl.config.overrides import load
+from jaxsrl.objectives.sft import SFT
+
+class Hangs(SFT):
+    def branch_points(self, demonstration, step):
+        while step == 2 and os.environ["JAX_PROCESS_ID"] == "1":
+            time.sleep(1)
+        return super().branch_points(demonstration, step)
+
+def config():
+    config = load({config!r})
+    return replace(config, stages=(replace(config.stages[0], objective=Hangs(trunk=("action",))),))
+"""
+
+
+def test_a_loader_that_hangs_in_one_process_ends_all_with_their_stacks(tmp_path, programs):
+    path = tmp_path / "hangs.py"
+    path.write_text(HANGS.format(config=str(CONFIG)))
+    limits = [f"--set=survive.{name}={seconds}" for name, seconds in (("warn_after", 4), ("hang_after", 10))]
+    with Launch(tmp_path, programs, *limits, config=path) as two:
+        assert two.codes() == [HUNG, HUNG], two.words(0) + two.words(1)
+    assert re.search(r"error: process [01]: nothing has moved for 1\d s \(step\); stacks", two.words(0))
+    assert two.words(1) == "" and [x["step"] for x in lines(tmp_path / "many")] == [1, 2]
+    waits, hangs = (
+        (tmp_path / "many" / "logs" / "attempt_1" / f"stacks.{index}.txt").read_text() for index in range(2)
+    )
+    assert "branch_points" in hangs and "branch_points" not in waits  # the control: only one of them hangs
+    assert "optimizer_step" in hangs and "optimizer_step" in waits
 
 
 @pytest.mark.parametrize("where", ["host", "device"])

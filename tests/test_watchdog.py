@@ -50,6 +50,29 @@ def test_a_step_that_hangs_ends_with_stacks_of_all_threads(tmp_path):
     assert [t for t in threading.enumerate() if t.name == "watchdog"] == []
 
 
+def test_all_processes_write_their_stacks_where_one_hangs(tmp_path, monkeypatch):
+    """The first one is not late itself, and hears of it."""
+    monkeypatch.setattr(watchdog, "GRACE", 0.02)
+    left, both, said = [], threading.Event(), {0: [], 1: []}
+
+    def leave(process):
+        left.append(process)
+        if {*left} == {0, 1}:
+            both.set()
+
+    first, second = (
+        Watchdog(
+            stacks=tmp_path / f"stacks.{n}.txt", say=said[n].append, leave=lambda _, n=n: leave(n), process=n,
+            processes=2,
+        )
+        for n in range(2)
+    )  # fmt: skip
+    with first.watching(SHORT), second.watching(SHORT), second.phase("step"):  # the first begins: that may take long
+        assert both.wait(PATIENCE)
+    assert said[0][0].startswith("error: process 1: nothing has moved") and "stacks.*.txt" in said[0][0]
+    assert all("process 1: nothing" in (tmp_path / f"stacks.{n}.txt").read_text() for n in range(2))
+
+
 @pytest.mark.parametrize("doing", ["begin", "compile", "evaluate", "checkpoint", "other"])
 def test_what_is_slow_by_nature_is_no_alarm(tmp_path, doing):
     watch, said, codes, _ = made(tmp_path)
