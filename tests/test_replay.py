@@ -12,6 +12,7 @@ from jaxsrl.config import Survive
 from jaxsrl.config.overrides import load, override
 from jaxsrl.metrics import read
 from jaxsrl.sharding import MeshShape, make_mesh, place_state
+from jaxsrl.stages import replay
 from jaxsrl.stages.replay import Corrupted, check_replay, check_replicas, copied, device_sums
 from jaxsrl.update import AdamW, init_state, optimizer
 from tests.sharing import train
@@ -62,8 +63,9 @@ def test_a_step_that_comes_out_otherwise_names_the_device(state):
 def test_a_sum_sees_every_place(state):
     devices, sums = device_sums(state)
     assert [d.id for d in devices] == list(range(8)) and sums.shape == (8,)
+    compiled = replay._sums._cache_size()
     swapped = replace(state, params=state.params | {"embedding": state.params["embedding"][:, ::-1]})
-    assert (device_sums(swapped)[1] != sums).all()
+    assert (device_sums(swapped)[1] != sums).all() and replay._sums._cache_size() == compiled  # not again each time
 
 
 def test_a_run_that_replays_has_the_same_bits_and_ends_where_they_differ(tmp_path, monkeypatch):

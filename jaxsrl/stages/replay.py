@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -38,12 +39,15 @@ def check_replay(state: TrainState, again: TrainState, where: str) -> None:
             f"{where}: computed twice from the same state, {_named(changed)} came to other bits. Take that machine "
             "out; the same command goes on elsewhere from the last checkpoint"
         )
-    check_replicas(state, where)
+    _check_replicas(state, devices, first, where)
 
 
 def check_replicas(state: TrainState, where: str) -> None:
     """Raises Corrupted where devices that hold the same part of a state hold other bits."""
-    devices, sums = device_sums(state)
+    _check_replicas(state, *device_sums(state), where)
+
+
+def _check_replicas(state: TrainState, devices: list[jax.Device], sums: np.ndarray, where: str) -> None:
     groups: dict[Any, list[int]] = {}
     for number, held in enumerate(_held(state, devices)):
         groups.setdefault(held, []).append(number)
@@ -64,11 +68,18 @@ def device_sums(state: TrainState) -> tuple[list[jax.Device], UInt32[np.ndarray,
     mesh = next((x.sharding.mesh for x in leaves if isinstance(x.sharding, NamedSharding)), None)
     if mesh is None:
         return [next(iter(leaves[0].devices()))], np.asarray(jax.device_get(jax.jit(_sum)(leaves)))
-    specs = [x.sharding.spec if isinstance(x.sharding, NamedSharding) else PartitionSpec() for x in leaves]
-    of_each = jax.shard_map(
-        _sum, mesh=mesh, in_specs=(specs,), out_specs=PartitionSpec(mesh.axis_names), check_vma=False
-    )  # fmt: skip
-    return list(mesh.devices.flat), np.asarray(fetch(jax.jit(of_each)(leaves)))
+    specs = tuple(x.sharding.spec if isinstance(x.sharding, NamedSharding) else PartitionSpec() for x in leaves)
+    return list(mesh.devices.flat), np.asarray(fetch(_sums(leaves, mesh, specs)))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _sums(
+    leaves: Sequence[Array], mesh: jax.sharding.Mesh, specs: tuple[PartitionSpec, ...]
+) -> UInt32[Array, "D"]:  # fmt: skip
+    """Compiled once for a state, however often it is asked."""
+    return jax.shard_map(
+        _sum, mesh=mesh, in_specs=(list(specs),), out_specs=PartitionSpec(mesh.axis_names), check_vma=False
+    )(leaves)
 
 
 def _words(x: Array) -> Array:
