@@ -48,9 +48,19 @@ class Built:
             train=_rows(built, self.rows_of), validation=_rows(built, "validation"), test=_rows(built, "test"),
             reward=reward, finished=finished_by(about["finish_mark"]), same=reward.same, splitter=splitter,
             first_action=partial(first_action, splitter=splitter), finish_mark=about["finish_mark"],
-            counts=about["counts"], notes=tuple(about["notes"]), files={str(path): built.fingerprint},
+            counts=about["counts"], notes=(*about["notes"], *_unchecked(built)), files={str(path): built.fingerprint},
             passes=built.folder / "passes", keyless=np.array(about["keyless"], int),
         )  # fmt: skip
+
+
+def _unchecked(built: BuiltSet) -> list[str]:
+    """What is to be said of a set whose rows have no checksums."""
+    if not (splits := built.unchecked()):
+        return []
+    return [
+        f"{built.folder} was built by a version without checksums of rows: a flipped bit in {' or '.join(splits)} "
+        "is not found when it is read; `jaxsrl data build` into another folder adds them"
+    ]
 
 
 def _rows(built: BuiltSet, rows_of: str) -> Sequence[Demonstration]:

@@ -3,6 +3,7 @@
     FOLDER/demonstrations/1.0.0/
       dataset_info.json features.json metadata.json   splits, schema, how it was cut and from what
       demonstrations-train.array_record-00000-of-…    the rows, in the order in which they were read
+      crc32-train.npy                                 a checksum of each of them, compared when it is read
       checksums.json                                  sha256 and size of every file above
       passes/                                         what was measured over the whole set, by what it depends on
 
@@ -21,8 +22,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from jaxsrl.data.formats import optional, plain, tfds_source
+from jaxsrl.data.formats import optional, plain
 from jaxsrl.data.jsonl import DataError, file_hash
+from jaxsrl.data.record_sums import open_records, sums_path, write_record_sums
 from jaxsrl.types import Demonstration
 
 NAME, VERSION, SCHEMA = "demonstrations", "1.0.0", 1
@@ -140,6 +142,8 @@ def write_set(folder: str | Path, splits: Mapping[str, Iterable[Demonstration]],
     with _without_bars(tfds), redirect_stdout(io.StringIO()):  # its words are about downloads
         Demonstrations(data_dir=folder, file_format="array_record").download_and_prepare()
     _remove_empty(folder / "downloads")
+    for split in splits:
+        write_record_sums(target, split)
     files = sorted(p for p in target.iterdir() if p.is_file())
     sums = {p.name: {"sha256": file_hash(p), "bytes": p.stat().st_size} for p in files}
     (target / "checksums.json").write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
@@ -154,9 +158,16 @@ class BuiltSet:
     about: Mapping[str, Any]
     fingerprint: str
 
-    def rows(self, rows_of: str) -> Stored:
-        """A split, or a slice of it. Raises: DataError where there is none."""
-        return Stored(tfds_source(self.folder, rows_of))
+    def rows(self, split: str) -> Stored:
+        """A split, each of whose rows is compared with its checksum when it is read.
+
+        Raises: DataError where there is none; a row that was damaged raises it too.
+        """
+        return Stored(open_records(self.folder, split))
+
+    def unchecked(self) -> list[str]:
+        """Splits that were built without a checksum for each row, as by versions before there were any."""
+        return [s for s in ("train", "validation", "test") if s in self and not sums_path(self.folder, s).exists()]
 
     def __contains__(self, split: str) -> bool:
         return bool(list(self.folder.glob(f"{NAME}-{split}.array_record*")))
@@ -165,28 +176,46 @@ class BuiltSet:
 def open_set(path: str | Path) -> BuiltSet:
     """A set by its folder, that of its version, or any between.
 
-    Raises: DataError where there is none, or a file has another size than it was built with.
+    Rows are compared when they are read, see `record_sums.py`; what is read here is compared at once.
+
+    Raises: DataError where there is none, or it is not as it was built.
     """
     path = Path(path)
     folder = next((p for p in (path, path / VERSION, path / NAME / VERSION) if (p / "checksums.json").exists()), None)
     if folder is None:
         raise DataError(f"{path} holds no set that `jaxsrl data build` wrote: it has no checksums.json")
-    sums = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
-    for name, sum_ in sums.items():
-        if not (folder / name).exists() or (folder / name).stat().st_size != sum_["bytes"]:
-            raise DataError(f"{folder / name} is not as it was built ({sum_['bytes']} bytes); build the set anew")
+    sums = _read_sums(folder)
+    for name, (size, _) in sums.items():
+        if not (folder / name).exists() or (folder / name).stat().st_size != size:
+            raise DataError(f"{folder / name} is not as it was built ({size} bytes); build the set anew")
+    _compare(folder, {name: sum_ for name, sum_ in sums.items() if ".array_record" not in name})
     about = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     if about.get("schema") != SCHEMA:
         raise DataError(f"{folder} has schema {about.get('schema')}, this version reads {SCHEMA}; build the set anew")
-    found = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+    said = {name: {"sha256": text, "bytes": size} for name, (size, text) in sums.items()}
+    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     return BuiltSet(folder=folder, about=about, fingerprint=found)
 
 
 def check_sums(built: BuiltSet) -> None:
-    """Raises: DataError naming a file whose content is not what was written."""
-    for name, sum_ in json.loads((built.folder / "checksums.json").read_text(encoding="utf-8")).items():
-        if file_hash(built.folder / name) != sum_["sha256"]:
-            raise DataError(f"{built.folder / name} has changed since it was built; build the set anew")
+    """Reads every file. Raises: DataError naming one whose content is not what was written."""
+    _compare(built.folder, _read_sums(built.folder))
+
+
+def _read_sums(folder: Path) -> dict[str, tuple[int, str]]:
+    """Name -> bytes and SHA-256."""
+    path = folder / "checksums.json"
+    try:
+        sums = json.loads(path.read_text(encoding="utf-8"))
+        return {name: (int(sum_["bytes"]), str(sum_["sha256"])) for name, sum_ in sums.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged; put it back from a copy, or build the set anew") from error
+
+
+def _compare(folder: Path, sums: Mapping[str, tuple[int, str]]) -> None:
+    for name, (_, text) in sums.items():
+        if file_hash(folder / name) != text:
+            raise DataError(f"{folder / name} has changed since it was built; build the set anew")
 
 
 @contextmanager

@@ -181,6 +181,11 @@ def tfds_source(folder: Path, split: str) -> Any:
 
     Raises: DataError where the folder has no such split, or holds no ArrayRecord.
     """
+    return tfds_builder(folder, split).as_data_source(split=split)
+
+
+def tfds_builder(folder: Path, split: str) -> Any:
+    """The builder of a folder that TFDS wrote, which has the split. Raises as `tfds_source` does."""
     builder = optional("tensorflow_datasets", folder).builder_from_directory(str(folder))
     name = split.partition("[")[0]
     if name not in builder.info.splits:
@@ -190,7 +195,7 @@ def tfds_source(folder: Path, split: str) -> Any:
             f"{folder} holds {builder.info.file_format.value}; random access needs array_record: "
             "prepare it with file_format='array_record'"
         )
-    return builder.as_data_source(split=split)
+    return builder
 
 
 def plain(value: Any) -> Any:

@@ -1,7 +1,9 @@
 """Sets that are built once: what is written is what is read, what has changed is refused, and passes are taken once."""
 
 import json
+import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from jaxsrl.data.actions import Splitter
 from jaxsrl.data.built import Stored, from_row, open_set, to_row
 from jaxsrl.data.demonstrations import Fields
 from jaxsrl.data.jsonl import DataError
+from jaxsrl.data.record_sums import Records
 from jaxsrl.data.sources import Order
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.models.config import preset
@@ -105,6 +108,59 @@ def test_the_graders_verdict_on_experts(tmp_path):
     assert said[0].endswith("the expert has no answer that it finds, the key is '1'") or len(said) == 1
 
 
+FLIPS = 200
+BEGIN, HEAD, SIZE = (
+    64,
+    40,
+    slice(8, 16),
+)  # bytes of a shard before its first chunk, of a chunk's head, and its size there
+
+
+def check_flips(folder, rows):
+    """Each of 200 flipped bits of what rows are decoded from is found when they are read, and nowhere a wrong row."""
+    shard = folder / "demonstrations-train.array_record-00000-of-00001"
+    good, random, said = shard.read_bytes(), np.random.default_rng(0), []
+    end = BEGIN
+    for _ in rows:  # a chunk each; what follows is where rows begin, and padding
+        end += HEAD + int.from_bytes(good[end:][SIZE], "little")
+    for bit in random.integers(8 * BEGIN, 8 * end, FLIPS).tolist():
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        shard.write_bytes(bad)
+        with pytest.raises(DataError, match="row [0-9]+, counted from 0, ") as raised:
+            tuple(open_set(folder).rows("train"))
+        said.append(str(raised.value))
+    assert all(str(shard) in text and "build the set anew" in text for text in said)
+    shard.write_bytes(good)
+    assert tuple(open_set(folder).rows("train")) == rows
+    for name in ("crc32-train.npy", "features.json", "metadata.json", "checksums.json"):
+        path = folder / name
+        good = path.read_bytes()
+        path.write_bytes(good[:-3] + bytes([good[-3] ^ 1]) + good[-2:])
+        with pytest.raises(DataError, match=f"{name} (has changed|is damaged)"):
+            open_set(folder)
+        path.write_bytes(good)
+
+
+def test_a_row_is_compared_with_its_sum_and_the_file_is_named():
+    class Reader(list):
+        def __getitem__(self, at):
+            if at == 4:
+                raise RuntimeError("hash\n mismatch")
+            return super().__getitem__(at)
+
+    raw = Reader([b"zero", b"one", b"two", b"three", b"four"])
+    sums = np.array([zlib.crc32(x) for x in (b"zero", b"one", b"twp", b"three", b"four")], np.uint32)
+    files = Path("a-0"), Path("a-1"), Path("a-2")
+    rows = Records(raw=raw, decode=bytes.decode, sums=sums, ends=np.array([2, 3, 5]), files=files)
+    assert [rows[0], rows[1], rows[3], len(rows)] == ["zero", "one", "three", 5]
+    with pytest.raises(DataError, match="^a-1: row 0, counted from 0, is not as it was written"):
+        rows[2]
+    with pytest.raises(DataError, match=r"^a-2: row 1, counted from 0, cannot be read \(hash mismatch\)"):
+        rows[4]
+    assert replace(rows, sums=None)[2] == "two"  # the control: without sums nothing is compared
+
+
 @pytest.mark.needs("tensorflow_datasets")
 def test_build_read_and_measure(tmp_path, monkeypatch):
     from jaxsrl.commands.build import build
@@ -145,6 +201,13 @@ def test_build_read_and_measure(tmp_path, monkeypatch):
         short = config(tmp_path, lazy.stages[0].data, tokens=8)
         check_fits(short, stage, splits, tokenizer, known=known)
     assert len(check_keys(stage, splits).train) == 23  # SFT compares with no key
+
+    check_flips(folder, now.train)
+    (folder / "crc32-train.npy").rename(tmp_path / "crc32-train.npy")  # as before rows had checksums
+    sums = json.loads((folder / "checksums.json").read_text())
+    (folder / "checksums.json").write_text(json.dumps({n: s for n, s in sums.items() if n != "crc32-train.npy"}))
+    old = Built(path="sets").load(str(tmp_path))
+    assert tuple(old.train) == now.train and "a flipped bit in train is not found" in old.notes[-1] and not now.notes
 
     damaged = folder / "demonstrations-test.array_record-00000-of-00001"
     damaged.write_bytes(damaged.read_bytes()[:-1])
