@@ -137,8 +137,10 @@ class Checkpoints:
             """Called when all else is written, before the renaming."""
 
             def write() -> None:
-                for path in self._paths[kind].parent.glob(f"{self._paths[kind].name}{UNDER_WAY}*"):
-                    write_sums(path)
+                written = self._paths[kind]
+                for path in written.parent.iterdir():  # a pattern for each save would be kept, compiled
+                    if path.name.startswith(f"{written.name}{UNDER_WAY}"):
+                        write_sums(path)
 
             return ocp.AsyncOptions(post_finalization_callback=write)
 

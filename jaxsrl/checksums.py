@@ -15,6 +15,7 @@ from typing import Any
 NAME = "checksums.json"  # in the folder that it is about
 THREADS = 8  # hashing leaves Python's lock alone
 CHUNK = 2**22  # bytes
+SMALL = 2**25  # bytes of a folder that one thread is done with as soon as others are started
 SHORT = " bytes of "  # in what is said of a file that is shorter than it was
 # Orbax still writes to it, from a thread of its own, when all else is written; nothing that is restored lies in it.
 STEP_FILE = "_CHECKPOINT_METADATA"
@@ -31,8 +32,11 @@ def file_sum(path: Path) -> tuple[int, str]:
 def write_sums(folder: Path) -> None:
     """Writes `checksums.json` into a folder, of every file in it whose bytes a restore goes by."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in UNSUMMED]
-    with ThreadPoolExecutor(THREADS) as pool:
-        sums = list(pool.map(file_sum, paths))
+    if sum(path.stat().st_size for path in paths) < SMALL:
+        sums = [file_sum(path) for path in paths]
+    else:
+        with ThreadPoolExecutor(THREADS) as pool:
+            sums = list(pool.map(file_sum, paths))
     files = {path.relative_to(folder).as_posix(): found for path, found in zip(paths, sums, strict=True)}
     (folder / NAME).write_text(json.dumps({"files": files, "itself": _of_text(files)}) + "\n")
 

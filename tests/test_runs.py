@@ -1,15 +1,20 @@
 """A run folder: who holds it, what it was started with, and on what machine."""
 
+import gc
 import json
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.runs import RunError, commit, environment, open_run, read_json, write_json
+from jaxsrl.update import AdamW, init_state, optimizer
 
 CONFIG = {"name": "a", "seed": 0}
 
@@ -152,3 +157,25 @@ def test_a_run_of_the_first_format_is_refused_in_one_message(tmp_path):
         with open_run(tmp_path, CONFIG, same):
             pass
     assert not (tmp_path / "logs").exists() and not (tmp_path / "checkpoints" / "format.json").exists()
+
+
+def test_saves_of_an_open_run_leave_nothing_in_memory(tmp_path):
+    """A list for each number that TensorStore counts, twice a save, in a night of saves; the control is without us."""
+    state = init_state({"w": jnp.ones((4, 8))}, optimizer(AdamW()), jax.random.key(0))
+
+    def lists():
+        gc.collect()
+        return sum(type(x) is list for x in gc.get_objects())
+
+    def left_by_three_saves(checkpoints):
+        for count in range(6):
+            if count == 3:
+                before = lists()
+            checkpoints.save(count + 1, state, {"stage": "sft", "step": count, "done": False})
+            checkpoints.wait()
+        return lists() - before
+
+    with open_run(tmp_path / "run", {}, lambda *_: None) as run:
+        assert left_by_three_saves(run.checkpoints) < 15
+    with closing(Checkpoints(tmp_path / "alone")) as alone:
+        assert left_by_three_saves(alone) >= 30, "TensorStore frees its lists now: runs._bytes_uncounted can go"
