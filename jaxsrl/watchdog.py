@@ -117,18 +117,20 @@ class Watchdog:
         over = threading.Event()
         thread = threading.Thread(target=self._watch, args=(limits, over), name="watchdog", daemon=True)
         self.stacks.parent.mkdir(parents=True, exist_ok=True)
-        with self.stacks.open("a") as self._file:
-            self.beat()
-            self._arm(limits)
-            thread.start()
-            try:
-                yield
-            finally:
-                over.set()
-                thread.join()
-                faulthandler.cancel_dump_traceback_later()
-        if not self.stacks.stat().st_size:
-            self.stacks.unlink()
+        try:
+            with self.stacks.open("a") as self._file:
+                self.beat()
+                self._arm(limits)
+                thread.start()
+                try:
+                    yield
+                finally:
+                    over.set()
+                    thread.join()
+                    faulthandler.cancel_dump_traceback_later()
+        finally:
+            if not self.stacks.stat().st_size:
+                self.stacks.unlink()
 
     def _watch(self, limits: Limits, over: threading.Event) -> None:
         every = limits.warn / POLLS

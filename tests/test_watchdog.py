@@ -100,10 +100,15 @@ def test_the_compiler_is_where_it_is_looked_for():
 def test_progress_is_no_alarm_however_long_a_step_takes(tmp_path):
     watch, said, codes, _ = made(tmp_path)
     ask = watch.heard(lambda: False)
-    with watch.watching(replace(SHORT, warn=5.0, hang=10.0)), watch.phase("step"):
+    with (
+        pytest.raises(KeyError),
+        watch.watching(replace(SHORT, warn=5.0, hang=10.0)),
+        watch.phase("step"),
+    ):
         before = watch._beat
         assert not ask() and watch._beat > before
-    assert not said and not codes
+        raise KeyError
+    assert not said and not codes and not watch.stacks.exists()  # however the block is left
 
 
 def test_limits_follow_the_median_step():
