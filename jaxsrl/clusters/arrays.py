@@ -105,13 +105,17 @@ def _groups(count: int, size: int, jobs: int) -> Groups:
 
 
 def prompt_shapes(mesh: Mesh, rows: int, tokens: int, slots: int) -> Prompts:
+    return laid(prompts_of(rows, tokens, slots), NamedSharding(mesh, PartitionSpec(RULES["rows"])))
+
+
+def prompts_of(rows: int, tokens: int, slots: int) -> Prompts:
+    """Shapes of a call's prompts, wherever they lie."""
     ids = jax.ShapeDtypeStruct((rows, tokens), jnp.int32)
     slot = lambda dtype, *more: jax.ShapeDtypeStruct((rows, slots, *more), dtype)
-    prompts = Prompts(
+    return Prompts(
         token=ids, position=ids, enter=ids, leave=ids, slot_parent=slot(jnp.int32), slot_enter=slot(jnp.int32),
         slot_active=slot(jnp.bool_), slot_address=slot(jnp.uint32, 6),
     )  # fmt: skip
-    return laid(prompts, NamedSharding(mesh, PartitionSpec(RULES["rows"])))
 
 
 def key_shape(mesh: Mesh):

@@ -67,18 +67,19 @@ HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 NAME = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 REFERENCE = re.compile(r"%([\w.\-]+)")
 ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16|c\d+|f8\w+)\[([\d,]*)\]")
+WHOLE = re.compile(r"[su]\d+\[\]")  # a whole number's type
 CALLED = re.compile(r"\b(?:calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 
 
 def collectives(
-    text: str, devices: int, turns: int | None = None, mesh: Mapping[str, int] | None = None
+    text: str, devices: int, turns: tuple[int, ...] = (), mesh: Mapping[str, int] | None = None
 ) -> tuple[Collective, ...]:
     """The collectives of one run of a compiled program, largest first.
 
     Args:
       text: `compiled.as_text()`.
       devices: that the program runs on; the group of a collective that names none.
-      turns: of a loop that does not say how often it runs, a sampler's; None refuses such loops.
+      turns: of loops that do not say how often they run, a sampler's, the outer one first; others are refused.
       mesh: axis -> devices, outermost first; tells apart what lies along other axes.
     Raises: ValueError where a loop with collectives in it does not say how often it runs.
     """
@@ -129,7 +130,7 @@ def _closing(text: str, start: int) -> int:
     raise ValueError(f"a bracket that nothing closes: {text[:120]}")
 
 
-def _executed(program: _Text, name: str, times: int, turns: int | None):
+def _executed(program: _Text, name: str, times: int, turns: tuple[int, ...]):
     """(collective, how often it runs) of a computation and of those it calls."""
     for instruction in program.computations[name].values():
         if instruction.opcode == "recv" and "megascale" not in instruction.rest:
@@ -138,10 +139,15 @@ def _executed(program: _Text, name: str, times: int, turns: int | None):
             yield instruction, times
         elif instruction.opcode == "while":
             body = re.search(r"body=%?([\w.\-]+)", instruction.rest)[1]
-            inside = list(_executed(program, body, 1, turns))
-            if inside:
-                trips = _trips(program, name, instruction, body, turns)
-                yield from ((one, times * trips * n) for one, n in inside)
+            trips = _trips(program, name, instruction, body)
+            inside = list(_executed(program, body, 1, turns if trips is not None else turns[1:]))
+            if inside and trips is None and not turns:
+                raise ValueError(
+                    f"loop {instruction.name} has collectives and does not say how often it runs: "
+                    f"{instruction.rest[:200]}"
+                )
+            trips = turns[0] if trips is None and turns else trips
+            yield from ((one, times * trips * n) for one, n in inside)
         else:
             called = CALLED.findall(instruction.rest)
             if branches := re.search(r"branch_computations=\{([^}]*)\}", instruction.rest):
@@ -150,8 +156,8 @@ def _executed(program: _Text, name: str, times: int, turns: int | None):
                 yield from _executed(program, one, times, turns)
 
 
-def _trips(program: _Text, where: str, loop: _Instruction, body: str, turns: int | None) -> int:
-    """How often a loop runs: what the compiler noted, else from its first value, bound and step, else `turns`."""
+def _trips(program: _Text, where: str, loop: _Instruction, body: str) -> int | None:
+    """How often a loop runs: what the compiler noted, else from its first value, bound and step; None: not said."""
     if noted := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(noted[1])
     condition = program.computations[re.search(r"condition=%?([\w.\-]+)", loop.rest)[1]]
@@ -159,15 +165,13 @@ def _trips(program: _Text, where: str, loop: _Instruction, body: str, turns: int
         if test.opcode != "compare" or "direction=LT" not in test.rest:
             continue
         index, bound = (condition[x] for x in test.operands)
-        if index.opcode != "get-tuple-element" or bound.opcode != "constant":
+        if index.opcode != "get-tuple-element" or bound.opcode != "constant" or not WHOLE.match(bound.type):
             continue
         at = int(re.search(r"index=(\d+)", index.rest)[1])
         start, step = _start(program.computations[where], loop, at), _step(program.computations[body], at)
         if start is not None and step is not None:
             return max(0, math.ceil((int(bound.operands[0]) - start) / step))
-    if turns is not None:
-        return turns
-    raise ValueError(f"loop {loop.name} has collectives and does not say how often it runs: {loop.rest[:200]}")
+    return None
 
 
 def _start(computation: dict[str, _Instruction], loop: _Instruction, at: int) -> int | None:
@@ -188,7 +192,8 @@ def _constant(computation: dict[str, _Instruction], name: str) -> int | None:
     found = computation.get(name)
     while found is not None and found.opcode == "copy":
         found = computation.get(found.operands[0])
-    return int(found.operands[0]) if found is not None and found.opcode == "constant" else None
+    whole = found is not None and found.opcode == "constant" and WHOLE.match(found.type)
+    return int(found.operands[0]) if whole else None
 
 
 def _moved(instruction: _Instruction) -> dict[str, int]:

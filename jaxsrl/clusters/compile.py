@@ -46,7 +46,7 @@ class Wanted:
       args: (part of memory, shapes with where they lie), in the order of the arguments.
       buffers: part -> bytes on a device of what the program makes and holds, known from shapes: caches, gradients.
       beside: part -> bytes on a device of arrays of the run that lie there meanwhile.
-      turns: of a loop that does not say how often it runs, a sampler's.
+      turns: of loops that do not say how often they run, a sampler's, the outer one first.
       times: how often it runs in an optimizer step; of an evaluation, in one evaluation.
     """
 
@@ -58,7 +58,7 @@ class Wanted:
     times: float = 1
     buffers: Mapping[str, int] = field(default_factory=dict)
     beside: Mapping[str, int] = field(default_factory=dict)
-    turns: int | None = None
+    turns: tuple[int, ...] = ()
 
     @property
     def parts(self) -> dict[str, int]:
@@ -179,7 +179,7 @@ def _ask(lowered, wanted: Wanted, sizes: Mapping[str, int], devices: Hardware, e
     return {"peak": peak, "collectives": [asdict(one) for one in found], "refused": ""}
 
 
-def _key(text: str, sizes: Mapping[str, int], devices: Hardware, effort: str, turns: int | None) -> str:
+def _key(text: str, sizes: Mapping[str, int], devices: Hardware, effort: str, turns: tuple[int, ...]) -> str:
     """Of everything that the compiler's answer depends on."""
     package = {"tpu": "libtpu", "gpu": "jax-cuda13-plugin"}[devices.chip.platform]
     try:

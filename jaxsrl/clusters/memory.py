@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from jaxsrl.clusters.compile import Program
 from jaxsrl.clusters.flops import adapter_parameters
 from jaxsrl.clusters.formula import vectors
+from jaxsrl.clusters.queueing import Queued, queued
 from jaxsrl.clusters.shapes import StageShapes, evaluation_call
 from jaxsrl.clusters.traffic import CHUNK
 from jaxsrl.config.run import Config, Stage
@@ -53,10 +54,11 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) 
     step = {"completions": 20 * jobs * cap, "trunk": 5 * shapes.of.trunk_tokens * shapes.rounds}
     sampled = (copy or params) + (base.get("base", 0) if not moves else 0)
     if calls:
+        rows, tokens, at_once = of.prompt_rows, of.prompt_tokens, (stage.rows or config.rows).at_once
+        queue = queued(config, rows=rows, tokens=tokens, jobs=of.slots, cap=cap, at_once=at_once)
         yield make(
-            "sample", calls,
-            _caches(config, of.prompt_rows, of.prompt_tokens, of.slots, cap) | {"sampler's parameters": sampled},
-            _sampler_other(c, sampler, of.prompt_rows, of.prompt_tokens, of.slots, platform), held,
+            "sample", calls, _caches(config, rows, tokens, queue) | {"sampler's parameters": sampled},
+            _sampler_other(c, sampler, rows, tokens, queue.slots, platform), held,
         )  # fmt: skip
         yield make("weigh", shapes.rounds, step, 0, always | base | {"parameters": params})
     rows = max(of.rows)
@@ -76,11 +78,12 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) 
     yield make("update", updates * stage.minibatches, parts, 0, base | {"reference": reference})
     call = evaluation_call(stage, shapes)
     if call is not None:
-        slots, cap = call
+        rows = shapes.evaluate_rows
+        queue = queued(config, rows=rows, tokens=call.tokens, jobs=call.jobs, cap=call.cap)
         yield make(
-            "evaluation", math.ceil(stage.validate.problems / shapes.evaluate_rows),
-            _caches(config, shapes.evaluate_rows, of.prompt_tokens, slots, cap) | {"sampler's parameters": sampled},
-            _sampler_other(c, sampler, shapes.evaluate_rows, of.prompt_tokens, slots, platform), held,
+            "evaluation", math.ceil(stage.validate.problems / rows),
+            _caches(config, rows, call.tokens, queue) | {"sampler's parameters": sampled},
+            _sampler_other(c, sampler, rows, call.tokens, queue.slots, platform), held,
         )  # fmt: skip
 
 
@@ -102,7 +105,7 @@ def _parts(c: ModelConfig, layout: MeshShape) -> float:
     return layout.fsdp * tensor
 
 
-def _caches(config: Config, rows: int, tokens: int, slots: int, cap: int) -> dict[str, float]:
+def _caches(config: Config, rows: int, tokens: int, queue: Queued) -> dict[str, float]:
     c, layout = config.model, config.layout_to_sample
     size, heads = (
         2 if c.dtype == "bfloat16" else 4,
@@ -110,8 +113,8 @@ def _caches(config: Config, rows: int, tokens: int, slots: int, cap: int) -> dic
     )
     own = 2 * size * c.layers * heads * c.head_width * rows / layout.row_parts
     return {
-        "prompt cache": own * tokens, "slots' cache": own * slots * cap,
-        "completions": 8 * rows * slots * cap / layout.row_parts, "prompts": 16 * rows * tokens / layout.row_parts,
+        "prompt cache": own * tokens, "slots' cache": own * queue.columns,
+        "completions": 8 * rows * queue.written / layout.row_parts, "prompts": 16 * rows * tokens / layout.row_parts,
     }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from jaxsrl.clusters.arrays import (
 )  # fmt: skip
 from jaxsrl.clusters.compile import Wanted, device_bytes
 from jaxsrl.clusters.placed import Placed
+from jaxsrl.clusters.queueing import Queued, queued
 from jaxsrl.clusters.shapes import evaluation_call
 from jaxsrl.collect.device import make_draw
 from jaxsrl.models.lora import frozen, with_adapters
@@ -34,7 +35,7 @@ from jaxsrl.objectives.numbers import as_arrays, numbers_of
 from jaxsrl.policy import Compiled, Placement, make_policy, trained_shapes
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import RULES, make_reshard, spec, state_sharding
-from jaxsrl.stages.functions import make_learner
+from jaxsrl.stages.functions import make_learner, stage_sampler
 from jaxsrl.stages.material import Material
 from jaxsrl.update import init_state, make_update, optimizer
 
@@ -174,27 +175,32 @@ def _sample(placed: Placed, held: _Held, beside: dict[str, int]) -> Wanted:
     """A call of the sampler, with the reward where it is on the device."""
     stage, shapes, there = placed.stage, placed.shapes, placed.there
     reward, tokens = stage.objective.device_reward, token_bytes_of(placed.model.vocab)
-    draw = make_draw(held.policy.sampler(stage.sampling), reward, tokens, shapes.rooms if reward else None, there)
+    sampler = stage_sampler(placed.config, stage, held.policy)
+    draw = make_draw(sampler, reward, tokens, shapes.rooms if reward else None, there)
     sheet = sheet_shapes(placed)
-    rows, slots, cap = shapes.of.prompt_rows, shapes.of.slots, stage.sampling.max_new_tokens
+    rows, asked = shapes.of.prompt_rows, (stage.rows or placed.config.rows).at_once
+    queue = queued(
+        placed.config, rows=rows, tokens=shapes.of.prompt_tokens, jobs=shapes.of.slots,
+        cap=stage.sampling.max_new_tokens, at_once=asked,
+    )  # fmt: skip
     return Wanted(
         stage=stage.name, phase="sample", mesh=there,
         run=jax.jit(draw, out_shardings=NamedSharding(there, PartitionSpec())),
         args=(("sampler's parameters", held.sampled), ("prompts", sheet), ("prompts", key_shape(there)),
               ("prompts", jax.ShapeDtypeStruct((), jnp.float32))),
-        buffers=sampler_buffers(placed, rows, shapes.of.prompt_tokens, slots, cap),
-        beside=beside, turns=cap, times=shapes.sheets * shapes.rounds,
+        buffers=sampler_buffers(placed, rows, shapes.of.prompt_tokens, queue),
+        beside=beside, turns=queue.turns, times=shapes.sheets * shapes.rounds,
     )  # fmt: skip
 
 
-def sampler_buffers(placed: Placed, rows: int, tokens: int, slots: int, cap: int) -> dict[str, int]:
+def sampler_buffers(placed: Placed, rows: int, tokens: int, queue: Queued) -> dict[str, int]:
     """Part -> bytes on a device: keys and values of prompts and of slots, and completions as they grow."""
     c, there = placed.model, placed.there
     size = jnp.dtype(c.dtype).itemsize
     cut = lambda shape, *axes: NamedSharding(there, spec(there, shape, axes)).shard_shape(shape)
     prompt = cut((c.layers, rows, c.kv_heads, tokens, c.head_width), None, "rows", "heads", None, None)
-    own = cut((c.layers, rows, c.kv_heads, slots, cap, c.head_width), None, "rows", "heads", None, None, None)
-    written = cut((rows, slots, cap), "rows", None, None)
+    own = cut((c.layers, rows, c.kv_heads, queue.columns, c.head_width), None, "rows", "heads", None, None)
+    written = cut((rows, queue.written), "rows", None)
     return {
         "prompt cache": 2 * size * math.prod(prompt), "slots' cache": 2 * size * math.prod(own),
         "completions": 8 * math.prod(written),
@@ -204,15 +210,15 @@ def sampler_buffers(placed: Placed, rows: int, tokens: int, slots: int, cap: int
 def _evaluation(placed: Placed, held: _Held, beside: dict[str, int]) -> Iterator[Wanted]:
     """The largest call of the evaluation: of all modes, that which holds most."""
     stage, shapes, there = placed.stage, placed.shapes, placed.there
-    rows, tokens, call = shapes.evaluate_rows, shapes.of.prompt_tokens, evaluation_call(stage, shapes)
+    rows, call = shapes.evaluate_rows, evaluation_call(stage, shapes)
     if call is None:
         return
-    slots, cap = call
+    queue = queued(placed.config, rows=rows, tokens=call.tokens, jobs=call.jobs, cap=call.cap)
     yield Wanted(
-        stage=stage.name, phase="evaluation", mesh=there, run=held.policy.sampler(Sampling(max_new_tokens=cap)),
-        args=(("sampler's parameters", held.sampled), ("prompts", prompt_shapes(there, rows, tokens, slots)),
+        stage=stage.name, phase="evaluation", mesh=there, run=held.policy.sampler(Sampling(max_new_tokens=call.cap)),
+        args=(("sampler's parameters", held.sampled), ("prompts", prompt_shapes(there, rows, call.tokens, call.jobs)),
               ("prompts", key_shape(there)), ("prompts", jax.ShapeDtypeStruct((), jnp.float32))),
-        buffers=sampler_buffers(placed, rows, tokens, slots, cap), beside=beside, turns=cap,
+        buffers=sampler_buffers(placed, rows, call.tokens, queue), beside=beside, turns=queue.turns,
         times=math.ceil(stage.validate.problems / rows),
     )  # fmt: skip
 

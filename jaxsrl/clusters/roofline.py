@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from jaxsrl.clusters import flops
 from jaxsrl.clusters.compile import Program
 from jaxsrl.clusters.hardware import Hardware, axis_link
+from jaxsrl.clusters.queueing import queued
 from jaxsrl.clusters.shapes import StageShapes, evaluation_call
 from jaxsrl.clusters.traffic import (
     by_axes,
@@ -146,14 +147,17 @@ def _work(config: Config, stage: Stage, shapes: StageShapes, program: Program):
         case "reshard":
             return 0.0, 0.0, moved, reshard_sent(c, layout, sampler)
         case "sample" | "evaluation":
-            slots, length = of.slots, cap
-            calls = of.prompt_rows
+            calls, jobs, length, prompt, at_once = (
+                of.prompt_rows, of.slots, cap, of.prompt_tokens, (stage.rows or config.rows).at_once
+            )  # fmt: skip
             if program.phase == "evaluation":
-                calls, (slots, length) = shapes.evaluate_rows, evaluation_call(stage, shapes)
-            filled = calls * of.prompt_tokens
-            made = flops.forward(c, filled, filled * of.prompt_tokens / 2, lora)
-            made = (made + flops.decode(c, calls, of.prompt_tokens, slots, length, lora)) / n
-            memory = decode_memory(c, sampler, calls, of.prompt_tokens, slots, length)
+                calls, (jobs, length, prompt), at_once = shapes.evaluate_rows, evaluation_call(stage, shapes), None
+            queue = queued(config, rows=calls, tokens=prompt, jobs=jobs, cap=length, at_once=at_once)
+            filled = calls * prompt
+            made = flops.forward(c, filled, filled * prompt / 2, lora)
+            made = (made + flops.decode(c, calls, prompt, jobs, length, lora)) / n
+            memory = queue.rounds * decode_memory(c, sampler, calls, prompt, queue.slots, length)
             memory += products(c, sampler, filled / sampler.row_parts)
-            return made, made, memory, sample_sent(c, sampler, calls * slots, length)
+            sent = sample_sent(c, sampler, calls * queue.slots, length)
+            return made, made, memory, {axes: queue.rounds * size for axes, size in sent.items()}
     return 0.0, 0.0, moved, {}

@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxsrl.config.run import Config, Stage
 from jaxsrl.data.shapes import Shapes
+from jaxsrl.evals.evaluate import probes_of
 from jaxsrl.runs import read_json
+from jaxsrl.stages.evaluation import ROOM_BEHIND
 from jaxsrl.types import Rooms
 
 POINTS = 8  # branch points of a demonstration, where the objective sets no bound
@@ -36,17 +39,29 @@ class StageShapes:
     rooms: Rooms = ROOMS
 
 
-def evaluation_call(stage: Stage, shapes: StageShapes) -> tuple[int, int] | None:
-    """Slots of a row and cap of the largest call of the stage's evaluations; None where it has none."""
-    modes = {*stage.validate.evaluation.modes, *(stage.test.modes if stage.test else ())}
+class EvaluationCall(NamedTuple):
+    """A call of an evaluation's sampler: completions of a row, their cap, and tokens of the row's prompts."""
+
+    jobs: int
+    cap: int
+    tokens: int
+
+
+def evaluation_call(stage: Stage, shapes: StageShapes) -> EvaluationCall | None:
+    """The largest call of the stage's evaluations, of modes and of further probes; None where it has none."""
     if not (stage.validate.every or stage.test):
         return None
+    caps = {"action": stage.action_tokens, "solve": stage.solve_tokens}
     asked = [
-        (shapes.evaluate_slots if mode == "actions" else 1,
-         stage.solve_tokens if mode == "direct" else stage.action_tokens)
-        for mode in modes
+        EvaluationCall(
+            jobs=call.slots or shapes.evaluate_slots, cap=caps.get(call.tokens, call.tokens),
+            tokens=shapes.of.prompt_tokens + (ROOM_BEHIND * stage.solve_tokens if call.behind == "solution" else 0),
+        )
+        for evaluation in (stage.validate.evaluation, stage.test) if evaluation is not None
+        for probe in probes_of(evaluation)
+        for call in probe.calls
     ]  # fmt: skip
-    return max(asked, key=math.prod, default=None)
+    return max(asked, key=lambda call: call.tokens + call.jobs * call.cap, default=None)
 
 
 def stage_shapes(config: Config, stage: Stage) -> StageShapes:

@@ -22,6 +22,8 @@ from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import held_rows, place_held_rows, place_rows
 from jaxsrl.update import make_scorer
 
+ROOM_BEHIND = 2  # solutions behind a problem: a chain that was changed early is written on, up to the cap once more
+
 
 def evaluation_sampler(
     policy: Policy, template: Template, sampling: Sampling, tokenizer: Tokenizer, *, rows: int, row_tokens: int,
@@ -64,8 +66,7 @@ def probed_policy(
     @cache
     def sampler(call: Call) -> Sampler:
         tokens = caps[call.tokens] if isinstance(call.tokens, str) else call.tokens
-        # A chain that was changed early is written on, up to the cap once more.
-        behind = 2 * caps["solve"] if call.behind == "solution" else 0
+        behind = ROOM_BEHIND * caps["solve"] if call.behind == "solution" else 0
         return evaluation_sampler(
             policy, template, Sampling(max_new_tokens=tokens), tokenizer, rows=shapes.evaluate_rows,
             row_tokens=shapes.prompt_tokens + behind, slots=call.slots or shapes.evaluate_slots, stop=stop,

@@ -14,7 +14,7 @@ SIZE = 4 * 64 * 128  # bytes of what is sent below
 WHOLE, CUT = PartitionSpec(), PartitionSpec("fsdp")
 
 
-def read(body, inside=CUT, outside=CUT, turns=None):
+def read(body, inside=CUT, outside=CUT, turns=()):
     """The collectives of a `shard_map` over x [64 128] float32, on 2 x 4 devices."""
     mesh = make_mesh(MeshShape(data=2, fsdp=4))
     program = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=inside, out_specs=outside, check_vma=False))
@@ -52,7 +52,17 @@ def test_a_loop_that_does_not_say_how_often_it_runs_is_refused():
     endless = lambda x: jax.lax.while_loop(lambda x: jnp.sum(x) < 100, lambda x: gather(x)[:16] * 2, x)
     with pytest.raises(ValueError, match="does not say how often it runs"):
         read(endless)
-    assert read(endless, turns=6) == [("all-gather", 4, 6, 6 * SIZE * 3 / 4)]
+    assert read(endless, turns=(6,)) == [("all-gather", 4, 6, 6 * SIZE * 3 / 4)]
+
+
+def test_loops_in_one_another_have_turns_of_their_own():
+    """As the sampler's, whose jobs queue: blocks, and the turns of a block. What is between them counts once."""
+    inner = lambda x: jax.lax.while_loop(lambda x: jnp.sum(x) < 50, lambda x: gather(x)[:16] * 2, x)
+    known = lambda x: jax.lax.fori_loop(0, 2, lambda _, x: inner(x), x)
+    both = lambda x: jax.lax.while_loop(lambda x: jnp.sum(x) < 100, lambda x: known(x) + jnp.sum(gather(x)), x)
+    assert read(both, turns=(3, 5)) == [("all-gather", 4, 3 * (1 + 2 * 5), 33 * SIZE * 3 / 4)]
+    with pytest.raises(ValueError, match="does not say how often it runs"):
+        read(both, turns=(3,))
 
 
 # Forms that a TPU's compiler writes and a CPU's does not: asynchronous starts, tuples, a loop in steps of two.

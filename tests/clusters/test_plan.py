@@ -17,8 +17,9 @@ from jaxsrl.clusters.placed import place
 from jaxsrl.clusters.plan import DoesNotFit, check, make_plan
 from jaxsrl.clusters.programs import programs
 from jaxsrl.clusters.search import search, weak_scaling
-from jaxsrl.clusters.shapes import stage_shapes
+from jaxsrl.clusters.shapes import evaluation_call, stage_shapes
 from jaxsrl.config.overrides import load, override
+from jaxsrl.evals.audits.verified import Verified
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.lora import LoRA
 from jaxsrl.sharding import MeshShape
@@ -53,10 +54,16 @@ def placed_programs(config):
     return placed, list(programs(placed))
 
 
+def queueing(config):
+    """Three slots of a row for its eight jobs."""
+    return replace(config, rows=replace(config.rows, at_once=3))
+
+
 CASES = {
     "one device": small(MeshShape(), MeshShape()),
     "cut": small(MeshShape(fsdp=4, tensor=2), MeshShape(data=4, tensor=2)),
     "adapters": small(MeshShape(), MeshShape(), LoRA(rank=4)),
+    "queue": queueing(small(MeshShape(fsdp=4, tensor=2), MeshShape(data=4, tensor=2))),
 }
 
 
@@ -135,6 +142,24 @@ def test_what_does_not_fit_says_what_is_missing_and_what_would_mend_it():
         assert (not mended.missing_bytes()) == fits
 
 
+def test_the_samplers_queue_is_what_is_planned():
+    """The program has the loop in which jobs queue, and less room for keys and values; a probe's calls count too."""
+    alone, queue = (
+        next(x for x in placed_programs(CASES[name])[1] if x.phase == "sample") for name in ("cut", "queue")
+    )
+    assert (alone.turns, queue.turns) == ((16,), (3 * 15 // 8 + 1, 8))
+    assert queue.buffers["slots' cache"] == alone.buffers["slots' cache"] * (3 * 2 * 8 + 3 * 8) // (8 * 16)
+    loops = [one.run.lower(*(x for _, x in one.args)).as_text().count("stablehlo.while") for one in (alone, queue)]
+    assert loops[1] > loops[0]
+    stage = CASES["cut"].stages[0]
+    shapes = stage_shapes(CASES["cut"], stage)
+    probed = replace(stage.validate.evaluation, probes=(Verified(),))
+    more = replace(stage, validate=replace(stage.validate, evaluation=probed))
+    assert Verified.calls[0].behind == "solution"
+    assert evaluation_call(more, shapes).tokens == shapes.of.prompt_tokens + 2 * stage.solve_tokens
+    assert evaluation_call(stage, shapes).tokens == shapes.of.prompt_tokens
+
+
 def replace_devices(setting):
     """Twice the devices where the setting asks for them."""
     return hardware("v5p-32" if "mesh.fsdp=16" in setting.assignments else "v5p-16")
@@ -185,9 +210,9 @@ def test_the_command(tmp_path, capsys):
     assert "8xh200: 8 GPUs" in text and "it fits" in text and "bound by" in text and "formula" in text
     needed = float(re.search(r"needed: ([\d.]+) GiB", text)[1])
     assert said["needed_bytes"] / 2**30 == pytest.approx(needed, abs=0.01) and not said["compiled"]
-    assert main(["plan", name, "--estimate", "--set", "rows.prompt_rows=256"]) == 2
+    assert main(["plan", name, "--estimate", "--set", "rows.prompt_rows=512"]) == 2
     said = capsys.readouterr().err
-    assert "does not fit 8xh200" in said and "--set rows.prompt_rows=128" in said
+    assert "does not fit 8xh200" in said and "--set rows.prompt_rows=256" in said
     assert main(["plan", name, "--estimate", "--target", "v5p-9"]) == 2 and "v5p-8" in capsys.readouterr().err
     assert main(["plan", str(RECIPES), "--all", "--estimate"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 11
