@@ -124,6 +124,34 @@ class StudyScale:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyTransfer:
+    """Sweeps the learning rate at several widths and depths, and says whether the best one moves."""
+
+    sweep: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function transfer() -> Transfer."""
+    runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder in which the sweep's own is made, where it is not that of its base config."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
+    plan: bool = False
+    """Checks and costs only."""
+
+    def __call__(self) -> None:
+        from jaxsrl.bench.flops import useful
+        from jaxsrl.clusters.start import told_to_stop
+        from jaxsrl.studies.study import load_made
+        from jaxsrl.studies.sweep import transfer
+        from jaxsrl.studies.transfer import Transfer
+
+        given = {"runs": self.runs, "data_dir": self.data_dir}
+        changes = {name: value for name, value in given.items() if value is not None}
+        with told_to_stop() as stop:
+            made = load_made(self.sweep, "transfer", Transfer, changes)
+            if page := transfer(made, useful, stop, only_plan=self.plan):
+                print(page)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyAgree:
     """Compares two runs that should be one: a member of a population, and the same config trained alone."""
 
@@ -150,6 +178,7 @@ class Study:
         | Annotated[StudyReport, tyro.conf.subcommand("report")]
         | Annotated[StudyFit, tyro.conf.subcommand("fit")]
         | Annotated[StudyScale, tyro.conf.subcommand("scale")]
+        | Annotated[StudyTransfer, tyro.conf.subcommand("transfer")]
         | Annotated[StudyAgree, tyro.conf.subcommand("agree")],
         tyro.conf.arg(name=""),
     ]

@@ -69,19 +69,20 @@ class Rung:
 
 
 def shaped(
-    widths: Sequence[int], like: ModelConfig, *, aspect: float = 48.0, head_width: int = 16
+    widths: Sequence[int], like: ModelConfig, *, aspect: float = 48.0, layers: int | None = None, head_width: int = 16
 ) -> tuple[ModelConfig, ...]:
     """Sizes of one shape: a layer for every `aspect` of width, heads of one width, an MLP 8 / 3 as wide.
 
     Args:
       like: vocabulary and everything else.
+      layers: of every size, in place of `aspect`.
     Raises: ValueError where a width is no multiple of twice the heads' width.
     """
     if wrong := [width for width in widths if width % (2 * head_width)]:
         raise ValueError(f"width {wrong[0]} is no multiple of {2 * head_width}, two heads of {head_width}")
     return tuple(
         replace(
-            like, width=width, layers=max(1, round(width / aspect)), heads=width // head_width,
+            like, width=width, layers=layers or max(1, round(width / aspect)), heads=width // head_width,
             kv_heads=width // head_width // 2, head_width=head_width, mlp_width=8 * round(width / 3),
         )
         for width in widths

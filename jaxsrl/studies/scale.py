@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 
@@ -61,12 +62,7 @@ def scale(
     planned = rungs(ladder, prepared, useful)
     study = as_study(ladder, planned)
 
-    def of_size(config: Config) -> Prepared:
-        """The data are the same for all sizes, and read once."""
-        model = replace(config.model, vocab=prepared.material.model.vocab)
-        return replace(prepared, material=replace(prepared.material, model=model))
-
-    run(study, useful, stop, only_plan=only_plan, say=say, compiled=compiled, prepared_by=of_size)
+    run(study, useful, stop, only_plan=only_plan, say=say, compiled=compiled, prepared_by=of_sizes(prepared))
     if only_plan:
         return None
     folder = study_folder(study)
@@ -88,30 +84,52 @@ def scale(
     return page
 
 
+def of_sizes(prepared: Prepared) -> Callable[[Config], Prepared]:
+    """What prepares configs that differ in their model alone: the data are read once."""
+
+    def of_size(config: Config) -> Prepared:
+        model = replace(config.model, vocab=prepared.material.model.vocab)
+        return replace(prepared, material=replace(prepared.material, model=model))
+
+    return of_size
+
+
 def reached(folder: Path, ladder: Ladder, planned: Sequence[Rung]) -> tuple[list[Reached], list[str]]:
     """The points of the ladder, and the runs that are not done."""
-    cells, queue, missing = read_plan(folder)["arms"], queue_of(folder), []
-    ends: dict[str, list[tuple[float, float, Path]]] = {}
-    for rung in planned:
-        for seed, cell in cells[arm_name(rung)]["cells"].items():
-            state = queue.state(cell)
-            if state.kind != "done":
-                missing.append(f"{arm_name(rung)} seed {seed} ({state.kind})")
-                continue
-            place = queue.folder / cell / state.result["folder"]
-            ends.setdefault(arm_name(rung), []).append((*end_of(place, ladder.last), place))
+    places, missing = finished(folder, [arm_name(rung) for rung in planned])
     if missing:
         return [], missing
+    ends = {name: [(*end_of(place, ladder.last), place) for place in own] for name, own in places.items()}
     return [_best(params, own, ends) for (params, _), own in by_point(planned).items()], []
+
+
+def finished(folder: Path, arms: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
+    """Run folders of these arms of a study, in the order of their seeds, and the runs that are not done."""
+    cells, queue, missing = read_plan(folder)["arms"], queue_of(folder), []
+    places: dict[str, list[Path]] = {}
+    for name in arms:
+        for seed, cell in cells[name]["cells"].items():
+            state = queue.state(cell)
+            if state.kind == "done":
+                places.setdefault(name, []).append(queue.folder / cell / state.result["folder"])
+            else:
+                missing.append(f"{name} seed {seed} ({state.kind})")
+    return places, missing
 
 
 def end_of(folder: Path, last: float) -> tuple[float, float]:
     """(loss over the last share of the steps, nats a token; tokens executed) of a run."""
-    lines = [x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"]
-    losses = [x["loss"] for x in lines[-max(round(last * len(lines)), 1) :] if x["loss"] is not None]
+    lines = last_steps(folder, last)
+    losses = [x["loss"] for x in lines if x["loss"] is not None]
     if not losses:
         raise ConfigError(f"{folder} has no loss over its last steps: it did not train, or diverged")
     return mean(losses), float(lines[-1]["tokens/executed"])
+
+
+def last_steps(folder: Path, last: float) -> list[dict[str, Any]]:
+    """What a run of one stage logged of the last share of its steps; one at least, where it logged any."""
+    lines = [x for x in read(folder / "metrics.jsonl") if x["kind"] == "train"]
+    return lines[-max(round(last * len(lines)), 1) :]
 
 
 def _best(params: int, own: Sequence[Rung], ends: Mapping[str, Sequence[tuple[float, float, Path]]]) -> Reached:
