@@ -92,6 +92,11 @@ def learning_rate(settings: AdamW, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, after], [settings.warmup_steps])
 
 
+def steps_in_rate(settings: AdamW, steps: int) -> int | None:
+    """The length of a run where its learning rate depends on it: runs of other lengths are then other programs."""
+    return None if settings.schedule == "constant" else steps
+
+
 def optimizer(settings: AdamW) -> optax.GradientTransformation:
     """Clip by global norm, then AdamW for a learning rate of 1, not negated; `make_update` scales by the rate.
 

@@ -12,7 +12,9 @@ import pytest
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
-from jaxsrl.update import AdamW, at_rate, init_state, learning_rate, make_apply, make_update, optimizer
+from jaxsrl.update import (
+    AdamW, at_rate, init_state, learning_rate, make_apply, make_update, optimizer, steps_in_rate,
+)  # fmt: skip
 
 MODEL = ModelConfig(
     vocab=24, width=12, layers=2, heads=2, kv_heads=1, head_width=6, mlp_width=16, qk_norm=True, qkv_bias=True
@@ -141,3 +143,11 @@ def test_stages_share_an_update_whatever_their_rates():
         state, metrics = at_rate(update, rate)(state, {"w": jnp.full(3, 0.3)})
         assert float(metrics["lr"]) == float(rate(0))
         np.testing.assert_allclose(state.params["w"], -float(rate(0)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_runs_of_two_lengths_share_a_program_only_where_their_rate_is_the_same(name):
+    settings = SCHEDULES[name]
+    rates = [[float(learning_rate(settings, steps)(step)) for step in range(10)] for steps in (10, 20)]
+    shared = steps_in_rate(settings, 10) == steps_in_rate(settings, 20)
+    assert shared == (rates[0] == rates[1]) == (name == "warm")

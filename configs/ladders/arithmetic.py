@@ -22,14 +22,20 @@ from jaxsrl.update import AdamW
 def ladder() -> Ladder:
     stage = base(10)
     stage = replace(
-        stage, data=ArithmeticTask(settings=SHORT, train=40_000), collect=Collect(demonstrations=8), test=None,
-        optimizer=AdamW(lr=6e-3), compact=False, device_steps=5,
+        stage, data=ArithmeticTask(settings=SHORT, train=25_000), collect=Collect(demonstrations=4), test=None,
+        optimizer=AdamW(lr=2.4e-2), validate=replace(stage.validate, problems=4), compact=False, device_steps=5,
     )  # fmt: skip
     return Ladder(
         name="arithmetic-ladder",
-        base=Config(name="arithmetic-ladder", model=preset("0.2M"), rows=ROWS, stages=(stage,)),
-        sizes=shaped((32, 48, 64, 96, 128, 160), preset("0.2M"), head_width=8),
-        budgets=(5e10, 1e11, 2e11),
+        base=Config(
+            name="arithmetic-ladder",
+            model=preset("0.2M"),
+            rows=replace(ROWS, rows=4),
+            stages=(stage,),
+            checkpoint_every=500,
+        ),
+        sizes=shaped((16, 32, 48, 64, 96, 128), preset("0.2M"), head_width=8),
+        budgets=(2.5e10, 5e10, 1e11),
         rates=(0.5, 1.0, 2.0),
         population=3,
     )

@@ -1,11 +1,12 @@
 """Does the best learning rate of SFT on arithmetic stay where it is as models get wider, or deeper?
 
 Run:    .venv/bin/jaxsrl study transfer configs/ladders/arithmetic_rates.py
-Takes:  
-Seen:   
+Takes:
+Seen:
 
-Four widths at two layers and four depths at width 32, in the standard parametrisation: initial weights of every matrix
-as `models/transformer.py` draws them, one learning rate for all. Every run takes the same 150 steps on the same batches.
+Four widths at two layers and three depths at width 32, in the standard parametrisation: initial weights of every
+matrix as `models/transformer.py` draws them, one learning rate for all. Every run takes the same 150 steps on the same
+batches.
 """
 
 from dataclasses import replace
@@ -35,7 +36,7 @@ def transfer() -> Transfer:
         name="arithmetic-rates",
         base=Config(name="arithmetic-rates", model=preset("0.2M"), rows=ROWS, stages=(stage,)),
         widths=two,
-        depths=tuple(replace(two[1], layers=layers) for layers in (1, 2, 4, 8)),
+        depths=tuple(replace(two[1], layers=layers) for layers in (1, 2, 4)),
         rates=tuple(1e-3 * 2**i for i in range(7)),
         seeds=(0, 1, 2, 3),
         population=28,

@@ -24,8 +24,7 @@ is right on a third of the actions or so at length 8 alone; at length 4 it knows
 A run is one size and one seed: a base, and from it SFT and SRL on demonstrations of 4 and of 8 actions, at equal
 executed tokens.
 
-The page compares all arms with one, SFT on 8 actions at the larger size; the difference of SRL and SFT in each of the
-four cells is that of two rows of `points.csv`, seed by seed.
+The page compares SRL in each of the four cells with SFT there, and SFT with SFT on 8 actions at the larger size.
 """
 
 from collections.abc import Sequence
@@ -53,10 +52,12 @@ def study(
 ) -> Study:  # fmt: skip
     found = {size: config(size, lengths) for size in sizes}
     largest = sizes[-1]
-    arms = tuple(
-        Arm(name=f"{made.name}_{size}", config=found[size], stage=made.name)
+    sft = lambda name, size: f"{name.replace('srl', 'sft')}_{size}"
+    arms = [
+        Arm(name=f"{made.name}_{size}", config=found[size], stage=made.name,
+            against=sft(made.name, size) if made.name.startswith("srl") else None)
         for size in sizes for made in found[size].stages[1:]
-    )  # fmt: skip
+    ]  # fmt: skip
     return Study(
         name="length-against-size",
         question="Where does SFT stop learning from demonstrations as they get longer, and does SRL go on there?",
@@ -66,7 +67,7 @@ def study(
             "actions and 0.2M, chose; 50 validation problems of the length trained on"
         ),
         base=found[largest],
-        arms=arms,
+        arms=tuple(arms),
         anchor=f"sft_{lengths[-1]}_{largest}",
         seeds=tuple(seeds),
         estimator=Estimator(metric="actions/exact", last=3),

@@ -1,4 +1,4 @@
-"""The stages of the study of length against size: SFT and SRL on demonstrations of a length, from one base model."""
+"""The stages that studies on arithmetic share: one base model, and SFT and SRL on demonstrations of a length."""
 
 from dataclasses import replace
 
@@ -19,6 +19,12 @@ TOKENS, MOST = 700_000, 4000  # executed by each stage but the base; the budget 
 def starting_point(steps: int = 400) -> Stage:
     """The base of `arithmetic.py`, evaluated at its end alone."""
     return replace(base(steps), test=None, validate=Validate(every=0, problems=50, evaluation=PROBE))
+
+
+def probed(stage: Stage, name: str | None = None, *, every: int) -> Stage:
+    """Judged by the next action after the expert's on 50 validation problems, every so many steps; not tested."""
+    validate = Validate(every=every, problems=50, evaluation=PROBE)
+    return replace(stage, name=name or stage.name, test=None, validate=validate)
 
 
 def stage(kind: str, length: int, *, rate: float, name: str | None = None) -> Stage:

@@ -21,7 +21,7 @@ from jaxsrl.policy import Policy
 from jaxsrl.processes import fetch
 from jaxsrl.stages.material import Material
 from jaxsrl.types import DeviceReward, Mean, Metrics, Numbers, TrainState
-from jaxsrl.update import learning_rate, make_apply, optimizer
+from jaxsrl.update import learning_rate, make_apply, optimizer, steps_in_rate
 
 Told = tuple[Metrics, Collection, dict[str, Mean], Metrics]  # metrics of a step, what was collected, means, rows
 
@@ -74,9 +74,10 @@ def make_device_loop(
         )  # fmt: skip
 
     run = material.compiled.once(
-        ("device loop", collector.draw, collector.weigh, learner.fill, learner.gradient, stage.optimizer, stage.steps),
+        ("device loop", collector.draw, collector.weigh, learner.fill, learner.gradient, stage.optimizer,
+         steps_in_rate(stage.optimizer, stage.steps)),
         lambda: jax.jit(scan_steps(step_with({}, {})), donate_argnums=0),
-    )
+    )  # fmt: skip
     return DeviceLoop(
         steps=stage.device_steps, run=run, step_with=step_with, collector=collector, learner=learner, key=key,
         temperature=stage.sampling.temperature,

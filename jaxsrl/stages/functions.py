@@ -44,6 +44,7 @@ from jaxsrl.update import (
     make_update,
     on_base,
     optimizer,
+    steps_in_rate,
 )
 
 # What sets the learning rate, which an update takes as an argument.
@@ -64,7 +65,8 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
     made = once(("gradient", *own), gradient)
     adamw = replace(stage.optimizer, **RATES)
     update = once(("update", adamw), lambda: make_update(optimizer(adamw), adamw.spikes))
-    apply = once(("apply", stage.optimizer, stage.steps), lambda: at_rate(update, rate))
+    length = steps_in_rate(stage.optimizer, stage.steps)
+    apply = once(("apply", stage.optimizer, length), lambda: at_rate(update, rate))
     rows = None if mesh is None else rows_sharding(mesh)
     whole_groups = objective.needs.whole_groups
 
@@ -78,7 +80,7 @@ def make_learner(config: Config, stage: Stage, material: Material, policy: Polic
         unfill=once(("unfill", mesh), lambda: jax.jit(unfill, static_argnums=3)),
         score=policy.scorer(stage.sampling.temperature), rate=rate, gradient=made,
         train_step=make_train_step(made, apply),
-        still=once(("still", stage.optimizer, stage.steps), lambda: make_still(rate)),
+        still=once(("still", stage.optimizer, length), lambda: make_still(rate)),
         whole=partial(whole_params, policy), frozen=() if policy.base is None else (policy.base,),
         place_rows=lambda segments, rows: place_rows(mesh, segments, held and held(rows)), held=held,
         compact=stage.compact,

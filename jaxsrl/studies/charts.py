@@ -29,7 +29,7 @@ def forest(metric: str, rows: Sequence[Row], smallest: float) -> Html:
     share = is_share(metric)
     seen = [v for r in rows for v in (r.value, r.low, r.high)] + [-smallest, smallest, 0.0]
     low, high = value_domain(seen, share=False)
-    left = 30 + LETTER * max(len(_cut(r.name)) for r in rows)
+    left = 30 + LETTER * max(len(_cut(r.name, 48)) for r in rows)
     width = int(left) + 420
     x, bottom = Axis(low, high, left, width - 170), 14 + 26 * len(rows)
     places = ticks(low, high, 4)
@@ -42,7 +42,7 @@ def forest(metric: str, rows: Sequence[Row], smallest: float) -> Html:
     for i, row in enumerate(rows):
         y = 21 + 26 * i
         marks.append(tag(
-            "g", shape(row.index, 9, y), tag("text", _cut(row.name), x=18, y=at(y + 3.5), class_="name"),
+            "g", shape(row.index, 9, y), tag("text", _cut(row.name, 48), x=18, y=at(y + 3.5), class_="name"),
             tag("path", d=f"M{at(x(row.low))} {at(y)}H{at(x(row.high))}", class_="whisker"),
             shape(row.index, x(row.value), y, 4.4),
             tag("text", f"{signed(row.value, metric)}  {row.note}", x=width - 160, y=at(y + 3.5), class_="figure"),
@@ -141,5 +141,5 @@ def _axis(axis: Axis, log: bool, draw) -> list[Html]:
     return [part for value, label in marks for part in draw(axis(value), label)]
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"
+def _cut(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

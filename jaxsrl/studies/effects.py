@@ -42,9 +42,10 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """An arm against the anchor.
+    """An arm against its anchor.
 
     Args:
+      against: the anchor.
       difference: arm less anchor; None with fewer than two seeds.
       corrected: p after Holm's correction over the study's arms.
       floor: smallest effect that so many seeds can show.
@@ -53,6 +54,7 @@ class Comparison:
     """
 
     arm: str
+    against: str
     seeds: tuple[int, ...]
     difference: Interval | None
     corrected: float
@@ -192,20 +194,19 @@ def noise_floor(anchor: Mapping[int, float], repeats: Sequence[Mapping[int, floa
 
 
 def compare_arms(
-    values: Mapping[str, Mapping[int, float]], anchor: str, noise: Noise | None, *, smallest: float,
+    values: Mapping[str, Mapping[int, float]], against: Mapping[str, str], noise: Noise | None, *, smallest: float,
     interval: Callable[[Sequence[float]], Interval] = t_interval, alpha: float = 0.05, wanted: float = 0.8,
 ) -> tuple[Comparison, ...]:  # fmt: skip
-    """Every arm against the anchor, paired by seed.
+    """Arms against their anchors, paired by seed. Holm's correction is over all of them.
 
     Args:
-      values: arm -> seed -> estimate, the anchor among them and its repeats not.
+      values: arm -> seed -> estimate.
+      against: arm -> its anchor, of the arms that are compared.
       noise: None refuses every verdict: nothing says what chance does.
       smallest: effect of interest.
     """
-    pairs = {
-        arm: tuple(sorted(own.keys() & values[anchor].keys())) for arm, own in values.items() if arm != anchor
-    }  # fmt: skip
-    differences = {arm: [values[arm][s] - values[anchor][s] for s in seeds] for arm, seeds in pairs.items()}
+    pairs = {arm: tuple(sorted(values[arm].keys() & values[anchor].keys())) for arm, anchor in against.items()}
+    differences = {arm: [values[arm][s] - values[against[arm]][s] for s in seeds] for arm, seeds in pairs.items()}
     found = {arm: interval(own) if len(own) > 1 else None for arm, own in differences.items()}
     tested = [arm for arm in found if found[arm] is not None]
     corrected = dict(zip(tested, holm([found[arm].p for arm in tested]), strict=True))
@@ -218,8 +219,8 @@ def compare_arms(
         p = corrected.get(arm, 1.0)
         kind, reason = judge(found[arm], p, floor, smallest, alpha, has_noise=noise is not None)
         out.append(
-            Comparison(arm=arm, seeds=seeds, difference=found[arm], corrected=p, floor=floor, seeds_needed=needed,
-                       verdict=kind, reason=reason)
+            Comparison(arm=arm, against=against[arm], seeds=seeds, difference=found[arm], corrected=p, floor=floor,
+                       seeds_needed=needed, verdict=kind, reason=reason)
         )  # fmt: skip
     return tuple(out)
 

@@ -16,14 +16,16 @@ from jaxsrl.studies.charts import Line, Row, forest, plot, signed
 from jaxsrl.studies.effects import Comparison, Interval, t_interval
 from jaxsrl.studies.identity import difference
 from jaxsrl.studies.ledger import PHASES
+from jaxsrl.studies.plan import against
 from jaxsrl.studies.results import Measured, Results, results
 
 HOW_VERDICT = (
-    "Every arm is compared with the anchor on the same seeds. Bars are 95 % intervals of the mean difference; dashed "
-    "lines are the smallest effect of interest. Better and worse need a p below 0.05 after Holm’s correction for the "
-    "number of arms, and a difference that so many seeds can show (80 % power, unless the study says otherwise) given "
-    "the noise floor. “Same” needs the whole interval within the dashed lines. “Other problems too” is the interval of "
-    "differences paired by seed and by problem, each problem weighing the same: it also holds for other problems."
+    "Every arm is compared with the anchor, or with the arm that it names, on the same seeds. Bars are 95 % intervals "
+    "of the mean difference; dashed lines are the smallest effect of interest. Better and worse need a p below 0.05 "
+    "after Holm’s correction for the number of arms, and a difference that so many seeds can show (80 % power, unless "
+    "the study says otherwise) given the noise floor. “Same” needs the whole interval within the dashed lines. “Other "
+    "problems too” is the interval of differences paired by seed and by problem, each problem weighing the same: it "
+    "also holds for other problems."
 )
 HOW_CURVES = (
     "Mean over seeds of each evaluation of the arm’s stage. The band is the 95 % interval over seeds, where there are "
@@ -103,7 +105,7 @@ def render(found: Results) -> str:
             section("curves", "Learning curves", HOW_CURVES, _curves(found)),
             section("cost", "What it cost", HOW_COST, _costs(found)),
             section("runs", "Every run", "Each value leads to its run folder’s report.", _runs(found)),
-            section("arms", "What the arms are", "Settings in which an arm differs from the anchor.", _arms(found))),
+            section("arms", "What the arms are", "Settings in which an arm differs from its anchor.", _arms(found))),
     ]  # fmt: skip
     return document(f"{plan['name']} – jaxsrl study", *sections)
 
@@ -133,7 +135,9 @@ def _index(found: Results, arm: str) -> int:
 def _verdict(found: Results) -> Html:
     plan, metric = found.plan, found.plan["estimator"]["metric"]
     shown = [c for c in found.comparisons if c.difference is not None]
-    rows = [Row(name=c.arm, index=_index(found, c.arm), value=c.difference.value, low=c.difference.low,
+    several = len({c.against for c in shown}) > 1
+    name = lambda c: f"{c.arm} – {c.against}" if several else c.arm
+    rows = [Row(name=name(c), index=_index(found, c.arm), value=c.difference.value, low=c.difference.low,
                 high=c.difference.high, note=c.verdict) for c in shown]  # fmt: skip
     noise = found.noise
     floor = (
@@ -141,12 +145,12 @@ def _verdict(found: Results) -> Html:
         f"({noise.source})." if noise else "Noise floor: unknown, so that every verdict is refused."
     )  # fmt: skip
     columns = (
-        "arm", "difference", "95 % interval", "other problems too", "p, corrected", "seeds", "least they show",
-        "seeds needed", "verdict",
+        "arm", "against", "difference", "95 % interval", "other problems too", "p, corrected", "seeds",
+        "least they show", "seeds needed", "verdict",
     )  # fmt: skip
     chart = figure(forest(metric, rows, plan["smallest_effect"])) if rows else None
     body = [_comparison(c, metric, found.over_problems.get(c.arm)) for c in found.comparisons]
-    return join(tag("p", floor, class_="lead"), chart, table(columns, body, columns[1:8]),
+    return join(tag("p", floor, class_="lead"), chart, table(columns, body, columns[2:9]),
                 tag("p", f"Seeds needed are those that find {signed(plan['smallest_effect'], metric)[1:]} with "
                          f"{plan['power']:.0%} power.", class_="how"))  # fmt: skip
 
@@ -155,12 +159,12 @@ def _comparison(c: Comparison, metric: str, crossed: Interval | None) -> tuple[A
     verdict = join(tag("b", c.verdict), tag("small", c.reason))
     least = signed(c.floor, metric)[1:] if c.floor < float("inf") else "–"
     if c.difference is None:
-        return c.arm, "–", "–", "–", "–", len(c.seeds), least, "–", verdict
+        return c.arm, c.against, "–", "–", "–", "–", len(c.seeds), least, "–", verdict
     wider = f"{signed(crossed.low, metric)} to {signed(crossed.high, metric)}" if crossed else "–"
     interval = f"{signed(c.difference.low, metric)} to {signed(c.difference.high, metric)}"
     needed = c.seeds_needed if c.seeds_needed is not None else "over 1000"
-    return (c.arm, signed(c.difference.value, metric), interval, wider, f"{c.corrected:.2g}", len(c.seeds), least,
-            needed, verdict)  # fmt: skip
+    return (c.arm, c.against, signed(c.difference.value, metric), interval, wider, f"{c.corrected:.2g}", len(c.seeds),
+            least, needed, verdict)  # fmt: skip
 
 
 def _curves(found: Results) -> Html:
@@ -233,13 +237,13 @@ def _place(found: Results, one: Measured) -> str:
 
 
 def _arms(found: Results) -> Html:
-    arms = found.plan["arms"]
-    anchor = arms[found.plan["anchor"]]
+    arms, of = found.plan["arms"], against(found.plan)
     rows = []
     for name, arm in arms.items():
+        anchor = arms[of.get(name, found.plan["anchor"])]
         changes = difference(anchor["config"], arm["config"])
         told = [f"{key}: {before} → {after}" for key, before, after in changes]
-        told += [f"read at stage {arm['stage']}, the anchor at {anchor['stage']}"] if arm["stage"] != anchor[
+        told += [f"read at stage {arm['stage']}, its anchor at {anchor['stage']}"] if arm["stage"] != anchor[
             "stage"] else []  # fmt: skip
         told += _stage_change(anchor, arm)
         what = join(*(tag("span", text, tag("br")) for text in told)) if told else "nothing"

@@ -70,6 +70,7 @@ def write_plan(study: Study, cells: tuple[Cell, ...]) -> Path:
             "stage": stage_of(arm, own[0].config),
             "cells": {str(cell.config.seed): cell.id for cell in own},
             "config": without_places(own[0].config),
+            "against": arm.against or study.anchor,
         }
     told = {
         "name": study.name, "question": study.question, "fixed": study.fixed, "anchor": study.anchor,
@@ -85,6 +86,12 @@ def write_plan(study: Study, cells: tuple[Cell, ...]) -> Path:
 def without_places(config: Config) -> dict[str, Any]:
     """What an arm is, without where its runs lie and which seed it has."""
     return {name: value for name, value in to_dict(config).items() if name not in (*PLACES, "seed")}
+
+
+def against(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Arm -> the arm that it is compared with, of all arms but the anchor and its repeats."""
+    apart = (plan["anchor"], *plan["repeats"])
+    return {name: arm.get("against", plan["anchor"]) for name, arm in plan["arms"].items() if name not in apart}
 
 
 def read_plan(folder: Path) -> Mapping[str, Any]:

@@ -81,6 +81,7 @@ class Member:
 def train_population(
     configs: Sequence[Config], name: str, stop: Callable[[], bool] = lambda: False,
     compiled: Compiled | None = None, how: How | None = None,
+    prepared_by: Callable[[Config], Prepared] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Runs or resumes all these runs to their end and writes their reports. Returns their folders.
 
@@ -89,12 +90,13 @@ def train_population(
     Args:
       name: of the population, in every member's `population.json`.
       stop, compiled: see `train`.
+      prepared_by: where their data are read and checked already, see `plan`; None does it here, with `compiled`.
     Raises: ConfigError where they cannot be one population, with the reason; else as `train`.
     """
     check_members(configs)
     how = how or How()
     began = time.monotonic()
-    prepared = prepare(configs[0], compiled or Compiled())
+    prepared = prepared_by(configs[0]) if prepared_by else prepare(configs[0], compiled or Compiled())
     took = time.monotonic() - began
     with ExitStack() as held:
         nowhere = held.enter_context(open(os.devnull, "w"))

@@ -19,7 +19,7 @@ from jaxsrl.studies.effects import (
     t_interval,
 )
 from jaxsrl.studies.ledger import Spent, spent
-from jaxsrl.studies.plan import read_plan
+from jaxsrl.studies.plan import against, read_plan
 from jaxsrl.studies.queue import State
 from jaxsrl.studies.run import queue_of
 
@@ -61,7 +61,7 @@ class Results:
     Args:
       plan: `study.json`.
       missing: what has no value, and why.
-      over_problems: arm -> its difference to the anchor, every problem weighing the same, with an interval that holds
+      over_problems: arm -> its difference to its anchor, every problem weighing the same, with an interval that holds
         for other problems too.
     """
 
@@ -92,20 +92,19 @@ def results(folder: Path) -> Results:
     noise, comparisons = judged(plan, values)
     return Results(
         folder=Path(folder), plan=plan, runs=tuple(runs), missing=tuple(missing), noise=noise, comparisons=comparisons,
-        over_problems=over_problems(runs, plan["anchor"]),
+        over_problems=over_problems(runs, against(plan)),
     )  # fmt: skip
 
 
 def judged(
     plan: Mapping[str, Any], values: Mapping[str, Mapping[int, float]]
 ) -> tuple[Noise | None, tuple[Comparison, ...]]:
-    """The noise floor, and each arm that is no repeat against the anchor."""
+    """The noise floor, and each arm that is no repeat against its anchor."""
     noise = noise_floor(values[plan["anchor"]], [values[name] for name in plan["repeats"]])
-    compared = {name: own for name, own in values.items() if name not in plan["repeats"]}
     bootstrap = lambda own: bootstrap_interval(own) if len(own) >= 6 else t_interval(own)  # while runs are missing
     interval = bootstrap if plan["interval"] == "bootstrap" else t_interval
     return noise, compare_arms(
-        compared, plan["anchor"], noise, smallest=plan["smallest_effect"], interval=interval, wanted=plan["power"]
+        values, against(plan), noise, smallest=plan["smallest_effect"], interval=interval, wanted=plan["power"]
     )  # fmt: skip
 
 
@@ -150,11 +149,11 @@ def by_problem(folder: Path, stage: str, estimator: Mapping[str, Any], steps: Se
     return {problem: sum(right) / len(right) for problem, right in found.items()}
 
 
-def over_problems(runs: Sequence[Measured], anchor: str) -> dict[str, Interval]:
+def over_problems(runs: Sequence[Measured], against: Mapping[str, str]) -> dict[str, Interval]:
     """Differences paired by seed and by problem, where two seeds and two problems have both."""
     by_place = {(one.arm, one.seed): one.problems for one in runs}
     found = {}
-    for arm in dict.fromkeys(one.arm for one in runs if one.arm != anchor):
+    for arm, anchor in against.items():
         seeds = sorted(seed for name, seed in by_place if name == arm and (anchor, seed) in by_place)
         both = [(by_place[arm, seed], by_place[anchor, seed]) for seed in seeds]
         common = sorted(set.intersection(*(own.keys() & base.keys() for own, base in both))) if both else []

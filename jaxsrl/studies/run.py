@@ -47,7 +47,7 @@ def run(
       workers: processes on this machine; `command` starts the others.
       wait: until cells of other workers are done, as those may die.
       compiled: functions that other runs of this process have compiled; cells share theirs.
-      prepared_by: see `plan`.
+      prepared_by: see `plan`; populations take from it as well what they train on.
     Raises: ConfigError naming the arm that cannot be run: then none has started.
     """
     cells = plan(study, useful, prepared_by)
@@ -67,7 +67,7 @@ def run(
         own = [by_id[lease.cell.name] for lease in leases]
         if len(own) == 1:
             return [perform_cell(own[0], leases[0], study.stop, stopped, compiled)]
-        return perform_population(own, leases, f"{study.name}-{own[0].id}", stopped, compiled)
+        return perform_population(own, leases, f"{study.name}-{own[0].id}", stopped, compiled, prepared_by)
 
     try:
         return work_groups(queue, groups, perform, stop, wait=wait, say=say)
@@ -92,13 +92,14 @@ def groups_of(study: Study, cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 
 
 def perform_population(
-    cells: Sequence[Cell], leases: Sequence[Lease], name: str, stopped: Callable[[], bool], compiled: Compiled
-) -> list[dict[str, Any] | None]:
+    cells: Sequence[Cell], leases: Sequence[Lease], name: str, stopped: Callable[[], bool], compiled: Compiled,
+    prepared_by: Callable[[Config], Prepared] | None = None,
+) -> list[dict[str, Any] | None]:  # fmt: skip
     """As `perform_cell`, of cells that are trained as one program. The seconds of each are its share."""
     start = time.monotonic()
     configs = [at_lease(cell, lease) for cell, lease in zip(cells, leases, strict=True)]
     try:
-        train_population(configs, name, stopped, compiled)
+        train_population(configs, name, stopped, compiled, prepared_by=prepared_by)
     except Stopped:
         return [None] * len(cells)
     seconds = round((time.monotonic() - start) / len(cells), 3)

@@ -58,6 +58,7 @@ class Arm:
       config: another base for this arm, where a setting cannot say what changes (an objective, a reward).
       stage: whose evaluations count; None is the last one's. Arms that differ in this alone share their runs.
       seeds: other than the study's.
+      against: the arm that it is compared with; None is the study's anchor.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Arm:
     config: Config | None = None
     stage: str | None = None
     seeds: tuple[int, ...] | None = None
+    against: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class Study:
       question: in one sentence; the page begins with it.
       fixed: what was settled before the first run, and how: learning rates, budgets, sizes.
       base: the config that the arms change. `runs` is where the study's folder is made.
-      anchor: the arm that the others are compared with, seed by seed.
+      anchor: the arm that the others are compared with, seed by seed, where they name no other.
       repeats: arms that are the anchor again with other noise, as another stage with its settings. What differs between
         them is the noise floor. Without any, the anchor's own seeds give it, which is wider: they differ in their base.
       smallest_effect: difference of the estimator below which an arm does not matter.
@@ -110,6 +112,12 @@ class Study:
         for name in (self.anchor, *self.repeats):
             if name not in names:
                 raise ValueError(f"no arm {name!r} for anchor or repeats; there are: {', '.join(names)}")
+        for arm in self.arms:
+            if arm.against is not None and (arm.against not in names or arm.against == arm.name):
+                there = ", ".join(name for name in names if name != arm.name)
+                raise ValueError(f"arm {arm.name!r} has against={arm.against!r}; other arms are: {there}")
+            if arm.against is not None and arm.name in (self.anchor, *self.repeats):
+                raise ValueError(f"arm {arm.name!r} is the anchor or its repeat, and has against={arm.against!r}")
         if self.anchor in self.repeats:
             raise ValueError(f"repeats={self.repeats} holds the anchor itself: name other arms, or leave it out")
         if self.smallest_effect <= 0 or not 0 < self.power < 1:

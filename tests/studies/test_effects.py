@@ -6,6 +6,7 @@ from scipy import stats
 
 from jaxsrl.studies.effects import (
     Interval,
+    Noise,
     bootstrap_interval,
     compare_arms,
     coverage,
@@ -118,10 +119,33 @@ def study(effect, noise=0.02, seeds=6, seed=0):
     return {"anchor": make(0.0), "change": make(effect), "none": make(0.0)}, make(0.0)
 
 
+def all_of(values) -> dict[str, str]:
+    """Every arm against one anchor."""
+    return {arm: "anchor" for arm in values if arm != "anchor"}
+
+
+def test_an_arm_is_compared_with_its_own_anchor():
+    """Two sizes, each with a treatment: the difference of sizes is in none of the comparisons, and Holm counts both."""
+    rng = np.random.default_rng(0)
+    values = {
+        f"{kind}_{size}": {seed: level + gain + rng.normal(0, 0.01) for seed in range(5)}
+        for size, level in (("small", 0.2), ("large", 0.7)) for kind, gain in (("sft", 0.0), ("srl", 0.1))
+    }  # fmt: skip
+    noise = Noise(deviation=0.01, count=5, source="made")
+    own = compare_arms(values, {f"srl_{size}": f"sft_{size}" for size in ("small", "large")}, noise, smallest=0.05)
+    assert [(c.arm, c.against, c.verdict) for c in own] == [
+        ("srl_small", "sft_small", "better"), ("srl_large", "sft_large", "better")
+    ]  # fmt: skip
+    assert all(c.difference.value == pytest.approx(0.1, abs=0.02) for c in own)
+    assert max(c.corrected for c in own) <= 2 * max(c.difference.p for c in own)
+    wrong = compare_arms(values, {"srl_small": "sft_large"}, noise, smallest=0.05)
+    assert wrong[0].verdict == "worse"
+
+
 def test_swapped_labels_flip_the_verdict():
     values, again = study(0.15)
     noise = noise_floor(values["anchor"], [again])
-    verdicts = lambda of: {c.arm: c for c in compare_arms(of, "anchor", noise, smallest=0.1)}
+    verdicts = lambda of: {c.arm: c for c in compare_arms(of, all_of(of), noise, smallest=0.1)}
     found = verdicts(values)
     assert found["change"].verdict == "better" and found["none"].verdict == "same"
     swapped = verdicts(values | {"anchor": values["change"], "change": values["anchor"]})
@@ -132,7 +156,7 @@ def test_swapped_labels_flip_the_verdict():
 def test_pairing_sees_what_unpaired_seeds_would_not():
     values, again = study(0.15)
     unpaired = stats.ttest_ind(list(values["change"].values()), list(values["anchor"].values())).pvalue
-    (change, _) = compare_arms(values, "anchor", noise_floor(values["anchor"], [again]), smallest=0.1)
+    (change, _) = compare_arms(values, all_of(values), noise_floor(values["anchor"], [again]), smallest=0.1)
     assert change.corrected < 0.01 < unpaired
 
 
@@ -140,18 +164,18 @@ def test_verdicts_below_the_noise_floor_are_refused():
     """By luck three differences agree to a hair; the anchor's repeats say that chance does more than that."""
     values = {"anchor": {0: 0.5, 1: 0.6, 2: 0.7}, "lucky": {0: 0.53, 1: 0.631, 2: 0.7305}}
     again = {0: 0.55, 1: 0.55, 2: 0.74}
-    (found,) = compare_arms(values, "anchor", noise_floor(values["anchor"], [again]), smallest=0.1)
+    (found,) = compare_arms(values, all_of(values), noise_floor(values["anchor"], [again]), smallest=0.1)
     assert found.corrected < 0.05 and found.verdict == "refused" and "least that so many seeds" in found.reason
-    (found,) = compare_arms(values, "anchor", None, smallest=0.1)
+    (found,) = compare_arms(values, all_of(values), None, smallest=0.1)
     assert found.verdict == "refused" and "no noise floor" in found.reason
 
 
 def test_a_study_too_small_says_how_many_seeds_it_needs():
     values, again = study(0.05, noise=0.08, seeds=3, seed=3)
     noise = noise_floor(values["anchor"], [again])
-    found = {c.arm: c for c in compare_arms(values, "anchor", noise, smallest=0.05)}
+    found = {c.arm: c for c in compare_arms(values, all_of(values), noise, smallest=0.05)}
     assert found["change"].verdict in ("undecided", "refused") and found["change"].seeds_needed > 10
-    one = compare_arms({"anchor": {0: 1.0}, "change": {0: 2.0}}, "anchor", noise, smallest=0.05)
+    one = compare_arms({"anchor": {0: 1.0}, "change": {0: 2.0}}, {"change": "anchor"}, noise, smallest=0.05)
     assert one[0].verdict == "refused" and "two paired seeds" in one[0].reason
 
 
@@ -163,6 +187,6 @@ def test_a_small_but_certain_effect_is_said_to_be_small():
 
 def test_only_seeds_that_both_have_are_compared():
     (found,) = compare_arms(
-        {"anchor": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {1: 0.3, 2: 0.4, 9: 9.0}}, "anchor", None, smallest=0.1
+        {"anchor": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {1: 0.3, 2: 0.4, 9: 9.0}}, {"b": "anchor"}, None, smallest=0.1
     )
     assert found.seeds == (1, 2) and found.difference.value == pytest.approx(0.1)

@@ -150,6 +150,24 @@ def test_a_study_with_swapped_labels_says_the_opposite(tmp_path):
     assert next(c for c in compared if c.arm == "better").verdict == "worse"
 
 
+def test_an_arm_names_what_it_is_compared_with(tmp_path):
+    """The repeat is turned into an arm of its own, which the better one is compared with."""
+    folder = a_study(tmp_path)
+    path = folder / "study.json"
+    plan = json.loads(path.read_text())
+    plan["repeats"], plan["arms"]["better"]["against"] = [], "again"
+    path.write_text(json.dumps(plan))
+    found = results(folder)
+    by_arm = {name: {r.seed: r.value for r in found.runs if r.arm == name} for name in plan["arms"]}
+    (better,) = [c for c in found.comparisons if c.arm == "better"]
+    assert better.against == "again"
+    assert better.difference.value == pytest.approx(
+        np.mean([by_arm["better"][s] - by_arm["again"][s] for s in range(5)])
+    )
+    html = write_page(folder).read_text()
+    assert "better – again" in html and "again – anchor" in html and "read at stage better, its anchor at again" in html
+
+
 def test_what_is_missing_is_named_and_the_rest_is_shown(tmp_path):
     folder = a_study(tmp_path)
     (folder / "cells" / "cell4" / "done").unlink()

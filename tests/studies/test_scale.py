@@ -24,6 +24,7 @@ from tests.sharing import COMPILED
 from tests.studies.tiny_ladder import ladder
 
 TINY = str(Path(__file__).parent / "tiny_ladder.py")
+CONFIGS = Path(__file__).parents[2] / "configs"
 TRUTH = Law(E=0.5, A=60.0, B=40.0, alpha=0.5, beta=0.4)
 
 
@@ -160,6 +161,6 @@ def test_the_picture_is_drawn(tmp_path):
 
 
 def test_the_ladder_that_ships_is_one():
-    path = Path(__file__).parents[2] / "configs" / "ladders" / "arithmetic.py"
+    path = CONFIGS / "ladders" / "arithmetic.py"
     made = load_made(path, "ladder", Ladder)
     assert "Run:" in path.read_text() and len({parameters(size) for size in made.sizes}) == 6

@@ -67,7 +67,10 @@ def test_a_metric_that_no_evaluation_has_is_named():
 
 
 @pytest.mark.parametrize("change, said", [
-    (dict(anchor="none"), "no arm 'none'"), (dict(repeats=("anchor",)), "anchor itself"),
+    (dict(anchor="none"), "no arm 'none'"),
+    (dict(arms=(*study().arms, Arm(name="x", against="y"))), "against='y'; other arms are: anchor, again"),
+    (dict(arms=(Arm(name="anchor", against="again"), Arm(name="again"))), "is the anchor or its repeat"),
+    (dict(repeats=("anchor",)), "anchor itself"),
     (dict(smallest_effect=0.0), "smallest_effect"), (dict(seeds=()), "arm 'anchor' has no seed"),
     (dict(interval="bootstrap"), "6 seeds"), (dict(name="a/b"), "a/b"),
 ])  # fmt: skip

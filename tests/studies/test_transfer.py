@@ -189,6 +189,6 @@ def test_while_runs_are_missing_nothing_is_said(tmp_path, prepared, capsys, monk
     monkeypatch.setattr("jaxsrl.studies.sweep.run", lambda study, *_, **__: write_plan(study, plan(study, useful)))
     assert main(["study", "transfer", str(TINY), "--runs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    name = arm_name(transfer().widths[0], 1e-3)
+    name = arm_name(transfer().widths[0], 5e-4)
     assert f"60 runs are missing, such as {name} seed 0 (missing)" in out
     assert not list(tmp_path.glob("*/transfer.*"))
