@@ -27,6 +27,7 @@ HOW_SIGMOID = (
     "R(C) = R0 + (A − R0) / (1 + (C_mid / C)^B). A is where the recipe tends to. Where the data do not pass C_mid "
     "tenfold, A is mostly extrapolated, and its interval says so."
 )
+MISFIT = 0.1  # how far points lie beside a law, as a share of their loss, that does not describe them
 LAW_COLUMNS, SIGMOID_COLUMNS = ("params", "tokens", "loss"), ("compute", "reward")
 
 
@@ -112,7 +113,12 @@ def _law(points: scaling.Points, draws: int, budgets: Sequence[float]) -> tuple[
             (f"loss at {c:.2e} FLOPs", lambda law, c=c: law.loss(*law.best(c))),
         )
     })  # fmt: skip
+    low, high = (float(found.law.best(c)[0]) for c in (points.flops.min(), largest))
     notes = _alarms(
+        (found.noise > MISFIT, f"A point lies {found.noise:.0%} beside the law: it does not describe these losses."),
+        (low < points.params.min() or high > points.params.max(),
+         f"The best sizes of the measured budgets, {number(low)} to {number(high)} parameters, are not all within "
+         f"those trained, {number(points.params.min())} to {number(points.params.max())}: the split is extrapolated."),
         (found.law.E <= 0, "E is not above 0: the points do not reach far enough to determine it."),
         (any(abs(x - b) < 1e-6 for x in (found.law.alpha, found.law.beta) for b in scaling.EXPONENTS),
          "An exponent is at the end of what is searched: the points do not determine it."),

@@ -17,6 +17,7 @@ from jaxsrl.report.html import Html, tag
 from jaxsrl.stages.begin import prepare
 from jaxsrl.studies.charts import Line, plot
 from jaxsrl.studies.cost import Useful
+from jaxsrl.studies.effects import Interval
 from jaxsrl.studies.page import document, figure, section, table, write_whole
 from jaxsrl.studies.run import run
 from jaxsrl.studies.scale import finished, last_steps, of_sizes
@@ -116,7 +117,7 @@ def losses_csv(folder: Path, sweep: Transfer, losses: Losses, places: Mapping[st
 def _section(folder: Path, sweep: Transfer, found: Moved, losses: Losses, places: Mapping[str, list[Path]]) -> Html:
     axis, sizes = found.axis, sweep.sizes(found.axis)
     best = {size: optimum(np.array(sweep.rates), losses[size], sweep.near) for size in sizes}
-    rows = [(vars(size)[axis], *_told(best[size])) for size in sizes]
+    rows = [(vars(size)[axis], _told(best[size].rate), best[size].why) for size in sizes]
     lines = [
         Line(name=f"{axis} {vars(size)[axis]}", index=i, **_curve(folder, sweep, size, losses, places))
         for i, size in enumerate(sizes) if np.isfinite(losses[size].mean(axis=0)).any()
@@ -128,15 +129,12 @@ def _section(folder: Path, sweep: Transfer, found: Moved, losses: Losses, places
     )
     return section(
         axis, f"Along {'width' if axis == 'width' else 'depth'}", HOW, tag("p", found.words, class_="lead"),
-        figure(chart), table((axis, "best rate", "95 % interval", "why none"), rows, ("best rate", "95 % interval")),
-        optima,
+        figure(chart), table((axis, "best rate (95 % interval)", ""), rows, ("best rate (95 % interval)",)), optima,
     )  # fmt: skip
 
 
-def _told(one: Optimum) -> tuple[str, str, str]:
-    if one.rate is None:
-        return "–", "–", one.why
-    return f"{one.rate.value:.3g}", f"{one.rate.low:.3g} to {one.rate.high:.3g}", ""
+def _told(rate: Interval | None) -> str:
+    return "none" if rate is None else f"{rate.value:.3g} ({rate.low:.3g} to {rate.high:.3g})"
 
 
 def _curve(folder: Path, sweep: Transfer, size: ModelConfig, losses: Losses, places) -> dict:
@@ -179,13 +177,15 @@ def draw(path: Path, sweep: Transfer, losses: Losses, found: list[Moved]) -> Pat
             if lowest.rate is not None:
                 left.axvspan(lowest.rate.low, lowest.rate.high, color=line.get_color(), alpha=0.12)
         left.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss, nats a token")
-        left.legend(fontsize=7)
+        left.legend(fontsize=7, framealpha=0.8)
+        right.set(xscale="log", yscale="log", xlabel=one.axis, ylabel="best learning rate")
         if line := _optima(one.axis, best, one):
             off = [np.subtract(line.y, line.low), np.subtract(line.high, line.y)]
             right.errorbar(line.x, line.y, off, fmt="o", capsize=3)
             right.plot(line.x, [line.through(x) for x in line.x], color="0.6", zorder=0,
                        label=f"{one.axis}^{-one.exponent.value:.2f}")  # fmt: skip
             right.legend(fontsize=7)
-        right.set(xscale="log", yscale="log", xlabel=one.axis, ylabel="best learning rate")
+            right.set_xticks(line.x, [str(x) for x in line.x])
+            right.set_xticks([], minor=True)
     picture.savefig(path, dpi=150)
     return path

@@ -212,6 +212,23 @@ def test_a_file_of_points_becomes_a_law_a_page_and_numbers(tmp_path, capsys):
     assert html.count("<svg") == 2 and "Extrapolation: fitted to" in html
 
 
+@pytest.mark.parametrize("change, words", [
+    (dict(), ()), (dict(params=np.repeat(np.geomspace(2e9, 1e11, 7), 7)), ("the split is extrapolated",)),
+    (dict(noise=0.3), ("beside the law: it does not describe these losses",)),
+])  # fmt: skip
+def test_what_a_ladder_does_not_show_is_told(change, words, tmp_path):
+    """Budgets whose best size was not tried, and losses that follow no such law; a sound ladder has no alarm."""
+    sizes = np.repeat(np.geomspace(3e7, 3e9, 7), 7)
+    made = points(1, **{"params": sizes, "noise": 0.002} | change)
+    if not words:  # whole budgets, each with sizes on both sides of its best
+        made = replace(made, tokens=np.tile(np.geomspace(1e20, 1e21, 7), 7) / 6 / made.params)
+        made = points(1, 0.002, made.params, made.tokens)
+    path = write_csv(tmp_path / "ladder.csv", params=made.params, tokens=made.tokens, loss=made.loss)
+    _, page = fit_file(path, draws=20)
+    html = page.read_text()
+    assert all(text in html for text in words) and ('class="alarms"' in html) == bool(words)
+
+
 def test_a_file_of_rewards_becomes_a_sigmoid(tmp_path):
     compute, reward = rewards(0, span=(1e2, 1e4))
     path = write_csv(tmp_path / "rl.csv", compute=compute, reward=reward)

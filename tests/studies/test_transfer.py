@@ -98,12 +98,11 @@ def test_sizes_without_optimum_are_named_and_too_few_are_no_law():
     assert found.kind == "undecided" and found.factor is None and "fewer than 3 sizes" in found.words
 
 
-@pytest.mark.parametrize("seeds, least", [(4, 0.9), (8, 0.88)])
+@pytest.mark.parametrize("seeds, least", [(3, 0.9), (4, 0.9)])
 def test_intervals_cover_the_exponent(seeds, least):
-    """95 % intervals over 200 sweeps. The control: a plain bootstrap of four seeds is too narrow."""
-    slopes = lambda rng: moved("width", WIDTHS, RATES, {size: swept(rng, size, seeds=seeds) for size in WIDTHS})
+    """95 % intervals over 200 sweeps."""
     rng = np.random.default_rng(0)
-    found = [slopes(rng).exponent for _ in range(200)]
+    found = [sweep_of(rng, 0.5, seeds=seeds).exponent for _ in range(200)]
     assert np.mean([one.low <= 0.5 <= one.high for one in found]) >= least
     assert np.mean([one.value for one in found]) == pytest.approx(0.5, abs=0.02)
 
@@ -117,7 +116,7 @@ def test_a_plain_bootstrap_of_four_seeds_is_too_narrow():
         low, high = np.quantile(drawn, (0.025, 0.975))
         return Interval(value=float(np.mean(values)), low=float(low), high=float(high), p=1.0)
 
-    assert coverage(plain, lambda rng: rng.normal(0, 1, 4), 0.0, 400) < 0.88
+    assert coverage(plain, lambda rng: rng.normal(0, 1, 4), 0.0, 400) < 0.85
 
 
 @pytest.mark.parametrize("change, said", [
