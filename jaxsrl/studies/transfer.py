@@ -91,18 +91,52 @@ class Moved:
     """How the optimum moves along one axis.
 
     Args:
+      sizes: widths or numbers of layers that have an optimum, rising; `left_out` says why others have none.
       factor: by which it moves when the size doubles, with its 95 % interval over seeds.
       exponent: a of lr ~ size^-a, likewise.
       loss: nats a token that the largest size loses at the smallest one's optimum, likewise.
-      kind: whether it transfers; `undecided` where the interval holds both answers, or sizes have no optimum.
+      tolerance: see `Transfer`.
     """
 
     axis: Axis
-    factor: Interval | None
-    exponent: Interval | None
-    loss: Interval | None
-    kind: Literal["transfers", "moves", "undecided"]
-    words: str
+    sizes: tuple[int, ...]
+    left_out: str
+    factor: Interval | None = None
+    exponent: Interval | None = None
+    loss: Interval | None = None
+    tolerance: float = 1.25
+
+    @property
+    def kind(self) -> Literal["transfers", "moves", "undecided"]:
+        """Whether the rate transfers; undecided where the interval holds both answers, or too few sizes an optimum."""
+        if self.factor is None:
+            return "undecided"
+        if 1 / self.tolerance < self.factor.low and self.factor.high < self.tolerance:
+            return "transfers"
+        return "moves" if self.factor.high < 1 or self.factor.low > 1 else "undecided"
+
+    @property
+    def words(self) -> str:
+        """The verdict in sentences."""
+        if self.factor is None:
+            return f"Undecided: fewer than {LEAST_SIZES} sizes have an optimum within the rates ({self.left_out})."
+        verdict = {
+            "transfers": f"It transfers: by less than {self.tolerance:g} a doubling.",
+            "moves": f"It does not transfer: take lr ~ {self.axis}^{-self.exponent.value:.2f}.",
+            "undecided": f"Undecided: the interval holds both no move and one by {self.tolerance:g}.",
+        }[self.kind]
+        what = "width" if self.axis == "width" else "the number of layers"
+        rest = f" Left out: {self.left_out}." if self.left_out else ""
+        return (
+            f"From {self.axis} {self.sizes[0]} to {self.sizes[-1]} the optimum moves by a factor of "
+            f"{_between(self.factor, 2)} per doubling of {what}: lr ~ {self.axis}^-a with a = "
+            f"{_between(self.exponent, 2)}. {verdict} At the smallest size's optimum the largest loses "
+            f"{_between(self.loss, 3)} nats a token.{rest}"
+        )
+
+
+def _between(one: Interval, digits: int) -> str:
+    return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
 
 
 def as_study(sweep: Transfer) -> Study:
@@ -187,26 +221,17 @@ def moved(
       near: see `optimum`; tolerance: see `Transfer`.
     """
     best = {size: optimum(rates, losses[size], near) for size in sizes}
-    known = [size for size in sizes if best[size].rate is not None]
+    known = tuple(size for size in sizes if best[size].rate is not None)
     left_out = "; ".join(f"{axis} {size}: {best[size].why}" for size in sizes if size not in known)
     if len(known) < LEAST_SIZES:
-        return Moved(
-            axis=axis, factor=None, exponent=None, loss=None, kind="undecided",
-            words=f"Undecided: fewer than {LEAST_SIZES} sizes have an optimum within the rates ({left_out}).",
-        )  # fmt: skip
-    at = np.log(known)
-    slopes = np.polyfit(at, np.stack([best[size].by_seed for size in known]), 1)[0]  # one a seed
-    slope = over_seeds(slopes)
-    doubled = Interval(
-        value=slope.value * np.log(2), low=slope.low * np.log(2), high=slope.high * np.log(2), p=slope.p
+        return Moved(axis=axis, sizes=known, left_out=left_out, tolerance=tolerance)
+    optima = np.stack([best[size].by_seed for size in known])
+    slope = over_seeds(np.polyfit(np.log(known), optima, 1)[0])  # one a seed
+    return Moved(
+        axis=axis, sizes=known, left_out=left_out, tolerance=tolerance,
+        factor=_exp(_times(slope, float(np.log(2)))), exponent=_times(slope, -1.0),
+        loss=over_seeds(_lost(np.log(rates), losses[known[-1]], optima[0], optima[-1])),
     )  # fmt: skip
-    factor = _exp(doubled)
-    exponent = Interval(value=-slope.value, low=-slope.high, high=-slope.low, p=slope.p)
-    loss = over_seeds(_lost(np.log(rates), losses[known[-1]], best[known[0]].by_seed, best[known[-1]].by_seed))
-    kind = _kind(factor, tolerance)
-    return Moved(axis=axis, factor=factor, exponent=exponent, loss=loss, kind=kind, words=_words(
-        axis, known, factor, exponent, loss, kind, tolerance, left_out
-    ))  # fmt: skip
 
 
 def _lost(x: np.ndarray, losses: np.ndarray, smallest: np.ndarray, own: np.ndarray) -> list[float]:
@@ -214,26 +239,9 @@ def _lost(x: np.ndarray, losses: np.ndarray, smallest: np.ndarray, own: np.ndarr
     return [float(np.interp(a, x, y) - np.interp(b, x, y)) for a, b, y in zip(smallest, own, losses, strict=True)]
 
 
-def _kind(factor: Interval, tolerance: float) -> Literal["transfers", "moves", "undecided"]:
-    if 1 / tolerance < factor.low and factor.high < tolerance:
-        return "transfers"
-    return "moves" if factor.high < 1 or factor.low > 1 else "undecided"
-
-
-def _words(axis, sizes, factor, exponent, loss, kind, tolerance, left_out) -> str:
-    what = "width" if axis == "width" else "the number of layers"
-    verdict = {
-        "transfers": f"It transfers: by less than {tolerance:g} a doubling.",
-        "moves": f"It does not transfer: take lr ~ {axis}^{-exponent.value:.2f}.",
-        "undecided": f"Undecided: the interval holds both no move and one by {tolerance:g}.",
-    }[kind]
-    rest = f" Left out: {left_out}." if left_out else ""
-    return (
-        f"From {axis} {sizes[0]} to {sizes[-1]} the optimum moves by a factor of {factor.value:.2f} "
-        f"[{factor.low:.2f}, {factor.high:.2f}] per doubling of {what}: lr ~ {axis}^-a with a = {exponent.value:.2f} "
-        f"[{exponent.low:.2f}, {exponent.high:.2f}]. {verdict} At the smallest size's optimum the largest loses "
-        f"{loss.value:.3f} [{loss.low:.3f}, {loss.high:.3f}] nats a token.{rest}"
-    )
+def _times(one: Interval, factor: float) -> Interval:
+    low, high = sorted((factor * one.low, factor * one.high))
+    return Interval(value=factor * one.value, low=low, high=high, p=one.p)
 
 
 def _exp(log: Interval) -> Interval:
