@@ -128,9 +128,11 @@ def _marks(line: Line, x: Axis, y: Axis, of_x, of_y, log_x: bool) -> list[Html]:
 
 def _axis(axis: Axis, log: bool, draw) -> list[Html]:
     if log and axis.high - axis.low >= 1.2:
-        powers = range(math.ceil(axis.low), math.floor(axis.high) + 1)
+        powers = range(math.floor(axis.low), math.floor(axis.high) + 1)
         step = max(1, len(powers) // 6)
-        marks = [(float(p), f"1e{p}") for p in powers if p % step == 0]
+        within = (1, 2, 5) if axis.high - axis.low < 2.5 else (1,)
+        marks = [(p + math.log10(m), f"{m}e{p}") for p in powers if p % step == 0 for m in within]
+        marks = [mark for mark in marks if axis.low <= mark[0] <= axis.high]
     elif log:
         low, high = 10**axis.low, 10**axis.high
         places = ticks(low, high, 4)

@@ -250,6 +250,11 @@ def test_a_wrong_file_is_told_by_line_and_column(text, said, tmp_path, capsys):
         read_columns(tmp_path / "none.csv")
 
 
+def test_a_logarithmic_axis_of_few_decades_has_labels_between_the_powers():
+    over = lambda last: str(plot("t", "x", "y", [Line(name="a", index=0, x=[1e-3, last], y=[1.0, 2.0])], log_x=True))
+    assert ">2e-3<" in over(0.064) and ">1e-2<" in over(0.064) and ">2e-3<" not in over(10.0) and ">1e0<" in over(10.0)
+
+
 def test_a_chart_has_no_number_that_is_none():
     line = Line(name="<x>", index=0, x=[1.0, 10.0, 100.0], y=[3.0, 2.0, 1.0], through=lambda c: 3 / c)
     for log in (False, True):
