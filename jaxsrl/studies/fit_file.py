@@ -33,36 +33,38 @@ LAW_COLUMNS, SIGMOID_COLUMNS = ("params", "tokens", "loss"), ("compute", "reward
 
 def fit_file(
     path: Path, *, out: Path | None = None, budgets: Sequence[float] = (), start: float | None = None,
-    leave_out: float = 0.0, draws: int = 400,
+    leave_out: float = 0.0, draws: int = 400, title: str | None = None, notes: Sequence[str] = (),
 ) -> tuple[str, Path]:  # fmt: skip
     """Fits what the columns name, and writes `FILE.fit.html` and `FILE.fit.csv`. Returns the fit in words and the page.
 
     Args:
-      path: columns params, tokens, loss, one model a line; or compute, reward, one evaluation a line. Others are left.
+      path: columns params, tokens, loss, one model a line; or compute, reward, one evaluation a line. Of others, `runs`
+        gives the folders that the points of a law lead to.
       out: folder of the page; None is that of the file.
       budgets: FLOPs at which the best split is told; none takes the largest measured one, ten and a hundred times it.
       start, leave_out: see `sigmoid.fit_sigmoid`.
       draws: of the bootstrap.
+      title: of the page; None is the file's name. notes: what else the reader has to know.
     Raises: ValueError naming file, line and column of what is no number, or what is missing.
     """
     columns = read_columns(path)
     if all(name in columns for name in LAW_COLUMNS):
         points = scaling.Points(**{name: columns[name] for name in LAW_COLUMNS})
-        rows, body = _law(points, draws, budgets)
+        rows, alarms, body = _law(points, draws, budgets, notes, () if out else run_links(path))
     else:
         found = sigmoid.fit_sigmoid(
             columns["compute"], columns["reward"], start=start, leave_out=leave_out, draws=draws
         )  # fmt: skip
         settings = {"start": start, "leave_out": leave_out}
-        rows, body = _curve(columns["compute"], columns["reward"], found, settings)
+        rows, alarms, body = _curve(columns["compute"], columns["reward"], found, settings, notes)
     folder = out or path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    heading = tag("header", tag("p", "jaxsrl study fit", class_="kicker"), tag("h1", path.name), class_="top")
+    heading = tag("header", tag("p", "jaxsrl study fit", class_="kicker"), tag("h1", title or path.name), class_="top")
     write_whole(folder / f"{path.stem}.fit.csv", _csv(rows))
-    page = write_whole(folder / f"{path.stem}.fit.html", document(f"{path.name} – jaxsrl fit", heading, body))
+    page = write_whole(folder / f"{path.stem}.fit.html", document(f"{title or path.name} – jaxsrl fit", heading, body))
     width = max(len(name) for name, *_ in rows)
-    said = "\n".join(f"{name:<{width}}  {_shown(value)}{_between(low, high)}" for name, value, low, high in rows)
-    return said, page
+    said = [f"{name:<{width}}  {_shown(value)}{_between(low, high)}" for name, value, low, high in rows]
+    return "\n".join([*said, *(f"warning: {text}" for text in alarms)]), page
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
@@ -85,6 +87,13 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     return {name: read(name) for name in wanted}
 
 
+def run_links(path: Path) -> tuple[str, ...]:
+    """The report of every line's first run, relative to the file; none where it has no column `runs`."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.DictReader(file))
+    return tuple(f"{line['runs'].split()[0]}/report.html" for line in lines) if "runs" in lines[0] else ()
+
+
 def _number(path: Path, line: int, name: str, text: str | None) -> float:
     try:
         value = float(text or "")
@@ -98,7 +107,9 @@ def _number(path: Path, line: int, name: str, text: str | None) -> float:
 Rows = list[tuple[str, float, float | None, float | None]]
 
 
-def _law(points: scaling.Points, draws: int, budgets: Sequence[float]) -> tuple[Rows, Html]:
+def _law(
+    points: scaling.Points, draws: int, budgets: Sequence[float], notes: Sequence[str], links: Sequence[str]
+) -> tuple[Rows, list[str], Html]:
     found = scaling.fit_law(points, draws=draws)
     largest = float(points.flops.max())
     budgets = tuple(budgets) or (largest, 10 * largest, 100 * largest)
@@ -114,7 +125,7 @@ def _law(points: scaling.Points, draws: int, budgets: Sequence[float]) -> tuple[
         )
     })  # fmt: skip
     low, high = (float(found.law.best(c)[0]) for c in (points.flops.min(), largest))
-    notes = _alarms(
+    alarms = _true(
         (found.noise > MISFIT, f"A point lies {found.noise:.0%} beside the law: it does not describe these losses."),
         (low < points.params.min() or high > points.params.max(),
          f"The best sizes of the measured budgets, {number(low)} to {number(high)} parameters, are not all within "
@@ -126,16 +137,17 @@ def _law(points: scaling.Points, draws: int, budgets: Sequence[float]) -> tuple[
     )  # fmt: skip
     score = scaling.extrapolation(points)
     judged = _extrapolation(score, "the lower half of the budgets", "carrying on their best loss", share=True)
-    return [*rows, *best], tag(
+    return [*rows, *best], alarms, tag(
         "main",
-        section("fit", "L(N, D) = E + A / N^α + B / D^β", HOW_LAW, notes, _values(rows), _noise(found.noise), judged),
-        section("loss", "Loss against compute", "", figure(_losses(points, found))),
+        section("fit", "L(N, D) = E + A / N^α + B / D^β", HOW_LAW, _alarms([*alarms, *notes]), _values(rows),
+                _noise(found.noise), judged),
+        section("loss", "Loss against compute", "", figure(_losses(points, found, links))),
         section("split", "How to split a budget", HOW_SPLIT, _values(best),
                 figure(_split(points, found))),
     )  # fmt: skip
 
 
-def _losses(points: scaling.Points, found: scaling.LawFit) -> Html:
+def _losses(points: scaling.Points, found: scaling.LawFit, links: Sequence[str]) -> Html:
     sizes = sorted(set(points.params.tolist()))
     shown = sizes if len(sizes) <= 9 else [sizes[round(i * (len(sizes) - 1) / 8)] for i in range(9)]
     lines = []
@@ -144,7 +156,8 @@ def _losses(points: scaling.Points, found: scaling.LawFit) -> Html:
         rows = rows[np.argsort(points.flops[rows])]
         through = lambda c, size=size: float(found.law.loss(size, c / scaling.FLOPS / size))
         lines.append(Line(name=f"{number(size)} params", index=i, x=points.flops[rows].tolist(),
-                          y=points.loss[rows].tolist(), through=through))  # fmt: skip
+                          y=points.loss[rows].tolist(), through=through,
+                          links=[links[row] for row in rows] if links else ()))  # fmt: skip
     return plot("Loss", "FLOPs (6 N D)", "loss, nats per token", lines, log_x=True, log_y=True)
 
 
@@ -160,8 +173,8 @@ def _split(points: scaling.Points, found: scaling.LawFit) -> Html:
 
 
 def _curve(
-    compute: np.ndarray, reward: np.ndarray, found: sigmoid.SigmoidFit, settings: dict[str, Any]
-) -> tuple[Rows, Html]:
+    compute: np.ndarray, reward: np.ndarray, found: sigmoid.SigmoidFit, settings: dict[str, Any], notes: Sequence[str]
+) -> tuple[Rows, list[str], Html]:
     rows = _with_intervals(found, found.curve, {
         "R0": lambda c: c.R0, "A": lambda c: c.A, "C_mid": lambda c: c.C_mid, "B": lambda c: c.B,
     })  # fmt: skip
@@ -169,13 +182,15 @@ def _curve(
     line = Line(name="held-out reward", index=0, x=compute[order].tolist(), y=reward[order].tolist(),
                 through=lambda c: float(found.curve.reward(c)))  # fmt: skip
     past = found.past_middle
-    note = _alarms((past < 10, f"The data reach {past:.1f} times C_mid: below ten, A is mostly extrapolated."))
+    alarms = _true((past < 10, f"The data reach {past:.1f} times C_mid: below ten, A is mostly extrapolated."))
     judged = _extrapolation(
         sigmoid.extrapolation(compute, reward, **settings), "the first half", "carrying on the last of it", share=False
     )
     chart = figure(plot("Reward", "compute", "reward", [line], log_x=True))
-    return rows, tag("main", section("fit", "Reward against compute", HOW_SIGMOID, note, _values(rows),
-                                     _noise(found.noise, share=False), chart, judged))  # fmt: skip
+    return rows, alarms, tag("main", section(
+        "fit", "Reward against compute", HOW_SIGMOID, _alarms([*alarms, *notes]), _values(rows),
+        _noise(found.noise, share=False), chart, judged,
+    ))  # fmt: skip
 
 
 def _with_intervals(found: Any, point: Any, of: Mapping[str, Callable[[Any], float]]) -> Rows:
@@ -192,9 +207,12 @@ def _noise(noise: float, share: bool = True) -> Html:
     return tag("p", f"A point lies {shown} beside the fit (standard deviation).", class_="how")
 
 
-def _alarms(*said: tuple[bool, str]) -> Html | None:
-    told = [tag("li", text) for true, text in said if true]
-    return tag("ul", *told, class_="alarms") if told else None
+def _true(*said: tuple[bool, str]) -> list[str]:
+    return [text for true, text in said if true]
+
+
+def _alarms(told: Sequence[str]) -> Html | None:
+    return tag("ul", *(tag("li", text) for text in told), class_="alarms") if told else None
 
 
 def _extrapolation(score: tuple[float, float] | None, half: str, flat: str, *, share: bool) -> Html:

@@ -70,13 +70,13 @@ def scale(
     if missing:
         say(f"{len(missing)} of {len(planned)} runs are missing, such as {missing[0]}; the same command goes on")
         return None
-    for one in found:
-        if one.edge:
-            say(f"{one.params} parameters at {one.flops:.2g} FLOPs: the best rate, {one.lr:.2g}, is the edge of those "
-                "tried; widen `rates`")  # fmt: skip
+    edges = [
+        f"{one.params} parameters at {one.flops:.2g} FLOPs: the best rate, {one.lr:.2g}, is the edge of those tried; "
+        "widen `rates`" for one in found if one.edge
+    ]  # fmt: skip
     write_points(folder / POINTS, found)
-    said, page = fit_file(folder / POINTS, draws=draws)
-    say(said)
+    said, page = fit_file(folder / POINTS, draws=draws, title=f"{ladder.name}: {study.question}", notes=edges)
+    say("\n".join([said, *(f"warning: {text}" for text in edges)]))
     if picture := draw(folder / POINTS):
         say(str(picture))
     else:

@@ -224,8 +224,9 @@ def test_what_a_ladder_does_not_show_is_told(change, words, tmp_path):
         made = replace(made, tokens=np.tile(np.geomspace(1e20, 1e21, 7), 7) / 6 / made.params)
         made = points(1, 0.002, made.params, made.tokens)
     path = write_csv(tmp_path / "ladder.csv", params=made.params, tokens=made.tokens, loss=made.loss)
-    _, page = fit_file(path, draws=20)
+    said, page = fit_file(path, draws=20)
     html = page.read_text()
+    assert all(text in said for text in words) and ("warning" in said) == bool(words)
     assert all(text in html for text in words) and ('class="alarms"' in html) == bool(words)
 
 

@@ -20,6 +20,7 @@ from jaxsrl.objectives.srl import SRL
 from jaxsrl.policy import trained_shapes
 from jaxsrl.processes import Stopped
 from jaxsrl.rewards.similarity import ActionSimilarity
+from jaxsrl.stages.begin import prepare
 from jaxsrl.studies.agreement import agreement
 from jaxsrl.studies.grid import product
 from jaxsrl.studies.members import check_members, own_numbers
@@ -215,8 +216,9 @@ def test_what_is_equal_stays_a_constant(tmp_path):
     assert own_numbers([srl(tmp_path, 1).stages[1]] * 2).optimizer == {}
 
 
-def test_a_study_trains_cells_that_differ_in_numbers_as_one_program(runs, capsys):
-    """Two rates of two seeds are one population, two sizes are two. Status says so, and results read their folders."""
+def test_a_study_trains_cells_that_differ_in_numbers_as_one_program(runs, capsys, monkeypatch):
+    """Two rates of two seeds are one population, two sizes are two. Status says so, and results read their folders.
+    Data that the study has prepared are not read again."""
     base = sft(runs / "study", 0)
     made = Study(
         name="rates", question="Which rate?", fixed="everything", base=base, seeds=(0, 1), smallest_effect=0.1,
@@ -236,7 +238,9 @@ def test_a_study_trains_cells_that_differ_in_numbers_as_one_program(runs, capsys
     assert list(map(len, groups_of(made, adapters))) == [2, 2]  # a base of each seed
     # Two seeds of one rate, whose program the tests above have compiled.
     made = replace(made, population=2, arms=made.arms[1:], anchor=made.arms[1].name)
-    assert run(made, useful, lambda: False, compiled=COMPILED) == 2
+    prepared = prepare(made.base, COMPILED)
+    monkeypatch.delattr("jaxsrl.studies.population.prepare")
+    assert run(made, useful, lambda: False, compiled=COMPILED, prepared_by=lambda config: prepared) == 2
     assert "populations of 2 runs; 0 runs alone" in capsys.readouterr().out
     said = status(study_folder(made))
     assert "2 runs: 2 done" in said and said.count("its share of the 2 of rates-") == 2

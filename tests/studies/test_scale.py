@@ -132,7 +132,8 @@ def test_the_law_of_the_runs_is_found(tmp_path, planned, prepared, capsys, monke
     fitted = {x["number"]: float(x["value"]) for x in csv.DictReader((folder / "points.fit.csv").open())}
     assert fitted["alpha"] == pytest.approx(0.5, rel=0.02) and fitted["beta"] == pytest.approx(0.4, rel=0.02)
     page = (folder / "points.fit.html").read_text()
-    assert "Extrapolation: fitted to" in page and "parabola" in page
+    assert "Extrapolation: fitted to" in page and "parabola" in page and "tiny-ladder: How should a budget" in page
+    assert all(f'href="{p["runs"]}/report.html"' in page for p in points)
     assert (folder / "points.png").exists() == (find_spec("matplotlib") is not None)
 
 
