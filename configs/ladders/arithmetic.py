@@ -18,10 +18,9 @@ Seen:   2026-11-29, one seed. Loss in nats a token at the best of three rates; `
 The best size lies inside the ladder at every budget and grows with it; parabolas put it at 2.3e4, 3.5e4 and 4.0e4
 parameters. But there is no law: points lie 150 % beside L(N, D), E is -0.4 (-12 to 0.02), alpha 1.5 (0.02 to 2), beta
 0.7 (0.02 to 2), and N* ~ C^0.32 with an interval of 0.01 to 0.99. Fitted to the lower half of the budgets it is off by
-386 % on the rest (carrying on the best loss, 744 %). What is seen is a transition: a run stays on a plateau near 1.7
-until it has found the digits, and then falls to 0.03 within a doubling of its tokens. The smallest size never leaves
-the plateau. So the page's law is not to be used, and it says so. At
-the largest of the three rates, 0.77 / width, no size leaves the plateau.
+386 % on the rest (carrying on the best loss, 744 %). What is seen is a transition: a run stays on a plateau near 1.7,
+and then falls to 0.03 within a doubling of its tokens. The smallest size never leaves the plateau, and at the largest
+of the three rates, 0.77 / width, no size does. So the page's law is not to be used, and the page says so.
 
 Six sizes of one shape, three budgets, three learning rates each. Demonstrations are seen once.
 """
