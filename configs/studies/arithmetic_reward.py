@@ -2,7 +2,7 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/arithmetic_reward.py
 Page:   .venv/bin/jaxsrl study report configs/studies/arithmetic_reward.py
-Takes:  four runs of at most 3.8e7 tokens and 3.9e13 FLOPs together, as `--plan` counts them
+Takes:  four runs of at most 3.9e7 tokens and 4.0e13 FLOPs together, as `--plan` counts them
 Seen:   nothing yet: all arms were checked and costed, and the study has not been run whole.
 
 Five arms are stages of one run, so that a seed's arms share its base. `similarity_again` is the anchor once more and

@@ -2,7 +2,7 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/dynamic_sampling.py
 Page:   .venv/bin/jaxsrl study report configs/studies/dynamic_sampling.py
-Takes:  four runs of at most 1.7e7 tokens and 1.0e13 FLOPs together, as `--plan` counts them
+Takes:  four runs of at most 1.7e7 tokens and 1.1e13 FLOPs together, as `--plan` counts them
 Seen:   not run.
 
 `refill` is the paper's: dropped groups are replaced by those of other demonstrations until 40 carry weight. `drop`

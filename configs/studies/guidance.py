@@ -2,7 +2,7 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/guidance.py
 Page:   .venv/bin/jaxsrl study report configs/studies/guidance.py
-Takes:  four runs of at most 1.7e7 tokens and 1.0e13 FLOPs together, as `--plan` counts them
+Takes:  four runs of at most 1.7e7 tokens and 1.1e13 FLOPs together, as `--plan` counts them
 Seen:   not run.
 
 The ablation of arXiv:2510.25992. `action` is SRL, `one_shot` rewards the similarity of whole solutions, `answer` is

@@ -2,7 +2,7 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/length_against_size.py
 Page:   .venv/bin/jaxsrl study report configs/studies/length_against_size.py
-Takes:  eight runs of at most 3.4e7 tokens and 3.2e13 FLOPs together; a run took 190 (0.1M) to 290 seconds (0.2M) on
+Takes:  eight runs of at most 3.5e7 tokens and 3.4e13 FLOPs together; a run took 190 (0.1M) to 290 seconds (0.2M) on
         two CPU cores that other work loaded threefold, so half an hour there. 4 x 4 x 8, with SIZES 0.1M, 0.2M, 1M
         and 10M, LENGTHS 2, 4, 8 and 16 and eight SEEDS below, and the same command: 32 runs, at most 2.2e8 tokens and
         3.1e15 FLOPs.

@@ -2,7 +2,7 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/length_against_size_rates.py
 Page:   .venv/bin/jaxsrl study report configs/studies/length_against_size_rates.py
-Takes:  two minutes on two CPU cores; at most 4.2e6 tokens and 5.3e12 FLOPs
+Takes:  two minutes on two CPU cores; at most 4.4e6 tokens and 5.5e12 FLOPs
 Seen:   exact actions after the expert's, 50 validation problems, one seed, 2026-11-29, on commit b7b965e:
 
     base of 400 steps    0.363

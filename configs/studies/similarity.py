@@ -2,7 +2,7 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/similarity.py
 Page:   .venv/bin/jaxsrl study report configs/studies/similarity.py
-Takes:  four runs of at most 3.8e7 tokens and 3.3e13 FLOPs together, as `--plan` counts them
+Takes:  four runs of at most 3.6e7 tokens and 3.0e13 FLOPs together, as `--plan` counts them
 Seen:   not run.
 
 Mazes, as their actions have several words and their solutions are longer than the 200 characters from which autojunk
