@@ -13,7 +13,14 @@ from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
 from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
 from jaxsrl.update import (
-    AdamW, at_rate, init_state, learning_rate, make_apply, make_update, optimizer, steps_in_rate,
+    AdamW,
+    at_rate,
+    init_state,
+    learning_rate,
+    make_apply,
+    make_update,
+    optimizer,
+    steps_in_rate,
 )  # fmt: skip
 
 MODEL = ModelConfig(
