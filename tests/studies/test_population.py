@@ -35,6 +35,7 @@ from jaxsrl.update import AdamW
 from tests.sharing import COMPILED, train
 from tests.tiny_config import config as tiny_config
 
+pytestmark = pytest.mark.usefixtures("optimized")  # agreement is promised of programs as they are compiled for runs
 STEPS, LR = 20, 3e-3  # at this rate the loss falls steadily
 
 
