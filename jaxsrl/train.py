@@ -68,9 +68,9 @@ def train(
     check_installed(config.mirrors)
     began = time.monotonic()
     prepared = prepare(config, compiled or Compiled())
-    took = time.monotonic() - began
     with open_run(Path(config.runs) / config.name, to_dict(config), check_unchanged) as run:
-        run.watch.began, run.watch.ledger["begin"] = began, took
+        # The ledger is of the whole call: what came before there was one was a part of its begin.
+        run.watch.began, run.watch.ledger["begin"] = began, run.watch.began - began
         names = config.mirrors if is_first() else ()
         with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
             run_stages(replace(run, mirrors=mirrors), config, prepared, stop, trace)
