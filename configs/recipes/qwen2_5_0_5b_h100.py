@@ -2,8 +2,8 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen2_5_0_5b_h100.py
 Run:    jaxsrl launch configs/recipes/qwen2_5_0_5b_h100.py --target TARGET --dry-run
-Needs:  20.6 GiB of 79.1 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
-Takes:  1.3 h at the least (1 chip-hours), at the roofline; not run yet
+Needs:  16.0 GiB of 79.1 on each device, in `gradient` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
+Takes:  1.5 h at the least (1.5 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """
 

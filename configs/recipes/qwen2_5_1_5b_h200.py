@@ -2,8 +2,8 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen2_5_1_5b_h200.py
 Run:    jaxsrl launch configs/recipes/qwen2_5_1_5b_h200.py --target TARGET --dry-run
-Needs:  51.5 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
-Takes:  2.5 h at the least (3 chip-hours), at the roofline; not run yet
+Needs:  38.6 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
+Takes:  2.6 h at the least (2.6 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """
 
