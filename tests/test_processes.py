@@ -209,7 +209,8 @@ def test_a_run_of_many_processes(alone, tmp_path, programs):
         assert len(want) == count and want.keys() == got.keys()
         assert all(got[problem] == pytest.approx(want[problem], rel=1e-5) for problem in want)
         one, many = (evaluated(where, stage) for where in (alone, folder))
-        assert one == pytest.approx(many, rel=1e-5, abs=1e-6) and {"direct/pass@2", "chained/sampled_words_mean"} <= set(one)
+        assert one == pytest.approx(many, rel=1e-5, abs=1e-6)
+        assert {"direct/pass@2", "chained/sampled_words_mean", "information_gain/gain_nats"} <= set(one)
     shares = [read(path) for path in rollout_files(folder, "srl")]
     assert [path.name for path in rollout_files(folder, "srl")] == ["srl.1.jsonl", "srl.jsonl"] and all(shares)
     assert read_rollouts(folder, "srl") == read_rollouts(alone, "srl")  # tokens and rewards
