@@ -275,7 +275,7 @@ def test_compiled_collectives_carry_numbers(where, tmp_path):
     layout, _ = parts.collector.layouts(0, 0, 0, 0.0)
     params, _ = sampling_params(replace(parts.policy, params=state.params))
     given = params, parts.collector.place_sheet(layout.sheets[0]), jax.random.key(0), np.float32(1)
-    sent = collectives(parts.collector.draw.lower(*given).compile().as_text(), size, stage.sampling.max_new_tokens)
+    sent = collectives(parts.collector.draw.lower(*given).compile().as_text(), size, (stage.sampling.max_new_tokens,))
     cap = layout.sheets[0].prompts.slot_parent.size * stage.sampling.max_new_tokens * 4
     assert {x.dtype for x in sent} <= {"f32", "s32", "u32", "pred"} and any(x.dtype == "s32" for x in sent)
     of_jobs = [x for x in sent if x.group == size]  # what leaves the device at the end, every array once

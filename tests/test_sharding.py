@@ -234,7 +234,7 @@ def samples(mesh, params):
     sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), (0,), mesh))
     given = params, place_rows(mesh, prompts()), jax.random.key(1), np.float32(0.8)
     compiled = sample.lower(*given).compile()
-    return jax.device_get(compiled(*given)), mesh and collectives(compiled.as_text(), mesh.size, 12)
+    return jax.device_get(compiled(*given)), mesh and collectives(compiled.as_text(), mesh.size, (12,))
 
 
 @pytest.fixture(scope="module")
