@@ -144,7 +144,6 @@ mark { background: var(--mark); color: var(--mark-ink); border-radius: 2px; box-
   border-radius: 3px;
   font-size: .74rem; background: var(--alarm); }
 @media (max-width: 38rem) {
-  nav { flex-wrap: nowrap; overflow-x: auto; white-space: nowrap; }
   .stages td:nth-child(2), .stages td:nth-child(3) { min-width: 10rem; }
   .group thead { position: absolute; clip-path: inset(50%); height: 1px; overflow: hidden; }
   .group tr { display: flex; flex-wrap: wrap; gap: 0 1rem; padding: .5rem 0; border-bottom: 1px solid var(--line); }
