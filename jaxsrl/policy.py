@@ -18,6 +18,7 @@ from jaxsrl.rollout.sampler import Sample, make_sampler
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.rollout.slots import choose_slots
 from jaxsrl.sharding import MeshShape, make_mesh, make_reshard, relayout, reshard_bytes, state_sharding
+from jaxsrl.stores.copies import here
 from jaxsrl.types import Params
 from jaxsrl.update import make_scorer
 
@@ -157,7 +158,7 @@ def first_params(
     like = jax.eval_shape(lambda: init_params(model, key))
     where = None if mesh is None else state_sharding(mesh, like)
     if weights is not None:
-        return load_weights(Path(weights), model, sharding=where)
+        return load_weights(Path(here(weights)), model, sharding=where)
     return jax.jit(init_params, static_argnums=0, out_shardings=where)(model, key)
 
 

@@ -39,6 +39,7 @@ from jaxsrl.stages.parts import Parts, make_parts
 from jaxsrl.stages.replay import check_replay, copied
 from jaxsrl.stages.save import drop_worse, insist, keep_best, keep_last, save, save_whole
 from jaxsrl.stages.skipped import count_skipped
+from jaxsrl.stores.keep import kept
 from jaxsrl.trace import Steps, is_traced, traced, write_summary
 from jaxsrl.types import Metrics, TrainState
 from jaxsrl.watchdog import Limits
@@ -68,14 +69,15 @@ def train(
     check_installed(config.mirrors)
     began = time.monotonic()
     prepared = prepare(config, compiled or Compiled())
-    with open_run(Path(config.runs) / config.name, to_dict(config), check_unchanged) as run:
-        # The ledger is of the whole call: what came before there was one was a part of its begin.
-        run.watch.began, run.watch.ledger["begin"] = began, run.watch.began - began
-        names = config.mirrors if is_first() else ()
-        with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
-            run_stages(replace(run, mirrors=mirrors), config, prepared, stop, trace)
-    if is_first():
-        print(f"report: {write_report(run.folder)}")
+    with kept(config.runs, config.name, config.survive.failed_saves) as place:
+        with open_run(place.folder, to_dict(config), check_unchanged) as run, place.storing(run.console.say):
+            # The ledger is of the whole call: what came before there was one was a part of its begin.
+            run.watch.began, run.watch.ledger["begin"] = began, run.watch.began - began
+            names = config.mirrors if is_first() else ()
+            with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
+                run_stages(replace(run, mirrors=mirrors), config, prepared, place.asked(stop), trace)
+        if is_first():
+            print(f"report: {write_report(run.folder)}")
     return run.folder
 
 

@@ -92,10 +92,10 @@ def test_settings_are_checked_before_data_are_read(tmp_path, setting, said):
     assert code_of(caught.value) == 2 and not (tmp_path / "tiny").exists()
 
 
-def test_an_object_store_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
+def test_an_unknown_store_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert command.main(["train", str(TINY), "--runs", "gs://bucket/runs"]) == 2
-    assert "runs=gs://bucket/runs is an object store" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert command.main(["train", str(TINY), "--runs", "s3://bucket/runs"]) == 2
+    assert "runs=s3://bucket/runs is an object store" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_the_readme_has_every_code():

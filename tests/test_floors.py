@@ -9,7 +9,7 @@ FLOORS = [
     {"models"},
     {"data", "tasks", "rollout", "rewards", "objectives"},
     {"update", "checkpoint", "metrics", "console", "pace", "progress", "speed", "watchdog"},
-    {"collect", "mirrors", "resumable"},
+    {"collect", "mirrors", "resumable", "stores"},
     {"evals", "report", "runs", "policy"},
     {"config"},
     {"stages"},

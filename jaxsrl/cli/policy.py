@@ -54,13 +54,18 @@ class OfPolicy(Common):
     def named(self):
         """The config, and whether it was read back from a run's folder."""
         from jaxsrl.commands.policy import named_config
+        from jaxsrl.stores.copies import WITH_POLICIES, run_here
+        from jaxsrl.stores.objects import is_stored
 
-        made, own = named_config(self.config, self.set)
+        made, own = named_config(run_here(self.config, WITH_POLICIES), self.set)
         if own and self.runs is not None:
             raise ValueError(f"{self.config} is a run's folder, --runs is where a config file's run is looked for")
         if self.data_dir is not None:
             made = replace(made, data_dir=self.data_dir)
-        return (made if self.runs is None else replace(made, runs=self.runs)), own
+        made = made if self.runs is None else replace(made, runs=self.runs)
+        if is_stored(made.runs):
+            made = replace(made, runs=str(run_here(f"{made.runs}/{made.name}", WITH_POLICIES).parent))
+        return made, own
 
     def load_saved(self, *, data: bool):
         """The config and a policy of its run, steered where that is asked for; with the stage's data."""
@@ -78,10 +83,11 @@ class OfPolicy(Common):
             return saved.asked(config)
         from jaxsrl.commands.published import Published, load_published
         from jaxsrl.sharding import MeshShape
+        from jaxsrl.stores.copies import brought
 
         mesh = MeshShape(data=self.data, fsdp=self.fsdp, tensor=self.tensor)
         settings = Published(
-            folder=self.weights, kind=self.template, system=self.system, dtype=self.dtype, mesh=mesh
+            folder=brought(self.weights), kind=self.template, system=self.system, dtype=self.dtype, mesh=mesh
         )  # fmt: skip
         asked = load_published(settings)
         steered, more = self._steered(asked.policy, asked.tokenizer, self.weights)
@@ -91,9 +97,11 @@ class OfPolicy(Common):
         if self.proxy_run is None:
             return policy, ""
         from jaxsrl.commands.steer import Proxy, steer
+        from jaxsrl.stores.copies import WITH_POLICIES, run_here
 
         proxy = Proxy(
-            run=self.proxy_run, tuned=self.proxy_tuned, untuned=self.proxy_untuned, alpha=self.proxy_alpha
+            run=run_here(self.proxy_run, WITH_POLICIES), tuned=self.proxy_tuned, untuned=self.proxy_untuned,
+            alpha=self.proxy_alpha,
         )  # fmt: skip
         return steer(policy, tokenizer, folder, proxy)
 

@@ -70,8 +70,9 @@ class Report:
 
     def __call__(self) -> None:
         from jaxsrl.report.page import write_report
+        from jaxsrl.stores.copies import run_here
 
-        print(write_report(self.run))
+        print(write_report(run_here(self.run)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,9 @@ class Convert:
 
     def __call__(self) -> None:
         from jaxsrl.commands.weights import convert
+        from jaxsrl.stores.copies import WITH_POLICIES, run_here
 
-        print(convert(self.run, self.to, self.policy, self.dtype, self.length))
+        print(convert(run_here(self.run, WITH_POLICIES), self.to, self.policy, self.dtype, self.length))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +113,14 @@ class Doctor:
     def __call__(self) -> None:
         from jaxsrl.commands.doctor import machine, run_state
         from jaxsrl.commands.weights import check_weights
+        from jaxsrl.stores.copies import EVERYTHING, run_here
 
         if (self.weights is None) != (self.reference is None):
             raise ValueError("--weights and --reference are given together")
         if self.weights is not None:
             print(check_weights(self.weights, self.reference, self.tolerance))
         else:
-            print(machine() if self.run is None else run_state(self.run))
+            print(machine() if self.run is None else run_state(run_here(self.run, EVERYTHING)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,8 @@ class Compare:
 
     def __call__(self) -> None:
         from jaxsrl.commands.compare import compare
+        from jaxsrl.stores.copies import run_here
 
-        page = self.page or self.runs[0].parent / "compare.html"
-        print(compare(self.runs, self.split, self.metrics, self.against, page))
+        runs = tuple(map(run_here, self.runs))
+        page = self.page or runs[0].parent / "compare.html"
+        print(compare(runs, self.split, self.metrics, self.against, page))

@@ -13,6 +13,8 @@ from jaxsrl.config.keys import needs_key, with_key
 from jaxsrl.config.run import Config, ConfigError, TaskData
 from jaxsrl.evals.benchmarks import BENCHMARKS, benchmark_file, benchmark_reward, read_benchmark
 from jaxsrl.policy import Compiled, first_ancestor
+from jaxsrl.stores.copies import WITH_POLICIES, here, run_here
+from jaxsrl.stores.objects import is_stored
 from jaxsrl.types import Demonstration
 
 SOLVE_TOKENS = 320  # cap of a solution of a published model, where nothing else says one
@@ -65,8 +67,8 @@ def targets_of(texts: Sequence[str], weights: Sequence[Path]) -> list[Target]:
         if policy is not None:
             found.append(Target(folder=folder, config=config, policy=policy))
             continue
-        if config.weights is not None and Path(config.weights).is_dir():
-            found.append(Target(folder=Path(config.weights)))
+        if config.weights is not None and Path(here(config.weights)).is_dir():
+            found.append(Target(folder=Path(here(config.weights))))
         there = _ended(folder)
         found += [Target(folder=folder, config=config, policy=s.name) for s in config.stages if s.name in there]
     found += [Target(folder=folder) for folder in weights]
@@ -76,11 +78,12 @@ def targets_of(texts: Sequence[str], weights: Sequence[Path]) -> list[Target]:
 
 
 def _parted(text: str) -> tuple[Path, str | None]:
-    """Folder and policy: what stands before the first colon behind a folder that exists."""
+    """Folder and policy: what stands before the first colon behind a folder that exists, or behind an address."""
     if Path(text).exists():
         return Path(text), None
-    folder, colon, policy = text.partition(":")
-    return Path(folder), policy if colon else None
+    scheme = "gs:" if is_stored(text) else ""
+    folder, colon, policy = text.removeprefix(scheme).partition(":")
+    return run_here(scheme + folder, WITH_POLICIES), policy if colon else None
 
 
 def _ended(folder: Path) -> set[str]:
@@ -99,7 +102,7 @@ def base_of(target: Target) -> Target:
     if config is None:
         return target
     if config.weights is not None:
-        return Target(folder=Path(config.weights))
+        return Target(folder=Path(here(config.weights)))
     starts = {one.name: one.start_from for one in config.stages}
     stage = target.policy.partition(":")[0] if target.policy else config.stages[-1].name
     first = config.stages[first_ancestor(starts, stage)].name if stage in starts else config.stages[0].name

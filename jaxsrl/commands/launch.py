@@ -15,6 +15,7 @@ from jaxsrl.clusters.plan import SHARE, check, check_mesh, make_plan
 from jaxsrl.commands.plan import accelerator_of
 from jaxsrl.config.overrides import load, override
 from jaxsrl.config.run import Config
+from jaxsrl.stores.objects import is_stored
 
 TARGETS: Mapping[str, Callable[[Job], Rendered]] = {
     "local": local.render, "slurm": slurm.render, "tpu-vm": tpu_vm.render, "gke": gke.render,
@@ -54,12 +55,14 @@ def prepare(
     words = [word for setting in settings for word in ("--set", setting)]
     if target == "local" and processes < 1 or restarts < 0:
         raise ValueError(f"--processes must be >= 1 and --restarts >= 0, got {processes=} {restarts=}")
-    shared = (place or Place()).shared
-    data = {} if target == "local" else {"JAXSRL_DATA": f"{shared}/data"}
+    place = place or Place()
+    known = {} if target == "local" else {"JAXSRL_DATA": f"{place.shared}/data"}
+    if target != "local" and is_stored(place.runs):  # where the machines write a run together before it is stored
+        known |= {"JAXSRL_CACHE": f"{place.shared}/cache"}
     job = Job(
         name=_engine_name(made.name), config=_below(config, target), arguments=(*words, *arguments), devices=devices,
-        folder=f"{FOLDER}/{made.name}/{target}", environment=environment(devices, data | dict(given or {})),
-        place=place or Place(),
+        folder=f"{FOLDER}/{made.name}/{target}", environment=environment(devices, known | dict(given or {})),
+        place=place,
         processes=processes, restarts=restarts, python=python,
     )  # fmt: skip
     return Launch(job=job, rendered=TARGETS[target](job), notes=tuple(notes))

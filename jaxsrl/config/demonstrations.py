@@ -17,19 +17,27 @@ from jaxsrl.data.formats import parse_split
 from jaxsrl.data.tokenizer import Tokenizer, load_tokenizer
 from jaxsrl.old_names import takes_old_names
 from jaxsrl.rewards.answer import FinalAnswer
+from jaxsrl.stores.copies import bring, here
 from jaxsrl.tasks.arithmetic import Arithmetic, generate, verify_answer
 from jaxsrl.types import Demonstration
 
 
 def data_folder(data_dir: str | None) -> str | None:
-    """The folder given, else the variable JAXSRL_DATA."""
-    return data_dir or os.environ.get("JAXSRL_DATA") or None
+    """The folder given, else the variable JAXSRL_DATA; of an address, the copy that `bring_inputs` makes."""
+    named = data_dir or os.environ.get("JAXSRL_DATA")
+    return here(named) if named else None
+
+
+def bring_inputs(config: Config) -> None:
+    """Copies data and weights that lie in a store. Raises: FileNotFoundError, StoreError."""
+    bring(config.data_dir or os.environ.get("JAXSRL_DATA"))
+    bring(config.weights)
 
 
 def tokenizer_path(config: Config) -> str:
     """Where the config's tokenizer is: built in, absolute, with the weights, or in the data folder."""
     if config.tokenizer == "bytes" and config.weights is not None:
-        return config.weights
+        return here(config.weights)
     if config.tokenizer == "bytes" or Path(config.tokenizer).exists():
         return config.tokenizer
     return str(datasets.find(data_folder(config.data_dir), config.tokenizer))

@@ -23,6 +23,7 @@ from jaxsrl.old_names import moved, takes_old_names
 from jaxsrl.rewards.similarity import ActionSimilarity
 from jaxsrl.rollout.sampling import Sampling
 from jaxsrl.sharding import MeshShape
+from jaxsrl.stores.objects import is_stored
 from jaxsrl.types import Demonstration, Objective, Reward
 from jaxsrl.update import AdamW
 
@@ -240,9 +241,9 @@ class Config:
     """A run.
 
     Args:
-      weights: folder of a published checkpoint that stages without `start_from` start from. Its sizes replace those of
-        `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is `bytes`, and its chat
-        template where `template.kind` is `auto`.
+      weights: folder or `gs://` address of a published checkpoint that stages without `start_from` start from. Its
+        sizes replace those of `model`, whose `dtype` and `remat` stay; its tokenizer is used where `tokenizer` is
+        `bytes`, and its chat template where `template.kind` is `auto`.
       tokenizer: `bytes`, or a tokenizer folder or file, relative to the data folder or absolute.
       lora: trains adapters of this size in every stage, on parameters that stay what the first stage began with. None
         trains everything. Setting one of its fields on the command line switches it on.
@@ -255,8 +256,8 @@ class Config:
         extra: `pip install 'jaxsrl[tensorboard]'`.
       survive: when a run in trouble says so, and when it ends.
       layout_workers: threads that lay out the next step while the device works; 0 lays out when it is needed.
-      runs: folder of all runs.
-      data_dir: folder of demonstration files; None takes it from JAXSRL_DATA.
+      runs: folder of all runs, or `gs://BUCKET/FOLDER`; see stores/README.md.
+      data_dir: folder or address of demonstration files; None takes it from JAXSRL_DATA.
     """
 
     name: str
@@ -291,10 +292,11 @@ class Config:
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2**31-1, got {self.seed}")
         for name in ("runs", "data_dir", "weights"):
-            if "://" in (vars(self)[name] or ""):
+            value = vars(self)[name] or ""
+            if "://" in value and not is_stored(value):
                 raise ValueError(
-                    f"{name}={vars(self)[name]} is an object store, and a run locks, appends and renames: mount a file "
-                    f"system (Filestore, NFS, a volume) and give its folder, or copy the files first"
+                    f"{name}={value} is an object store that is not known: give gs://BUCKET/FOLDER, or mount a file "
+                    "system (Filestore, NFS, a volume) and give its folder"
                 )
         if self.weights is not None and self.used_ids_only:
             raise ValueError("used_ids_only=true drops rows that published weights have; leave out one of the two")

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxsrl.config.check_lengths import check_fits
-from jaxsrl.config.demonstrations import config_tokenizer, data_folder, tokenizer_path
+from jaxsrl.config.demonstrations import bring_inputs, config_tokenizer, data_folder, tokenizer_path
 from jaxsrl.config.keys import check_keys, grader
 from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.passes import disagreements, kept_ids, lengths, texts
@@ -32,6 +32,7 @@ from jaxsrl.processes import broadcast_from_first, is_first
 from jaxsrl.progress import Progress
 from jaxsrl.runs import Run, check_data, read_json, write_json
 from jaxsrl.stages.material import Material
+from jaxsrl.stores.copies import here
 from jaxsrl.update import learning_rate
 
 PARTS = ("train", "validation", "test")
@@ -89,13 +90,14 @@ def load_data(config: Config) -> tuple[dict[str, TaskData], Tokenizer, ModelConf
 
     Raises: ConfigError where the model's vocabulary is too small; WeightsError where `weights` cannot be read.
     """
+    bring_inputs(config)
     loaded: dict[Any, TaskData] = {}
     for stage in config.stages:
         if stage.data not in loaded:
             loaded[stage.data] = stage.data.load(config.data_dir)
     tokenizer, model = config_tokenizer(config), config.model
     if config.weights is not None:
-        model = replace(read_config(Path(config.weights)), dtype=model.dtype, remat=model.remat)
+        model = replace(read_config(Path(here(config.weights))), dtype=model.dtype, remat=model.remat)
     if config.used_ids_only:
         tokenizer = _cut_down(tokenizer, loaded.values())
         model = replace(model, vocab=tokenizer.vocab_size)
@@ -199,7 +201,7 @@ def _write_model(folder: Path, config: Config, material: Material) -> None:
     write_json(folder / "model.json", to_dict(material.model))
     write_json(folder / "text.json", asdict(text_of(config.template, material.tokenizer)))
     if config.weights is not None:
-        shutil.copyfile(Path(config.weights) / "config.json", folder / "weights_config.json")
+        shutil.copyfile(Path(here(config.weights)) / "config.json", folder / "weights_config.json")
     if not config.used_ids_only:
         write_files(tokenizer_path(config), folder / "tokenizer")
 

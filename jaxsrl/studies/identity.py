@@ -13,6 +13,7 @@ from typing import Any
 from jaxsrl.config.demonstrations import tokenizer_path
 from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.run import Config, ConfigError, TaskData
+from jaxsrl.stores.copies import here
 
 PACKAGE = Path(__file__).parents[1]
 WITHOUT = ("studies", "bench", "clusters", "commands", "report", "__main__.py")  # nothing here changes a run's numbers
@@ -57,8 +58,8 @@ def data_fingerprint(config: Config, splits: Mapping[str, TaskData]) -> str:
             seen[id(part)] = _part(part)
         digest.update(f"{name} {seen[id(part)]}\n".encode())
     for place in dict.fromkeys((config.weights, tokenizer_path(config))):
-        if place is not None and Path(place).exists():
-            digest.update(_files(Path(place)).encode())
+        if place is not None and Path(here(place)).exists():
+            digest.update(_files(Path(here(place))).encode())
     return digest.hexdigest()[:16]
 
 

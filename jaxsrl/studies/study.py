@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from jaxsrl.config.overrides import override
 from jaxsrl.config.run import Config, ConfigError
+from jaxsrl.stores.objects import is_stored
 from jaxsrl.studies.grid import Settings, label
 
 Made = TypeVar("Made")
@@ -107,6 +108,11 @@ class Study:
         names = [arm.name for arm in self.arms]
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
+        if is_stored(self.base.runs):
+            raise ValueError(
+                f"runs={self.base.runs} is an object store, and workers of a study share a folder: mount a file system "
+                "(Filestore, NFS, a volume) and give its folder"
+            )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two arms are named {twice[0]!r}")
         for name in (self.anchor, *self.repeats):

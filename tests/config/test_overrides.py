@@ -312,8 +312,9 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["runs", "data_dir", "weights"])
-def test_an_object_store_is_no_folder(name):
-    """Refused with the config, before a device is touched: a run would lock and rename files in it."""
-    with pytest.raises(ConfigError, match=f"{name}=gs://bucket/x is an object store.*mount"):
-        override(load("tests/tiny_config.py"), [f"{name}=gs://bucket/x"])
-    assert override(load("tests/tiny_config.py"), [f"{name}=/mnt/bucket"])
+def test_a_store_of_another_kind_is_refused(name):
+    """With the config, before a device is touched."""
+    with pytest.raises(ConfigError, match=f"{name}=s3://bucket/x is an object store that is not known.*gs://.*mount"):
+        override(load("tests/tiny_config.py"), [f"{name}=s3://bucket/x"])
+    for place in ("/mnt/bucket", "gs://bucket/x"):
+        assert override(load("tests/tiny_config.py"), [f"{name}={place}"])

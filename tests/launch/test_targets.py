@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -40,6 +41,16 @@ def rendered():
                 yield target, recipe, render(target, recipe)
             except ValueError as error:
                 assert REFUSED[target] in str(error), error
+
+
+@pytest.mark.parametrize("target, name", cases())
+def test_runs_in_a_store_are_named_in_the_command_and_written_in_the_share(target, name):
+    recipe = next(path.relative_to(ROOT) for path in RECIPES if path.stem == name)
+    place = replace(PLACE, runs="gs://bucket/runs")
+    job = prepare(recipe, target=target, place=place).job
+    trains = [text for text in TARGETS[target](job).files.values() if "jaxsrl train" in text]
+    assert trains and all("--runs gs://bucket/runs" in text for text in trains)
+    assert job.environment.get("JAXSRL_CACHE") == (None if target == "local" else "/shared/cache")
 
 
 def test_all_recipes_on_all_targets(tmp_path):

@@ -108,7 +108,7 @@ def render(job: Job) -> Rendered:
 
 def _command(job: Job) -> str:
     """What a pod runs: its own log goes to the shared folder too, one file for each attempt and pod."""
-    run = train(job, f"/opt/jaxsrl/{job.config}", f"{job.place.shared}/runs")
+    run = train(job, f"/opt/jaxsrl/{job.config}", job.place.all_runs)
     return (
         f"logs={shlex.quote(job.place.shared)}/launches/{job.name}/logs; mkdir -p \"$logs\"; "
         'env | grep -E "^(JAX|XLA|LIBTPU|NCCL|TPU)_" | sort > "$logs/$HOSTNAME.environment.txt"; '
@@ -158,7 +158,7 @@ def _xpk(job: Job) -> str:
         f"--docker-image={place.image}", f"--max-restarts={job.restarts}",
         *(f"--env={name}={value}" for name, value in sorted(job.environment.items())),
         *([f"--zone={place.zone}"] if place.zone else []), *([f"--project={place.project}"] if place.project else []),
-        f"--command=cd {place.shared} && python3 {train(job, f'/opt/jaxsrl/{job.config}', f'{place.shared}/runs')}",
+        f"--command=cd {place.shared} && python3 {train(job, f'/opt/jaxsrl/{job.config}', place.all_runs)}",
     ]  # fmt: skip
     return "#!/usr/bin/env bash\n# Instead of jobset.yaml, on a cluster that XPK made, with the volume attached.\n" + (
         " \\\n    ".join(shlex.quote(word) for word in words) + "\n"

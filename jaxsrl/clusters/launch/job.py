@@ -16,6 +16,7 @@ class Place:
 
     Args:
       shared: folder that all machines see; `weights/`, `data/` and `runs/` lie in it.
+      runs: folder or `gs://` address of all runs, where it is not `runs/` in `shared`.
       zone: of Google Cloud, for tpu-vm; of others for skypilot.
       project: of Google Cloud.
       network: of Google Cloud's, that TPUs and share are in.
@@ -34,6 +35,7 @@ class Place:
     """
 
     shared: str = "/shared"
+    runs: str | None = None
     zone: str | None = None
     project: str | None = None
     network: str = "default"
@@ -49,6 +51,10 @@ class Place:
     claim: str | None = None
     volume: str | None = None
     spot: bool = False
+
+    @property
+    def all_runs(self) -> str:
+        return self.runs or f"{self.shared}/runs"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ def render(job: Job) -> Rendered:
     folder = shlex.quote(job.folder)
     script = SCRIPT.format(
         name=job.name, processes=job.processes, restarts=job.restarts, folder=folder, exports=exports(job.environment),
-        worst=WORST, wait=WAIT, python=shlex.quote(job.python), train=train(job, job.config, None),
+        worst=WORST, wait=WAIT, python=shlex.quote(job.python), train=train(job, job.config, job.place.runs),
     )  # fmt: skip
     latest = f'tail -n 50 -F "$(ls -td {folder}/logs/attempt_* | head -n 1)/process_0.txt"'
     return Rendered(

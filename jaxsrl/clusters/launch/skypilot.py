@@ -61,7 +61,7 @@ def render(job: Job) -> Rendered:
         spot=str(place.spot).lower(), more=more, restarts=job.restarts, shared=place.shared, volume=place.volume,
         environment="\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(job.environment.items())),
         extra=devices.chip.platform, processes="" if tpu else PROCESSES,
-        train=train(job, "CONFIG", f"{place.shared}/runs").replace("CONFIG", f'"$code"/{shlex.quote(job.config)}'),
+        train=train(job, "CONFIG", place.all_runs).replace("CONFIG", f'"$code"/{shlex.quote(job.config)}'),
     )  # fmt: skip
     return Rendered(
         files={"task.yaml": text},

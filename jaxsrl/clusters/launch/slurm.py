@@ -58,7 +58,7 @@ def render(job: Job) -> Rendered:
         signal=SIGNAL, folder=folder, more=more, shared=place.shared, exports=exports(job.environment), wait=WAIT,
         container=container, restarts=job.restarts,
         python="python3" if place.container else shlex.quote(f"{place.code}/.venv/bin/python"),
-        train=train(job, f"{place.code}/{job.config}", f"{place.shared}/runs"),
+        train=train(job, f"{place.code}/{job.config}", place.all_runs),
     )  # fmt: skip
     return Rendered(
         files={"job.sbatch": script},

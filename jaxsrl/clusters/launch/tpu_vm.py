@@ -120,7 +120,7 @@ def render(job: Job) -> Rendered:
     folder = f"{place.shared}/launches/{job.name}"
     worker = WORKER.format(
         shared=shlex.quote(place.shared), nfs=shlex.quote(place.nfs), folder=folder, exports=exports(job.environment),
-        train=train(job, "CONFIG", f"{place.shared}/runs").replace("CONFIG", f'"$code"/{shlex.quote(job.config)}'),
+        train=train(job, "CONFIG", place.all_runs).replace("CONFIG", f'"$code"/{shlex.quote(job.config)}'),
     )  # fmt: skip
     drive = DRIVE.format(
         name=job.name, count=len(names), accelerator=devices.accelerator_type, zone=place.zone, project=place.project,
