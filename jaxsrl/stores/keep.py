@@ -1,13 +1,12 @@
 """A run that is kept in a store: trained in a folder of this machine, each checkpoint uploaded once it is whole."""
 
 import fcntl
-import os
 import shutil
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +17,14 @@ from jaxsrl.console import Console
 from jaxsrl.processes import Stopped, broadcast_from_first, from_each
 from jaxsrl.stores.lease import Held, Hold, Lost, take
 from jaxsrl.stores.objects import Halted, Objects, StoreError, cache_folder, is_stored, parts_of
-from jaxsrl.stores.snapshot import PARTS, RESUME, Changing, Damaged, Uploader, fetch, manifest, newest, stage
+from jaxsrl.stores.restore import restored
+from jaxsrl.stores.snapshot import PARTS, Changing, Uploader, newest, stage
 
 KEEP = 2  # snapshots, as a run folder keeps checkpoints
 LOOK = 0.5  # seconds between looks for a new checkpoint
 LONGEST = 60.0  # seconds between two tries of what failed
 AT_THE_END = 600.0  # seconds that the last snapshot is tried for
 CHANGES = 20  # tries in a row that may find a file being written; from then on it is an error
-NAMED = 3  # damaged files of a snapshot that are named
 
 
 @dataclass(kw_only=True)
@@ -80,7 +79,8 @@ def kept(runs: str, name: str, most: int) -> Iterator[Kept]:
             keeper = held.enter_context(_keeping(Objects.at(address), folder, disk, most))
             keepers.append(keeper)
             with Console().wait(f"reading {address}"):
-                return {"disk": disk, "said": _restored(keeper)}
+                said, keeper.done = restored(keeper.hold, folder)
+            return {"disk": disk, "said": said}
 
         told = broadcast_from_first(begin)
         _check_shared(folder, told["disk"])
@@ -156,72 +156,6 @@ def _keeping(objects: Objects, folder: Path, disk: str, most: int) -> Iterator["
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _restored(keeper: "Keeper") -> list[str]:
-    """Makes the folder what the store knows, where somebody else has written the run since. Returns what to say of it.
-
-    Raises: StoreError where no snapshot can be used.
-    """
-    folder, hold = keeper.folder, keeper.hold
-    note, snapshots, said = folder.with_name(f"{folder.name}.token"), hold.head.snapshots, []
-    mine = int(text) if note.is_file() and (text := note.read_text().strip()).isdigit() else 0
-    usable = newest(folder) is not None and all(snapshot["token"] <= mine for snapshot in snapshots)
-    if snapshots and not usable:
-        chosen, said = _fetched(hold.objects, snapshots, folder)
-        if chosen < len(snapshots) - 1:
-            hold.go_back(snapshots[: chosen + 1])
-    if snapshots and newest(folder) == hold.head.snapshots[-1]["count"]:
-        keeper.done = newest(folder)
-    note.write_text(str(hold.head.token))
-    return said
-
-
-def _fetched(objects: Objects, snapshots: tuple[Mapping[str, Any], ...], folder: Path) -> tuple[int, list[str]]:
-    """Replaces the folder by the newest good snapshot's files. Returns its index, and what to say.
-
-    A snapshot is good if all of its files are. Where none is, the newest whose checkpoint is: what else is damaged
-    is named when the run reads it.
-    """
-    incoming = folder.with_name(f"{folder.name}.incoming")
-    wrong: dict[int, dict[str, str]] = {}
-    for index in range(len(snapshots) - 1, -1, -1):
-        wrong[index] = _try(objects, snapshots[index], incoming)
-        if not wrong[index]:
-            break
-    else:
-        whole = [index for index, found in wrong.items() if not any(name.startswith(RESUME) for name in found)]
-        if not whole:
-            named = " ".join(_named(snapshots[index], found) for index, found in wrong.items())
-            raise StoreError(
-                f"no snapshot of {objects.address} is good. {named} Put older versions of these objects back, or start "
-                "under another name (--set name=...)"
-            )
-        index = whole[0]
-        _try(objects, snapshots[index], incoming)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(incoming, folder)
-    at = _place(snapshots[index])
-    said = [f"warning: {_named(snapshots[one], found)} Going on from {at}" for one, found in wrong.items() if found]
-    return index, [*said, f"{objects.address}: {at} copied to {folder}"]
-
-
-def _try(objects: Objects, snapshot: Mapping[str, Any], to: Path) -> dict[str, str]:
-    shutil.rmtree(to, ignore_errors=True)
-    try:
-        return fetch(objects, manifest(objects, snapshot), to)
-    except Damaged as error:
-        return {f"{RESUME}, its manifest": str(error)}
-
-
-def _named(snapshot: Mapping[str, Any], wrong: Mapping[str, str]) -> str:
-    lines = list(wrong.values())
-    more = f" and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
-    return f"{_place(snapshot)} is damaged in the store: {'; '.join(lines[:NAMED])}{more}."
-
-
-def _place(snapshot: Mapping[str, Any]) -> str:
-    return f"checkpoint {snapshot['count']} (stage {snapshot['stage']}, step {snapshot['step']})"
 
 
 @dataclass(kw_only=True)
