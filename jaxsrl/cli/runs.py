@@ -28,9 +28,9 @@ class Common:
     set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
     """A setting to change, as stages.srl.steps=100; may be given several times."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
+    """Folder of demonstration files, or gs://BUCKET/FOLDER; the variable JAXSRL_DATA says the same."""
     runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder of all runs, where it is not the config's."""
+    """Folder of all runs, or gs://BUCKET/FOLDER, where it is not the config's."""
 
     def load(self):
         from jaxsrl.config.overrides import load, override

@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxsrl.checkpoint import SaveError
 from jaxsrl.console import Console
-from jaxsrl.processes import Stopped, broadcast_from_first, from_each
+from jaxsrl.processes import Stopped, broadcast_from_first, from_each, is_first
 from jaxsrl.stores.lease import Held, Hold, Lost, take
 from jaxsrl.stores.objects import Halted, Objects, StoreError, cache_folder, is_stored, parts_of
 from jaxsrl.stores.restore import restored
@@ -100,7 +100,7 @@ def kept(runs: str, name: str, most: int) -> Iterator[Kept]:
 
 def _finish(keeper: "Keeper | None") -> None:
     """All processes wait for the first one to store the end: it is ended where they leave it alone."""
-    with Console().wait("storing the end of the run"):
+    with Console(silent=not is_first()).wait("storing the end of the run"):
         broadcast_from_first(lambda: keeper.finish(AT_THE_END))
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jaxsrl.exit_codes import code_of
-from jaxsrl.stores import lease
+from jaxsrl.stores import lease, objects
 from jaxsrl.stores.lease import Head, Held, Lost, take
 from jaxsrl.stores.objects import NoAccess, NoBucket, Objects, StoreError, is_stored, parts_of
 
@@ -34,12 +34,12 @@ def test_what_is_no_address():
 
 
 def test_of_two_that_swap_one_gets_it(bucket):
-    objects = Objects.at(RUN)
-    absent = objects.read("x")[1]
-    made = objects.swap("x", b"first", absent)
-    assert made and objects.swap("x", b"second", absent) is None
-    assert objects.swap("x", b"third", made) and objects.swap("x", b"fourth", made) is None
-    assert objects.read("x")[0] == b"third"
+    run = Objects.at(RUN)
+    absent = run.read("x")[1]
+    made = run.swap("x", b"first", absent)
+    assert made and run.swap("x", b"second", absent) is None
+    assert run.swap("x", b"third", made) and run.swap("x", b"fourth", made) is None
+    assert run.read("x")[0] == b"third"
 
 
 def test_a_held_run_is_refused_by_name(bucket, monkeypatch):
@@ -120,9 +120,13 @@ def test_who_may_not_ask_is_told_what_to_do(bucket):
     assert code_of(caught.value) == 2
 
 
-@pytest.mark.parametrize("fault", [503, 429, "cut"])
-def test_a_store_that_does_not_answer(bucket, fault):
+@pytest.mark.parametrize("fault, said", [
+    (503, "does not answer: .*Service Unavailable"), (429, "does not answer: .*Too Many Requests"),
+    ("cut", "does not answer: .*Empty reply"), ("slow", "has not answered for 0 s"),
+])  # fmt: skip
+def test_a_store_that_does_not_answer(bucket, fault, said, monkeypatch):
+    monkeypatch.setattr(objects, "PATIENCE", 0.3 if fault == "slow" else 30.0)
     bucket.fault["GET"] = fault
-    with pytest.raises(StoreError, match=f"{RUN} does not answer") as caught:
+    with pytest.raises(StoreError, match=f"{RUN} {said}") as caught:
         take(Objects.at(RUN), "this disk", quiet)
     assert code_of(caught.value) == 1
