@@ -79,8 +79,9 @@ def kept(runs: str, name: str, most: int) -> Iterator[Kept]:
             keeper = held.enter_context(_keeping(Objects.at(address), folder, disk, most))
             keepers.append(keeper)
             with Console().wait(f"reading {address}"):
-                said, keeper.done = restored(keeper.hold, folder)
-            return {"disk": disk, "said": said}
+                found = restored(keeper.hold, folder)
+            keeper.done, keeper.good = found.done, found.good
+            return {"disk": disk, "said": found.said}
 
         told = broadcast_from_first(begin)
         _check_shared(folder, told["disk"])
@@ -165,12 +166,14 @@ class Keeper:
     Args:
       most: see `kept`.
       done: number of the newest checkpoint that is in the store.
+      good: parts that this process has found to be there.
     """
 
     hold: Hold
     folder: Path
     most: int
     done: int | None = None
+    good: frozenset[str] = frozenset()
     failures: int = 0  # checkpoints in a row that were not stored
     lost: Lost | None = None
     _failed: int | None = None  # the last checkpoint that was not stored
@@ -251,7 +254,7 @@ class Keeper:
         began = time.monotonic()
         if self._uploader is None:
             old = {name.removeprefix(f"{PARTS}/") for name in objects.names() if name.startswith(f"{PARTS}/")}
-            self._uploader = Uploader(objects, old, self._halt.is_set)
+            self._uploader = Uploader(objects, old, set(self.good), self._halt.is_set)
         staged = stage(self.folder, count, links)
         place = {name: staged.record[name] for name in ("stage", "step", "done")}
         made = {"token": self.hold.head.token, "count": count, **place, "manifest": self._uploader.upload(staged)}
@@ -277,7 +280,8 @@ class Keeper:
         end, pause = time.monotonic() + patience, LOOK
         while (count := newest(self.folder)) is not None:
             try:
-                self._store(count)
+                if self._uploader is not None or count != self.done:  # else nothing was trained
+                    self._store(count)
                 if (report := self.folder / "report.html").is_file():
                     self.hold.objects.write(report.name, report.read_bytes())
                 return

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,37 @@ from jaxsrl.stores.snapshot import RESUME, Damaged, fetch, manifest, newest
 NAMED = 3  # damaged files of a snapshot that are named
 
 
-def restored(hold: Hold, folder: Path) -> tuple[list[str], int | None]:
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What to say, the number of the checkpoint that folder and store both have, and parts that were found good."""
+
+    said: tuple[str, ...] = ()
+    done: int | None = None
+    good: frozenset[str] = frozenset()
+
+
+def restored(hold: Hold, folder: Path) -> Restored:
     """Makes the folder what the store knows, where it has no checkpoint or somebody else has stored one since.
 
     What was written here last is as new as the store or newer: beside the folder a note has the token of the hold that
     it was written under.
 
-    Returns: what to say of it, and the number of the checkpoint that both have.
     Raises: StoreError where no snapshot can be used.
     """
-    note, snapshots, said = folder.with_name(f"{folder.name}.token"), hold.head.snapshots, []
+    note, snapshots, found = folder.with_name(f"{folder.name}.token"), hold.head.snapshots, Restored()
     mine = int(text) if note.is_file() and (text := note.read_text().strip()).isdigit() else 0
     usable = newest(folder) is not None and all(snapshot["token"] <= mine for snapshot in snapshots)
     if snapshots and not usable:
-        chosen, said = _fetched(hold.objects, snapshots, folder)
+        chosen, found = _fetched(hold.objects, snapshots, folder)
         if chosen < len(snapshots) - 1:
             hold.go_back(snapshots[: chosen + 1])
     note.write_text(str(hold.head.token))
     count = newest(folder)
-    return said, count if snapshots and count == hold.head.snapshots[-1]["count"] else None
+    return replace(found, done=count if snapshots and count == hold.head.snapshots[-1]["count"] else None)
 
 
-def _fetched(objects: Objects, snapshots: tuple[Mapping[str, Any], ...], folder: Path) -> tuple[int, list[str]]:
-    """Replaces the folder by the newest good snapshot's files. Returns its index, and what to say.
+def _fetched(objects: Objects, snapshots: tuple[Mapping[str, Any], ...], folder: Path) -> tuple[int, Restored]:
+    """Replaces the folder by the newest good snapshot's files. Returns its index too.
 
     A snapshot is good if all of its files are. Where none is, the newest whose checkpoint is: what else is damaged
     is named when the run reads it.
@@ -60,7 +69,9 @@ def _fetched(objects: Objects, snapshots: tuple[Mapping[str, Any], ...], folder:
     os.replace(incoming, folder)
     at = _place(snapshots[index])
     said = [f"warning: {_named(snapshots[one], found)} Going on from {at}" for one, found in wrong.items() if found]
-    return index, [*said, f"{objects.address}: {at} copied to {folder}"]
+    parts = [] if wrong[index] else manifest(objects, snapshots[index]).values()
+    good = frozenset(sha for some in parts for sha, _ in some)
+    return index, Restored(said=(*said, f"{objects.address}: {at} copied to {folder}"), good=good)
 
 
 def _try(objects: Objects, snapshot: Mapping[str, Any], to: Path) -> dict[str, str]:

@@ -100,17 +100,17 @@ def _check_whole(folder: Path) -> None:
 
 @dataclass
 class Uploader:
-    """Puts files into a store, each part of them once in its life: what earlier ones left may have been damaged.
+    """Puts files into a store, each part of them once: what was there before may have been damaged.
 
     Args:
-      old: parts that were there before.
+      old: parts that were there before; `there`: those that are known to be good.
       halted: whether to leave an upload as it is.
     """
 
     objects: Objects
     old: set[str] = field(default_factory=set)
+    there: set[str] = field(default_factory=set)
     halted: Callable[[], bool] = lambda: False
-    _there: set[str] = field(default_factory=set)
     _files: dict[tuple[int, int, int], list[Part]] = field(default_factory=dict)  # of files of the last snapshot
     _grown: dict[str, list[Part]] = field(default_factory=dict)  # of its growing ones
 
@@ -140,7 +140,7 @@ class Uploader:
         grows = _like(name, GROWING)
         parts = self._grown.get(name, []) if grows else self._files.get(_identity(path), [])
         anew = grows and len(parts) >= PIECES or sum(size for _, size in parts) > length
-        return [] if anew or any(sha not in self._there for sha, _ in parts) else parts
+        return [] if anew or any(sha not in self.there for sha, _ in parts) else parts
 
     def _put_span(self, path: Path, first: int, end: int) -> Part:
         try:
@@ -155,16 +155,16 @@ class Uploader:
 
     def _put(self, data: bytes) -> Part:
         sha = hashlib.sha256(data).hexdigest()
-        if sha not in self._there:
+        if sha not in self.there:
             self.objects.write(f"{PARTS}/{sha}", data)
-            self._there.add(sha)
+            self.there.add(sha)
         return sha, len(data)
 
     def drop_but(self, snapshots: Collection[Mapping[str, Any]]) -> None:
         """Removes parts that no snapshot has."""
         needed = _needed(self.objects, snapshots)
-        self.objects.remove([f"{PARTS}/{sha}" for sha in (self.old | self._there) - needed])
-        self.old, self._there = self.old & needed, self._there & needed
+        self.objects.remove([f"{PARTS}/{sha}" for sha in (self.old | self.there) - needed])
+        self.old, self.there = self.old & needed, self.there & needed
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

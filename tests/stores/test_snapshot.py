@@ -96,6 +96,23 @@ def test_what_no_snapshot_has_is_removed_and_what_is_there_not_sent_again(bucket
     assert [(one["token"], one["count"]) for one in head.snapshots] == [(2, 4), (2, 5)]
 
 
+def test_what_was_copied_from_the_store_is_not_sent_back(bucket, place):
+    shutil.rmtree(place.folder)
+    bucket.heard.clear()
+    with kept("gs://bucket/runs", "tiny", 2):
+        pass  # nothing is trained
+    assert not [said for said in bucket.heard if said.startswith("POST") and "/parts/" in said]
+    with kept("gs://bucket/runs", "tiny", 2) as again:
+        save(again.folder, 3)
+    shutil.rmtree(place.folder)
+    with kept("gs://bucket/runs", "tiny", 2) as again:
+        bucket.heard.clear()
+        save(again.folder, 4)
+        again.keeper._store(4)
+        sent = [said for said in bucket.heard if said.startswith("POST") and "/parts/" in said]
+        assert len(sent) == 7  # of three policies those of the first two were there
+
+
 def test_large_files_are_cut_into_parts(bucket, monkeypatch):
     monkeypatch.setattr(snapshot, "PART", 64)
     with kept("gs://bucket/runs", "tiny", 2) as place:
