@@ -281,7 +281,7 @@ def _collect(parts: Parts, state: TrainState, progress: Progress) -> tuple[Colle
     They are sent when first sampled from, and gone before the learner's activations come.
     """
     sent = cache(lambda: sampling_params(replace(parts.policy, params=state.params)))
-    key = jax.random.fold_in(address(parts.config.seed, parts.index, TRAIN), progress.step)
+    key = jax.random.fold_in(address(parts.config.seed_of(parts.index), parts.index, TRAIN), progress.step)
     collection = collect(
         parts.collector, progress.position, progress.step, lambda: sent()[0], key, parts.stage.sampling.temperature,
         ask=lambda: leave_if_told(parts.stop), level=progress.level,
@@ -400,7 +400,7 @@ def evaluate(
     problems, stage = getattr(parts.splits, split)[:count], parts.stage
     if not problems:
         return {}
-    key = jax.random.fold_in(address(parts.config.seed, parts.index, EVALUATE), step)
+    key = jax.random.fold_in(address(parts.config.seed_of(parts.index), parts.index, EVALUATE), step)
     policy = replace(parts.policy, params=state.params)
     calls, started, before = [0], time.monotonic(), parts.pace.calls.get(split)
 

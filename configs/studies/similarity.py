@@ -7,8 +7,8 @@ Seen:   not run.
 
 Mazes, as their actions have several words and their solutions are longer than the 200 characters from which autojunk
 applies. Two questions with an anchor each: `words` and `exact` against `chars`, SRL that compares actions; `junk`
-against `no_junk`, RLVR that compares whole solutions. All arms are stages of one run, so that a seed's arms share its
-base. `chars_again` gives the noise floor.
+against `no_junk`, RLVR that compares whole solutions. All arms are stages of one run, and the base has a seed of
+its own: arms and seeds share it. Intervals hold for it. `chars_again` gives the noise floor.
 """
 
 from dataclasses import replace
@@ -49,7 +49,7 @@ def study(seeds: tuple[int, ...] = (0, 1, 2, 3), tokens: int = TOKENS) -> Study:
         return probed(replace(rlvr, objective=whole, tokens=tokens), name, every=5)
 
     stages = (
-        replace(base, test=None),
+        replace(base, test=None, seed=0),
         *(actions(name, change) for name, change in ACTIONS.items()),
         *(solutions(name, autojunk) for name, autojunk in SOLUTIONS.items()),
     )
@@ -57,9 +57,9 @@ def study(seeds: tuple[int, ...] = (0, 1, 2, 3), tokens: int = TOKENS) -> Study:
         name="similarity",
         question="Should similarity compare characters or words, and does autojunk matter for long solutions?",
         fixed=(
-            "base of 400 steps on grids without walls; from it a million executed tokens an arm on mazes of 5 x 5 "
-            "cells, learning rate 3e-4 for every arm, none was searched; 50 validation problems, actions after the "
-            "expert’s"
+            "one base for all runs, of seed 0 and 400 steps, on grids without walls; from it a million executed "
+            "tokens an arm on mazes of 5 x 5 cells, learning rate 3e-4 for every arm, none was searched; 50 "
+            "validation problems, actions after the expert’s"
         ),
         base=Config(name="similarity", model=preset("0.1M"), stages=stages),
         arms=tuple(

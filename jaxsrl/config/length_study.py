@@ -16,9 +16,9 @@ from jaxsrl.update import AdamW
 TOKENS, MOST = 700_000, 4000  # executed by each stage but the base; the budget ends it long before so many steps
 
 
-def starting_point(steps: int = 400) -> Stage:
-    """The base of `arithmetic.py`, evaluated at its end alone."""
-    return replace(base(steps), test=None, validate=Validate(every=0, problems=50, evaluation=PROBE))
+def starting_point(steps: int = 400, seed: int | None = None) -> Stage:
+    """The base of `arithmetic.py`, evaluated at its end alone; with a seed, the same for runs of every seed."""
+    return replace(base(steps), seed=seed, test=None, validate=Validate(every=0, problems=50, evaluation=PROBE))
 
 
 def probed(stage: Stage, name: str | None = None, *, every: int) -> Stage:

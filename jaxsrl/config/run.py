@@ -118,6 +118,7 @@ class Stage:
       curriculum: chooses among the objective's branch points by the results of earlier steps; None uses
         all. Setting a field on the command line, as curriculum.levels=5, switches `BackwardOnSuccess` on.
       start_from: `STAGE` (its last parameters) or `STAGE:best` of an earlier stage; None starts from random parameters.
+      seed: of this stage; None is the run's. With one of its own, runs of several seeds have the same base.
       updates_per_rollout: times that a collection is learned from (the mu of GRPO, PPO's epochs).
       minibatches: parts of a collection, each an optimizer step with weights of its own; the demonstrations of a
         collection are dealt anew each time that it is learned from.
@@ -144,6 +145,7 @@ class Stage:
     curation: Curation | None = None
     curriculum: Curriculum | None = field(default=None, metadata={"begins_with": BackwardOnSuccess})
     start_from: str | None = None
+    seed: int | None = None
     updates_per_rollout: int = 1
     minibatches: int = 1
     behavior_logp: Literal["sampler", "recompute"] = "sampler"
@@ -289,8 +291,7 @@ class Config:
         check_names(self.mirrors)
         if not self.name or not all(c.isalnum() or c in "._-" for c in self.name) or self.name.startswith("."):
             raise ValueError(f"name must be a folder's name of letters, digits, . _ or -, got {self.name!r}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be in 0..2**31-1, got {self.seed}")
+        _check_seed("seed", self.seed)
         for name in ("runs", "data_dir", "weights"):
             value = vars(self)[name] or ""
             if "://" in value and not is_stored(value):
@@ -309,6 +310,13 @@ class Config:
             )
         seen: list[str] = []
         for stage in self.stages:
+            if stage.seed is not None:
+                _check_seed(f"stages.{stage.name}.seed", stage.seed)
+                if self.lora is not None and self.weights is None:
+                    raise ValueError(
+                        f"stages.{stage.name}.seed={stage.seed}: without `weights` the base under the adapters is made "
+                        "from the run's seed, so runs of other seeds would not share it; set weights, or leave it out"
+                    )
             if stage.name in seen:
                 raise ValueError(f"two stages are named {stage.name!r}")
             source = (stage.start_from or "").partition(":")
@@ -351,9 +359,19 @@ class Config:
                 )
             seen.append(stage.name)
 
+    def seed_of(self, index: int) -> int:
+        """Of the stage at a place: its own, or else the run's."""
+        own = self.stages[index].seed
+        return self.seed if own is None else own
+
     @property
     def layout_to_sample(self) -> MeshShape:
         return self.mesh if self.sampler_mesh.size == 1 else self.sampler_mesh
+
+
+def _check_seed(name: str, seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"{name} must be in 0..2**31-1, got {seed}")
 
 
 def _check_tag(stage: Stage) -> None:

@@ -74,7 +74,7 @@ def make_parts(
     """
     stage, mesh = config.stages[index], material.placement.mesh
     policy = make_start(run, config, index, material, base)
-    key = jax.random.fold_in(jax.random.key(config.seed), index)
+    key = jax.random.fold_in(jax.random.key(config.seed_of(index)), index)
     state = init_state(policy.params, optimizer(stage.optimizer), key, stage.optimizer.spikes)
     state = place_state(mesh, state)
     reference = hold_reference(stage, policy)
@@ -87,13 +87,13 @@ def make_parts(
     if run.record and run.record["index"] == index:
         state = run.checkpoints.restore(run.count, state)
         progress = replace(Progress.from_record(run.record), done=False)
-    source = make_source(stage, splits, run, config.seed, index)
+    source = make_source(stage, splits, run, config.seed_of(index), index)
     shapes = stage_shapes(run, config, stage, source, material)
     if len(source.items) > MEASURED_WHOLE:
         source = replace(source, fits=fitting(config, stage, material.tokenizer, shapes))
     learner = make_learner(config, stage, material, policy, shapes)
     collector = make_collector(config, stage, material, policy, shapes, learner, source, reference)
-    own = address(config.seed, index, TRAIN)
+    own = address(config.seed_of(index), index, TRAIN)
     rooms = device_rooms(stage, source, material.tokenizer, material.token_bytes)
     draw_with = make_drawing(material, stage_sampler(config, stage, policy), rooms)
     device_loop = make_device_loop(config, stage, material, policy, collector, learner, own, draw_with)

@@ -59,12 +59,12 @@ def make_start(run: Run, config: Config, index: int, material: Material, base: B
             if config.weights is not None:
                 check_base(run.folder, base.fingerprint, config.weights)
         elif stage.start_from is None:
-            params = first_params(model, config.seed, index, config.weights, mesh)
+            params = first_params(model, config.seed_of(index), index, config.weights, mesh)
     if stage.start_from is not None:
         name = start_name(run, PolicyName.parse(stage.start_from))
         params = run.checkpoints.restore_policy(name, placed_shapes(mesh, like))
     elif config.lora is not None:
-        key = address(config.seed, index, ADAPT)
+        key = address(config.seed_of(index), index, ADAPT)
         params = jax.jit(init_adapters, static_argnums=(0, 1), out_shardings=where)(model, config.lora, key)
     return make_policy(
         model, params, None if base is None else base.params, config.lora, material.placement,
