@@ -8,19 +8,27 @@ import tyro
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfStudy:
-    study: Annotated[Path, tyro.conf.Positional]
-    """Python file with a function study() -> Study."""
+class Places:
     runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder in which the study's own is made, where it is not that of its base config."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
 
+    def changes(self) -> dict[str, str]:
+        """Fields of the base config that were given."""
+        given = {"runs": self.runs, "data_dir": self.data_dir}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfStudy(Places):
+    study: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function study() -> Study."""
+
     def load(self):
         from jaxsrl.studies.study import load_study
 
-        given = {"runs": self.runs, "data_dir": self.data_dir}
-        return load_study(self.study, {name: value for name, value in given.items() if value is not None})
+        return load_study(self.study, self.changes())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,26 +94,24 @@ class StudyFit:
     """Of a reward: its value before training, where it is known."""
     leave_out: float = 0.0
     """Of a reward: compute below which values are not used."""
+    arm: str | None = None
+    """Of the curves.csv of a study: the arm whose evaluations are fitted."""
 
     def __call__(self) -> None:
         from jaxsrl.studies.fit_file import fit_file
 
         said, page = fit_file(
-            self.file, out=self.out, budgets=self.budgets, start=self.start, leave_out=self.leave_out
+            self.file, out=self.out, budgets=self.budgets, start=self.start, leave_out=self.leave_out, arm=self.arm
         )  # fmt: skip
         print(f"{said}\n{page}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyScale:
+class StudyScale(Places):
     """Trains a ladder of model sizes at a fixed recipe, fits a scaling law to it, and draws it."""
 
     ladder: Annotated[Path, tyro.conf.Positional]
     """Python file with a function ladder() -> Ladder."""
-    runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder in which the ladder's own is made, where it is not that of its base config."""
-    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
     plan: bool = False
     """Checks and costs only."""
 
@@ -116,23 +122,19 @@ class StudyScale:
         from jaxsrl.studies.scale import scale
         from jaxsrl.studies.study import load_made
 
-        given = {"runs": self.runs, "data_dir": self.data_dir}
-        changes = {name: value for name, value in given.items() if value is not None}
         with told_to_stop() as stop:
-            if page := scale(load_made(self.ladder, "ladder", Ladder, changes), useful, stop, only_plan=self.plan):
+            if page := scale(
+                load_made(self.ladder, "ladder", Ladder, self.changes()), useful, stop, only_plan=self.plan
+            ):
                 print(page)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyTransfer:
+class StudyTransfer(Places):
     """Sweeps the learning rate at several widths and depths, and says whether the best one moves."""
 
     sweep: Annotated[Path, tyro.conf.Positional]
     """Python file with a function transfer() -> Transfer."""
-    runs: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder in which the sweep's own is made, where it is not that of its base config."""
-    data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder of demonstration files; the variable JAXSRL_DATA says the same."""
     plan: bool = False
     """Checks and costs only."""
 
@@ -143,10 +145,8 @@ class StudyTransfer:
         from jaxsrl.studies.sweep import transfer
         from jaxsrl.studies.transfer import Transfer
 
-        given = {"runs": self.runs, "data_dir": self.data_dir}
-        changes = {name: value for name, value in given.items() if value is not None}
         with told_to_stop() as stop:
-            made = load_made(self.sweep, "transfer", Transfer, changes)
+            made = load_made(self.sweep, "transfer", Transfer, self.changes())
             if page := transfer(made, useful, stop, only_plan=self.plan):
                 print(page)
 

@@ -33,7 +33,8 @@ LAW_COLUMNS, SIGMOID_COLUMNS = ("params", "tokens", "loss"), ("compute", "reward
 
 def fit_file(
     path: Path, *, out: Path | None = None, budgets: Sequence[float] = (), start: float | None = None,
-    leave_out: float = 0.0, draws: int = 400, title: str | None = None, notes: Sequence[str] = (),
+    leave_out: float = 0.0, arm: str | None = None, draws: int = 400, title: str | None = None,
+    notes: Sequence[str] = (),
 ) -> tuple[str, Path]:  # fmt: skip
     """Fits what the columns name, and writes `FILE.fit.html` and `FILE.fit.csv`. Returns the fit in words and the page.
 
@@ -42,33 +43,35 @@ def fit_file(
         gives the folders that the points of a law lead to.
       out: folder of the page; None is that of the file.
       budgets: FLOPs at which the best split is told; none takes the largest measured one, ten and a hundred times it.
-      start, leave_out: see `sigmoid.fit_sigmoid`.
+      start, leave_out: see `sigmoid.fit_sigmoid`. Values at compute 0, which the curve has none for, are left out, and
+        their mean is `start` where none is given.
+      arm: of a study's `curves.csv`, whose other lines are left out.
       draws: of the bootstrap.
       title: of the page; None is the file's name. notes: what else the reader has to know.
     Raises: ValueError naming file, line and column of what is no number, or what is missing.
     """
-    columns = read_columns(path)
+    columns = read_columns(path, arm)
     if all(name in columns for name in LAW_COLUMNS):
         points = scaling.Points(**{name: columns[name] for name in LAW_COLUMNS})
         rows, alarms, body = _law(points, draws, budgets, notes, () if out else run_links(path))
     else:
-        found = sigmoid.fit_sigmoid(
-            columns["compute"], columns["reward"], start=start, leave_out=leave_out, draws=draws
-        )  # fmt: skip
+        compute, reward, start = _after_start(columns["compute"], columns["reward"], start)
         settings = {"start": start, "leave_out": leave_out}
-        rows, alarms, body = _curve(columns["compute"], columns["reward"], found, settings, notes)
+        found = sigmoid.fit_sigmoid(compute, reward, draws=draws, **settings)
+        rows, alarms, body = _curve(compute, reward, found, settings, notes)
     folder = out or path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    heading = tag("header", tag("p", "jaxsrl study fit", class_="kicker"), tag("h1", title or path.name), class_="top")
-    write_whole(folder / f"{path.stem}.fit.csv", _csv(rows))
-    page = write_whole(folder / f"{path.stem}.fit.html", document(f"{title or path.name} – jaxsrl fit", heading, body))
+    title, name = title or path.name + (f", {arm}" if arm else ""), path.stem + (f".{arm}" if arm else "")
+    heading = tag("header", tag("p", "jaxsrl study fit", class_="kicker"), tag("h1", title), class_="top")
+    write_whole(folder / f"{name}.fit.csv", _csv(rows))
+    page = write_whole(folder / f"{name}.fit.html", document(f"{title} – jaxsrl fit", heading, body))
     width = max(len(name) for name, *_ in rows)
     said = [f"{name:<{width}}  {_shown(value)}{_between(low, high)}" for name, value, low, high in rows]
     return "\n".join([*said, *(f"warning: {text}" for text in alarms)]), page
 
 
-def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """The columns that one of the fits needs, as numbers."""
+def read_columns(path: Path, arm: str | None = None) -> dict[str, np.ndarray]:
+    """The columns that one of the fits needs, as numbers; of lines with this `arm` alone, where one is given."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -80,11 +83,25 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
                 f"{path} has the columns {', '.join(there) or '(none)'}; a scaling law needs {', '.join(LAW_COLUMNS)}, "
                 f"a sigmoid {', '.join(SIGMOID_COLUMNS)}"
             )
-        lines = [{str(k).strip(): v for k, v in line.items()} for line in reader]
+        lines = [(i, {str(k).strip(): v for k, v in line.items()}) for i, line in enumerate(reader, 2)]
     if not lines:
         raise ValueError(f"{path} has no line below its columns")
-    read = lambda name: np.array([_number(path, i, name, line[name]) for i, line in enumerate(lines, 2)])
+    arms = list(dict.fromkeys(line["arm"] for _, line in lines)) if "arm" in there else []
+    if (arm is not None and arm not in arms) or (arm is None and len(arms) > 1):
+        raise ValueError(f"{path} has the arms {', '.join(arms) or '(none)'}; give one of them as --arm, got {arm}")
+    lines = [(i, line) for i, line in lines if arm is None or line["arm"] == arm]
+    read = lambda name: np.array([_number(path, i, name, line[name]) for i, line in lines])
     return {name: read(name) for name in wanted}
+
+
+def _after_start(
+    compute: np.ndarray, reward: np.ndarray, start: float | None
+) -> tuple[np.ndarray, np.ndarray, float | None]:  # fmt: skip
+    """What was evaluated before any compute says where the curve starts, and is no point of it."""
+    before = compute == 0
+    if start is None and before.any():
+        start = float(reward[before].mean())
+    return compute[~before], reward[~before], start
 
 
 def run_links(path: Path) -> tuple[str, ...]:

@@ -46,12 +46,13 @@ AXES = {
 
 
 def write_page(folder: Path) -> Path:
-    """Writes `report.html` and `points.csv` into a study's folder. Returns the page's path.
+    """Writes `report.html`, `points.csv` and `curves.csv` into a study's folder. Returns the page's path.
 
     Raises: RunError where the folder holds no study.
     """
     found = results(folder)
     write_whole(Path(folder) / "points.csv", points_csv(found))
+    write_whole(Path(folder) / "curves.csv", curves_csv(found))
     return write_whole(Path(folder) / "report.html", render(found))
 
 
@@ -272,4 +273,18 @@ def points_csv(found: Results) -> str:
         spent = [part.get(phase, "") for part in (one.spent.tokens, one.spent.flops) for phase in PHASES]
         told = (one.arm, one.seed, one.value, one.tokens, one.seconds, bool(one.stopped), place, one.population)
         writer.writerow((*told, *spent))
+    return out.getvalue()
+
+
+def curves_csv(found: Results) -> str:
+    """One line an evaluation: what `study fit` takes of one arm. Compute is the FLOPs of the stage up to there."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("arm", "seed", "step", "tokens", "compute", "seconds", "reward"))
+    for one in found.runs:
+        for step, value in zip(one.steps, one.curve, strict=True):
+            at = one.spent.at.get(step, {})
+            writer.writerow(
+                (one.arm, one.seed, step, *(at.get(name, "") for name in ("tokens", "FLOPs", "seconds")), value)
+            )
     return out.getvalue()

@@ -75,6 +75,10 @@ def test_the_page_says_the_verdict_and_leads_to_every_run(tmp_path):
     rows = list(csv.DictReader((folder / "points.csv").open()))
     assert len(rows) == 15 and {row["arm"] for row in rows} == {"anchor", "again", "better"}
     assert write_page(folder).read_text() == html
+    curves = list(csv.DictReader((folder / "curves.csv").open()))
+    assert (
+        len(curves) == 45 and curves[0]["step"] == "1" and curves[0]["tokens"] == "100.0" and not curves[0]["compute"]
+    )
 
 
 def test_curves_and_ledger_by_what_was_spent(tmp_path):
@@ -100,6 +104,22 @@ def test_curves_and_ledger_by_what_was_spent(tmp_path):
     assert "learn, FLOPs" in html and next(csv.DictReader((folder / "points.csv").open()))["sample_tokens"] == "90"
     (place / "config.json").write_text('{"lora": {}}')
     assert spent(place, "better").flops["learn"] == 720 * count
+
+
+def test_the_curves_of_an_arm_are_fitted_from_the_study_s_own_file(tmp_path, capsys):
+    """The seeds of one arm; what was evaluated before any compute is where the curve starts, and no point of it."""
+    compute, reward = rewards(0)
+    path = tmp_path / "curves.csv"
+    lines = ["arm,seed,step,compute,reward", *(f"other,0,{i},{c},0.5" for i, c in enumerate(compute, 1))]
+    lines += ["srl,0,0,0.0,0.09", "srl,1,0,0.0,0.11"]
+    lines += [f"srl,{i % 2},{i},{c},{r}" for i, (c, r) in enumerate(zip(compute, reward, strict=True), 1)]
+    path.write_text("\n".join(lines) + "\n")
+    said, page = fit_file(path, arm="srl", draws=50)
+    alone = write_csv(tmp_path / "alone.csv", compute=compute, reward=reward)
+    assert said == fit_file(alone, start=0.1, draws=50)[0] and page == tmp_path / "curves.srl.fit.html"
+    for arguments in ([], ["--arm", "sft"]):
+        assert main(["study", "fit", str(path), *arguments]) == 2
+        assert "has the arms other, srl; give one of them as --arm" in capsys.readouterr().err
 
 
 def test_what_a_run_did_not_log_is_not_made_up(tmp_path):
