@@ -63,10 +63,10 @@ def study(seeds: tuple[int, ...] = tuple(range(8)), tokens: int = TOKENS) -> Stu
         arm(srl(MOST, tokens=tokens), 8, rate="srl"),
         arm(srl(MOST, tokens=tokens), 8, rate="srl", name="srl_again"),
         arm(sft(MOST, tokens=tokens), 40, rate="sft"),
-        arm(rlvr(MOST, tokens=tokens), 4, rate="rlvr"),
-        arm(srl(MOST, tokens=half), 4, rate="srl", name="srl_half"),
-        arm(rlvr(MOST, tokens=half, start_from="srl_half"), 2, rate="rlvr", name="srl_rlvr"),
-        arm(chord(tokens), 3, rate="chord"),
+        arm(rlvr(MOST, tokens=tokens), 16, rate="rlvr"),
+        arm(srl(MOST, tokens=half), 8, rate="srl", name="srl_half"),
+        arm(rlvr(MOST, tokens=half, start_from="srl_half"), 8, rate="rlvr", name="srl_rlvr"),
+        arm(chord(tokens), 8, rate="chord"),
     )
     compared = [stage for stage in stages[1:] if stage.name != "srl_half"]
     return Study(

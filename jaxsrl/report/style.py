@@ -77,6 +77,7 @@ caption small { display: inline; padding-left: .5rem; }
 .results strong { font-weight: 700; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem;
   margin-bottom: 1.2rem; }
+.panels.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 32rem), 1fr)); }
 .panels.four { grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); }
 .panel { margin: 0; padding: .8rem .9rem .6rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 6px;

@@ -119,7 +119,7 @@ def _heading(found: Results) -> Html:
     parts = [tag("p", "jaxsrl study", class_="kicker"), tag("h1", plan["question"]),
              tag("p", said, class_="lead"), tag("p", f"Estimator: {about}.", class_="lead")]  # fmt: skip
     if found.missing:
-        parts.append(tag("ul", *(tag("li", f"Missing: {text}") for text in found.missing), class_="alarms"))
+        parts.append(tag("ul", *(tag("li", f"No value of {text}") for text in found.missing), class_="alarms"))
     if stopped := [one for one in found.runs if one.stopped]:
         told = (f"Ended early by the study’s rule: {one.arm} seed {one.seed}, at step {one.stopped['step']}"
                 for one in stopped)  # fmt: skip
@@ -173,8 +173,12 @@ def _curves(found: Results) -> Html:
     for axis, name in AXES.items():
         lines = [line for arm in found.plan["arms"] if (line := _curve(found, arm, axis)) is not None]
         if lines:
-            shown.append(figure(plot(metric, name, metric, lines)))
-    return join(*shown) if shown else tag("p", "No run has two evaluations yet.", class_="empty")
+            shown.append(tag("figure", plot(metric, name, metric, lines), class_="panel"))
+    return (
+        tag("div", *shown, class_="panels wide")
+        if shown
+        else tag("p", "No run has two evaluations yet.", class_="empty")
+    )
 
 
 def _curve(found: Results, arm: str, axis: str = "steps") -> Line | None:

@@ -60,7 +60,7 @@ class Results:
 
     Args:
       plan: `study.json`.
-      missing: what has no value, and why.
+      missing: what has no value, and why: one line for all arms and seeds of which the same is true.
       over_problems: arm -> its difference to its anchor, every problem weighing the same, with an interval that holds
         for other problems too.
     """
@@ -80,20 +80,35 @@ def results(folder: Path) -> Results:
     Raises: RunError where the folder holds no study.
     """
     plan, queue = read_plan(folder), queue_of(folder)
-    runs, missing = [], []
+    runs, missing = [], {}
     for name, arm in plan["arms"].items():
         for seed, cell in arm["cells"].items():
             state = queue.state(cell)
             found = measure(plan, name, int(seed), queue.folder / cell, state)
-            (missing if isinstance(found, str) else runs).append(found)
+            if isinstance(found, str):
+                missing.setdefault(found, {}).setdefault(name, []).append(seed)
+            else:
+                runs.append(found)
     values: dict[str, dict[int, float]] = {name: {} for name in plan["arms"]}
     for one in runs:
         values[one.arm][one.seed] = one.value
     noise, comparisons = judged(plan, values)
     return Results(
-        folder=Path(folder), plan=plan, runs=tuple(runs), missing=tuple(missing), noise=noise, comparisons=comparisons,
+        folder=Path(folder), plan=plan, runs=tuple(runs), missing=_told(missing), noise=noise, comparisons=comparisons,
         over_problems=over_problems(runs, against(plan)),
     )  # fmt: skip
+
+
+def _told(missing: Mapping[str, Mapping[str, Sequence[str]]]) -> tuple[str, ...]:
+    """Why -> arm -> seeds, as lines; arms without the same seeds are one."""
+    said = []
+    for why, by_arm in missing.items():
+        arms: dict[tuple[str, ...], list[str]] = {}
+        for name, seeds in by_arm.items():
+            arms.setdefault(tuple(seeds), []).append(name)
+        for seeds, names in arms.items():
+            said.append(f"{', '.join(names)}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {why}")
+    return tuple(said)
 
 
 def judged(
@@ -111,7 +126,11 @@ def judged(
 def measure(plan: Mapping[str, Any], name: str, seed: int, cell: Path, state: State) -> Measured | str:
     """A run's estimate, or why there is none."""
     if state.kind != "done":
-        return f"{name} seed {seed}: {state.kind}" + (f", {state.result}" if state.kind == "failed" else "")
+        return (
+            "not run"
+            if state.kind == "missing"
+            else state.kind + (f", {state.result}" if state.kind == "failed" else "")
+        )
     folder, stage, estimator = cell / state.result["folder"], plan["arms"][name]["stage"], plan["estimator"]
     lines = [line for line in read(folder / "metrics.jsonl") if line["stage"] == stage]
     evaluations = {
@@ -121,8 +140,8 @@ def measure(plan: Mapping[str, Any], name: str, seed: int, cell: Path, state: St
     stopped = state.result["stopped"]
     if len(evaluations) < (1 if stopped else estimator["last"]):
         return (
-            f"{name} seed {seed}: {len(evaluations)} of the {estimator['last']} evaluations of {estimator['metric']} "
-            f"that the estimator averages; lower validate.every of stage {stage}"
+            f"{len(evaluations)} of the {estimator['last']} evaluations of {estimator['metric']} that the estimator "
+            f"averages; lower validate.every of stage {stage}"
         )
     steps, curve = zip(*sorted(evaluations.items()), strict=True)
     last, counted = curve[-estimator["last"] :], steps[-estimator["last"] :]

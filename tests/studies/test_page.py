@@ -193,9 +193,10 @@ def test_what_is_missing_is_named_and_the_rest_is_shown(tmp_path):
     (folder / "cells" / "cell4" / "done").unlink()
     (folder / "cells" / "cell3" / "1" / "run" / "metrics.jsonl").write_text("")
     found = results(folder)
-    assert any("anchor seed 4: " in text for text in found.missing)
-    assert any("better seed 3: 0 of the 2 evaluations" in text for text in found.missing)
-    assert found.comparisons[0].seeds == (0, 1, 2) and "Missing: " in write_page(folder).read_text()
+    assert sum("seed 4: " in text for text in found.missing) == 1 and len(found.missing) == 4
+    assert any(text.startswith("anchor, again, better, seed 4: ") for text in found.missing)
+    assert any("better, seed 3: 0 of the 2 evaluations" in text for text in found.missing)
+    assert found.comparisons[0].seeds == (0, 1, 2) and "No value of better, seed 3" in write_page(folder).read_text()
     with pytest.raises(RunError, match="study.json"):
         read_plan(tmp_path / "nothing")
 
