@@ -118,13 +118,25 @@ def _heading(found: Results) -> Html:
     about = f"{estimator['metric']} ({meaning(estimator['metric'])}), mean of {last} on the {estimator['split']} split"
     parts = [tag("p", "jaxsrl study", class_="kicker"), tag("h1", plan["question"]),
              tag("p", said, class_="lead"), tag("p", f"Estimator: {about}.", class_="lead")]  # fmt: skip
-    if found.missing:
-        parts.append(tag("ul", *(tag("li", f"No value of {text}") for text in found.missing), class_="alarms"))
-    if stopped := [one for one in found.runs if one.stopped]:
-        told = (f"Ended early by the study’s rule: {one.arm} seed {one.seed}, at step {one.stopped['step']}"
-                for one in stopped)  # fmt: skip
-        parts.append(tag("ul", *(tag("li", text) for text in told), class_="alarms"))
+    alarms = [
+        *(f"No value of {text}" for text in found.missing),
+        *(f"Ended early by the study’s rule: {one.arm} seed {one.seed}, at step {one.stopped['step']}"
+          for one in found.runs if one.stopped),
+        *(f"{arm}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: nothing was learned from, as every group of "
+          "rollouts was dropped. The value is that of the start." for arm, seeds in _unlearned(found).items()),
+    ]  # fmt: skip
+    if alarms:
+        parts.append(tag("ul", *(tag("li", text) for text in alarms), class_="alarms"))
     return tag("header", *parts, class_="top")
+
+
+def _unlearned(found: Results) -> dict[str, list[str]]:
+    """Arm -> seeds whose stage sampled and updated nothing."""
+    arms: dict[str, list[str]] = {}
+    for one in found.runs:
+        if one.spent.tokens and one.spent.tokens["sample"] and not one.spent.tokens["learn"]:
+            arms.setdefault(one.arm, []).append(str(one.seed))
+    return arms
 
 
 def _index(found: Results, arm: str) -> int:

@@ -102,7 +102,12 @@ def test_curves_and_ledger_by_what_was_spent(tmp_path):
     for axis in ("tokens executed by the stage", "FLOPs of the stage", "seconds of the stage"):
         assert axis in html
     assert "learn, FLOPs" in html and next(csv.DictReader((folder / "points.csv").open()))["sample_tokens"] == "90"
+    assert "nothing was learned" not in html
+    line = lambda x: x | ({"collect/sampled_tokens": 90} if x["stage"] == "better" else {})
+    (place / "metrics.jsonl").write_text("".join(json.dumps(line(x)) + "\n" for x in lines))
+    assert f"better, seed {place.parents[1].name[-1]}: nothing was learned from" in write_page(folder).read_text()
     (place / "config.json").write_text('{"lora": {}}')
+    (place / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     assert spent(place, "better").flops["learn"] == 720 * count
 
 
