@@ -2,27 +2,26 @@
 
 Run:    .venv/bin/jaxsrl study run configs/studies/objectives.py
 Page:   .venv/bin/jaxsrl study report configs/studies/objectives.py
-Takes:  four runs of at most 2.3e7 tokens and 1.5e13 FLOPs together, as `--plan` counts them; a run took 238 to 375
-        seconds at low priority on two CPU cores that other work loaded fivefold
-Seen:   2026-11-29. Exact actions after the expert's, of 50 validation problems: of the base, and the mean of the last
-        three evaluations, seeds 0 to 3. Differences to `srl` with Student's 95 % intervals, p after Holm's correction:
+Takes:  eight runs of at most 4.6e7 tokens and 2.9e13 FLOPs together, as `--plan` counts them; 1,235 processor seconds,
+        23 minutes on one of two CPU cores that other work loaded
+Seen:   2026-11-29. Exact actions after the expert's, of 50 validation problems: mean of the last three evaluations,
+        and its difference to `srl` over eight seeds from one base, which is right on 0.414. Student's 95 % intervals,
+        p after Holm's correction:
 
-    arm         seeds 0 to 3                  less srl                   p      verdict
-    base        0.414  0.414  0.151  0.106
-    srl         0.527  0.608  0.250  0.119
-    srl_again   0.525  0.635  0.260  0.147
-    srl_rlvr    0.509  0.551  0.114  0.089    -0.06 (-0.14 to +0.02)    0.13   undecided
-    rlvr        0.414  0.414  0.103  0.054    -0.13 (-0.22 to -0.04)    0.07   undecided
-    sft         0.058  0.066  0.030  0.002    -0.34 (-0.66 to -0.02)    0.13   undecided
-    chord       0.000  0.000  0.000  0.000    -0.38 (-0.74 to -0.01)    0.13   undecided
+    arm         seeds 0 to 7                                              less srl                      p
+    srl         0.530  0.553  0.541  0.533  0.536  0.509  0.523  0.556
+    srl_again   0.522  0.540  0.539  0.486  0.521  0.471  0.524  0.541    (noise floor: 0.023)
+    srl_rlvr    0.523  0.440  0.489  0.503  0.497  0.511  0.486  0.491    -0.043 (-0.073 to -0.012)     0.012
+    rlvr        0.414  0.414  0.414  0.414  0.414  0.414  0.407  0.414    -0.122 (-0.134 to -0.109)     1.5e-7
+    sft         0.005  0.005  0.005  0.004  0.005  0.005  0.005  0.005    -0.530 (-0.543 to -0.517)     1.2e-11
+    chord       0.000  0.001  0.000  0.000  0.001  0.000  0.000  0.000    -0.535 (-0.548 to -0.522)     1.2e-11
 
-SRL is ahead of every other arm on all four seeds, and four seeds do not decide it: the bases differ, 0.11 to 0.41, and
-what an arm loses depends on them. The anchor differs from itself by 0.020, so that 0.043 could have been seen; the page
-asks for 11 seeds (`srl_rlvr`), 12 (`rlvr`) and over 100 (`sft`, `chord`). SFT and CHORD unlearn: both are taught
-actions without the thoughts that come before them. RLVR ends where it began on two seeds and below on the others. Two
-things are wrong with the design: only seeds 0 and 1 have a base that is right on a third of the actions, and the last
-three of SFT's four evaluations reach back to a third of its stage, so that its mean is above its end, 0.003 or less.
-The rates of SFT and SRL come from a sweep at 0.2M; those of RLVR and CHORD were not searched.
+All four arms are worse than SRL. RLVR learns nothing from a base that solves no problem: on seven seeds every group was
+dropped, so that its value is the base's to the digit, and `srl_rlvr` is what SRL has after half of the tokens. SFT and
+CHORD unlearn: both are taught actions without the thoughts that come before them; so this holds for demonstrations that
+leave thoughts out. It holds for this base, too: in an earlier look with four bases, right on 0.11 to 0.41, SRL was
+ahead of all arms on every one, and the intervals of four seeds held 0. The rates of SFT and SRL come from a sweep at
+0.2M; those of RLVR and CHORD were not searched.
 
 All arms are stages of one run, and the base has a seed of its own: arms and seeds share it. Intervals hold for it.
 `srl_again` is the anchor once more and gives the noise floor. `srl_rlvr` is RLVR for half of the tokens, after

@@ -46,6 +46,7 @@ a:hover { text-decoration: underline; }
 :focus-visible { outline: 2px solid var(--s0); outline-offset: 2px; }
 main > section { padding-top: 2.4rem; scroll-margin-top: 1.2rem; }
 .alarms { margin: 0; padding: 0; list-style: none; display: grid; gap: .4rem; max-width: 88ch; }
+header .alarms { margin-top: .8rem; }
 .alarms li { padding: .45rem .8rem; background: var(--alarm); border-left: 3px solid var(--alarm-line);
   overflow-wrap: anywhere; }
 .s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); } .s3 { --c: var(--s3); }
