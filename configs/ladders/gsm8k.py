@@ -17,7 +17,7 @@ from jaxsrl.update import AdamW
 def ladder() -> Ladder:
     stage = Stage(
         name="sft", objective=SFT(trunk=("solve",)), data=Gsm8k(held_out=40), steps=10,
-        collect=Collect(demonstrations=2), optimizer=AdamW(lr=1.2e-2, warmup_steps=10),
+        collect=Collect(demonstrations=2), optimizer=AdamW(lr=2.4e-2, warmup_steps=10),
         validate=Validate(every=0, problems=4, evaluation=Evaluation(modes=("actions",))), compact=False,
         device_steps=5, action_tokens=32, solve_tokens=32,
     )  # fmt: skip
@@ -26,8 +26,8 @@ def ladder() -> Ladder:
         base=Config(
             name="gsm8k-ladder", model=preset("0.2M"), rows=BatchShapes(), stages=(stage,), checkpoint_every=500,
         ),
-        sizes=shaped((32, 48, 64, 80, 96, 128), preset("0.2M"), head_width=8),
-        budgets=(9e10, 1.8e11, 3.6e11),
-        rates=(0.25, 0.5, 1.0),
+        sizes=shaped((8, 16, 24, 32, 48, 64), preset("0.2M"), head_width=4),
+        budgets=(6e9, 1.2e10, 2.4e10, 4.8e10),
+        rates=(0.5, 1.0, 2.0),
         population=3,
     )  # fmt: skip

@@ -54,7 +54,7 @@ def scale(
 
     Args:
       only_plan, compiled: see `run.run`; draws: see `fit_file`.
-    Returns: the page; None where runs are missing still.
+    Returns: the page, or the points where they follow no law; None where runs are missing still.
     Raises: ConfigError where a run of the ladder cannot be.
     """
     compiled = compiled or Compiled()
@@ -75,7 +75,11 @@ def scale(
         "widen `rates`" for one in found if one.edge
     ]  # fmt: skip
     write_points(folder / POINTS, found)
-    said, page = fit_file(folder / POINTS, draws=draws, title=f"{ladder.name}: {study.question}", notes=edges)
+    try:
+        said, page = fit_file(folder / POINTS, draws=draws, title=f"{ladder.name}: {study.question}", notes=edges)
+    except ValueError as error:  # what was trained stands, whatever it shows
+        say("\n".join([f"warning: no law: {error}", *(f"warning: {text}" for text in edges)]))
+        return folder / POINTS
     say("\n".join([said, *(f"warning: {text}" for text in edges)]))
     if picture := draw(folder / POINTS):
         say(str(picture))

@@ -38,7 +38,7 @@ def planned(prepared) -> tuple[Rung, ...]:
     return rungs(ladder(), prepared, useful)
 
 
-def pretend(runs, planned, prepared, left_out: int = 0) -> Path:
+def pretend(runs, planned, prepared, left_out: int = 0, truth: Law = TRUTH) -> Path:
     """The folder of the ladder with its runs handed in. Rate 1 reaches the law's loss, the others 5 % more."""
     made = ladder()
     made = replace(made, base=replace(made.base, runs=str(runs)))
@@ -47,16 +47,16 @@ def pretend(runs, planned, prepared, left_out: int = 0) -> Path:
     folder = write_plan(study, cells)
     by_arm = dict(zip((arm.name for arm in study.arms), planned, strict=True))
     for cell in cells[left_out:]:
-        hand_in(queue_of(folder), cell, by_arm[cell.arms[0]])
+        hand_in(queue_of(folder), cell, by_arm[cell.arms[0]], truth)
     return folder
 
 
-def hand_in(queue: Queue, cell, rung: Rung) -> None:
+def hand_in(queue: Queue, cell, rung: Rung, truth: Law) -> None:
     """Ten steps, of which the last is the only one at its final loss."""
     lease = queue.take(cell.id, "one")
     own = lease.folder / run_name(cell)
     own.mkdir(parents=True)
-    loss = TRUTH.loss(parameters(rung.size), rung.tokens) * (1.0 if rung.rate == 1 else 1.05)
+    loss = truth.loss(parameters(rung.size), rung.tokens) * (1.0 if rung.rate == 1 else 1.05)
     head = {"stage": "sft", "kind": "train"}
     lines = [
         head | {"step": i, "loss": float(loss) + (i < 10), "tokens/executed": rung.tokens * i / 10}
@@ -135,6 +135,17 @@ def test_the_law_of_the_runs_is_found(tmp_path, planned, prepared, capsys, monke
     assert "Extrapolation: fitted to" in page and "parabola" in page and "tiny-ladder: How should a budget" in page
     assert all(f'href="{p["runs"]}/report.html"' in page for p in points)
     assert (folder / "points.png").exists() == (find_spec("matplotlib") is not None)
+
+
+def test_runs_that_show_no_law_are_kept_and_no_error(tmp_path, planned, prepared, capsys, monkeypatch):
+    """The loss rises with size; exit 2 would say that nothing was trained."""
+    folder = pretend(tmp_path, planned, prepared, truth=replace(TRUTH, A=-6.0))
+    monkeypatch.setattr("jaxsrl.studies.plan.prepare", lambda config, compiled: prepared)
+    assert main(["study", "scale", TINY, "--runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "warning: no law: the points show no loss that falls with parameters" in out and "points.csv" in out
+    assert len(list(csv.DictReader((folder / "points.csv").open()))) == 18
+    assert not (folder / "points.fit.html").exists()
 
 
 def test_while_runs_are_missing_nothing_is_fitted(tmp_path, planned, prepared):
