@@ -22,11 +22,17 @@ from jaxsrl.types import Demonstration
 
 DECLINE = "no answer"
 CUT = re.compile(r"cut [a-z]\n")
-# What else a published model may write as its last line, alone or in a box, a full stop and case aside.
-SAID = (
-    DECLINE, "no solution", "there is no solution", "there is no answer", "infeasible", "unsolvable", "impossible",
-    "not enough information", "cannot be determined", "the answer cannot be determined", "it cannot be determined",
-)  # fmt: skip
+# What else a published model may write as its last line, alone or in a box, a full stop and case aside. A form is the
+# whole line: one that goes on to an answer declines nothing.
+_IT = "(?:it|this|that|there|(?:the|this) (?:problem|question|instance|answer|solution))"
+SAID = re.compile("|".join((
+    rf"(?:{_IT} (?:has|is|exists) )?no (?:valid |feasible )?(?:answer|solution)(?: exists| (?:to|for) {_IT})?",
+    rf"(?:{_IT} is )?(?:infeasible|unsolvable|unanswerable|impossible(?: to (?:solve|answer|determine))?)",
+    rf"(?:{_IT} )?(?:cannot|can not|can't) be (?:determined|solved|answered|found)",
+    rf"i (?:(?:cannot|can not|can't) (?:solve|answer|determine) {_IT}|(?:do not|don't) know(?: the answer)?)",
+    rf"(?:there is )?(?:not enough|insufficient) (?:information|data)(?: to (?:solve|answer) {_IT})?",
+)))  # fmt: skip
+OPENING = re.compile(r"(?:(?:so|thus|therefore|hence),? )?(?:(?:final )?answer: |the answer is:? )?")
 BOX = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}?\}")
 
 
@@ -44,8 +50,8 @@ def declines(text: str) -> bool:
     if not lines:
         return False
     boxed = BOX.search(lines[-1])
-    said = (boxed[1] if boxed else lines[-1]).strip().rstrip(".!").casefold()
-    return said in SAID
+    said = (boxed[1] if boxed else lines[-1]).strip().rstrip(".!").casefold().replace("\u2019", "'")
+    return SAID.fullmatch(OPENING.sub("", said, count=1)) is not None
 
 
 def pair_of(task: object, demonstration: Demonstration) -> Pair | None:

@@ -18,6 +18,12 @@ from jaxsrl.tasks.unanswerable import DECLINE, Finishes, OrDeclines, declines, p
         ("no answer", True), ("a\nNo answer.\n", True), (r"\boxed{\text{no solution}}", True),
         ("cannot be determined", True), ("", False), ("no answer\n7", False), ("no answer is 7", False),
         ("I have no answer", False), (r"\boxed{7}", False), ("e=76814", False),
+        ("Therefore, the problem has no solution!", True), ("Answer: infeasible", True),
+        ("It is impossible to solve.", True), ("There exists no feasible solution", True),
+        ("I don\u2019t know the answer.", True), ("I cannot solve this", True), ("This cannot be solved.", True),
+        ("not enough information to answer the question", True), ("no solution is smaller than 7", False),
+        ("it is impossible to solve by hand, so 7", False), ("Answer: 7", False), ("the answer is not 7", False),
+        ("so", False), ("I don't know the answer, so 7", False),
     ],
 )  # fmt: skip
 def test_a_decline_is_the_last_line_and_nothing_else(text, yes):
