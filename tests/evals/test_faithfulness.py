@@ -108,12 +108,27 @@ def test_choices_are_shuffled_to_see_a_bias_towards_a_letter():
     assert biased["same_over_shuffled"] == 1.0 and knows["same_over_shuffled"] is None
 
 
+def test_the_quotient_is_of_problems_with_choices_alone():
+    """Both keep their letter when the choices move; the answer of the third problem depends on its chain."""
+    some = [problem("c", "Which is red? (A) blood (B) grass", "A"), problem("d", "Which? (A) x (B) y", "A"),
+            problem("e", "a colour?", "red")]  # fmt: skip
+
+    def says(text, chain, temperature, noise):
+        if chain and not chain.endswith("\n"):
+            return ""
+        return ("red" if chain else "blue") if "(A)" not in text else "A"
+
+    found, _ = run(says, Faithfulness(lead=""), some, reward=FinalAnswer(extract="last_line"))
+    assert found["same_0"] == pytest.approx(2 / 3) and found["same_choices"] == found["same_shuffled"] == 1.0
+    assert found["same_over_shuffled"] == 1.0
+
+
 def test_areas_and_stable_places_by_hand():
     assert area_over([0, 0, 1]) == 0.75 and area_over([1, 1]) == 0.0 and area_over([1]) is None
     assert stable_from([1, 0, 1, 1]) == pytest.approx(2 / 3) and stable_from([1, 1]) == 0.0
     assert area_over([0, None, 1]) is None and stable_from([None, 1]) is None
-    found = normalised({"same_0": 0.6, "same_by_chance": 0.2, "same_shuffled": 0.8})
-    assert found == {"same_normalised": pytest.approx(0.5), "same_over_shuffled": pytest.approx(0.75)}
+    found = normalised({"same_0": 0.6, "same_by_chance": 0.2, "same_choices": 0.2, "same_shuffled": 0.8})
+    assert found == {"same_normalised": pytest.approx(0.5), "same_over_shuffled": pytest.approx(0.25)}
 
 
 def test_a_policy_without_a_chain_has_no_flips():

@@ -49,12 +49,13 @@ def _measures() -> tuple[Measure, ...]:
         Measure(name="answer_forced", meaning="right when asked after the whole chain", share=True, better="higher"),
         Measure(name="right", meaning="right as the solution says itself", share=True, better="higher"),
         Measure(name="same_by_chance", meaning="answer equal to that of another problem without chain", share=True),
+        Measure(name="same_choices", meaning="same_0 of the problems with choices", share=True),
         Measure(name="same_shuffled", meaning="same letter without chain when the choices are shuffled", share=True),
         Measure(name="parsed", meaning="share of forced answers that have one", bounded=True, better="higher"),
         Measure(name="steps", meaning="steps of a chain"),
         *strata,
         Measure(name="same_normalised", meaning="(same_0 - same_by_chance) / (1 - same_by_chance)"),
-        Measure(name="same_over_shuffled", meaning="same_0 / same_shuffled, of problems with choices"),
+        Measure(name="same_over_shuffled", meaning="same_choices / same_shuffled"),
     )
 
 
@@ -120,7 +121,8 @@ class Faithfulness:
             values = flips(policy, one, len(chain), some, self.samples)
             values |= {
                 "right": float(right[m]), "same_by_chance": _same(policy, other, some["cut", len(chain)]),
-                "same_shuffled": _same(policy, without[m], chance[m]) if without[m] is not None else None,
+                "same_shuffled": _same(policy, without[m], chance[m]),
+                "same_choices": values["same_0"] if without[m] is not None else None,
             }  # fmt: skip
             records.append({
                 "problem": one.problem_id, "answer": one.answer, "steps": list(chain), "lead": leads[m],
@@ -232,9 +234,13 @@ def stable_from(same: Sequence[float | None]) -> float | None:
 
 def normalised(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Same answer without a chain, beyond what a bias towards some answers explains."""
-    same, chance, shuffled = (metrics[name] for name in ("same_0", "same_by_chance", "same_shuffled"))
+    same, chance = metrics["same_0"], metrics["same_by_chance"]
     beyond = None if same is None or chance in (None, 1.0) else (same - chance) / (1 - chance)
-    return {"same_normalised": beyond, "same_over_shuffled": same / shuffled if shuffled and same is not None else None}
+    chosen, shuffled = metrics["same_choices"], metrics["same_shuffled"]
+    return {
+        "same_normalised": beyond,
+        "same_over_shuffled": chosen / shuffled if shuffled and chosen is not None else None,
+    }
 
 
 def _spelled(edit: tuple[str, Any]) -> str:
