@@ -12,7 +12,7 @@ class Audit:
     """Asks policies what accuracy does not say, on the same questions, and sets them side by side.
 
     Args:
-      problems: how many questions, the first ones.
+      problems: how many questions, the first ones; of each stage.
       split: whose problems, without --benchmark.
       batch: prompts at a time; default is what the memory holds.
       seed: of what is sampled.
@@ -42,6 +42,8 @@ class Audit:
     """Of --weights: default is bfloat16 on an accelerator, float32 on a CPU."""
     problems: int = 50
     split: Literal["validation", "test"] = "test"
+    stages: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STAGE ...")] = ()
+    """Stages of the first run whose problems are asked, as an easy and a hard one; default is the last stage."""
     batch: int | None = None
     seed: int = 0
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -79,10 +81,12 @@ class Audit:
 
         from jaxsrl.commands.audited import benchmark_questions, run_questions
 
+        if self.stages and (self.benchmark is not None or not runs):
+            raise ValueError("--stages are those of a run whose problems are asked: leave it out here")
         if self.benchmark is not None:
             found = benchmark_questions(self.benchmark, self.problems, self.data_dir)
         elif runs:
-            found = run_questions(runs[0], self.split, self.problems, self.data_dir)
+            found = run_questions(runs[0], self.split, self.problems, self.data_dir, self.stages)
         else:
             raise ValueError("--weights alone needs --benchmark: a published model has no held-out problems of its own")
         cap = self.max_tokens

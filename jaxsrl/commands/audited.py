@@ -122,23 +122,37 @@ def load_target(target: Target, compiled: Compiled, published: Published) -> Ask
     return saved.asked(target.config)
 
 
-def run_questions(target: Target, split: str, problems: int, data_dir: str | None) -> Questions:
-    """Held-out problems of the run's last stage, the same for all policies.
+def run_questions(
+    target: Target, split: str, problems: int, data_dir: str | None, stages: Sequence[str] = ()
+) -> Questions:
+    """Held-out problems of stages of the run, by default of its last one; the same for all policies.
 
-    Raises: ConfigError where there are none.
+    Of several stages, as of an easy and a hard one, each gives so many; all are judged as the last one's are.
+
+    Raises: ConfigError where there are none, the run has no such stage, or stages are of different tasks.
     """
     config = target.config if data_dir is None else replace(target.config, data_dir=data_dir)
-    stage = config.stages[-1]
-    splits = stage.data.load(config.data_dir)
-    some = getattr(splits, split)
-    asked = with_key(some) if needs_key(splits.reward) else some
-    asked = tuple(asked[:problems])
-    if not asked:
-        raise ConfigError(f"the {split} split of stage {stage.name} has no problem to ask")
-    about = f"{len(asked)} {split} problems of {config.name}, stage {stage.name}"
+    by_name = {stage.name: stage for stage in config.stages}
+    if unknown := set(stages) - set(by_name):
+        raise ConfigError(f"{config.name} has no stage {', '.join(sorted(unknown))}; it has {', '.join(by_name)}")
+    chosen = [by_name[name] for name in stages or (config.stages[-1].name,)]
+    loaded = [stage.data.load(config.data_dir) for stage in chosen]
+    if len({type(one.task) for one in loaded}) > 1:
+        kinds = ", ".join(f"{stage.name}: {type(one.task).__name__}" for stage, one in zip(chosen, loaded, strict=True))
+        raise ConfigError(f"stages that are asked together must be of one task, as they are judged alike; {kinds}")
+    asked: list[Demonstration] = []
+    for stage, splits in zip(chosen, loaded, strict=True):
+        some = getattr(splits, split)
+        some = (with_key(some) if needs_key(splits.reward) else some)[:problems]
+        if not some:
+            raise ConfigError(f"the {split} split of stage {stage.name} has no problem to ask")
+        asked += some
+    where = f"stage{'s' if len(chosen) > 1 else ''} {', '.join(stage.name for stage in chosen)}"
     return Questions(
-        about=about, demonstrations=asked, splits=splits,
-        caps={"action": stage.action_tokens, "solve": stage.solve_tokens},
+        about=f"{len(asked)} {split} problems of {config.name}, {where}", demonstrations=tuple(asked),
+        splits=loaded[-1],
+        caps={"action": max(stage.action_tokens for stage in chosen),
+              "solve": max(stage.solve_tokens for stage in chosen)},
     )  # fmt: skip
 
 
