@@ -28,7 +28,11 @@ def run_probe(
     """Metrics of a probe as `PROBE/NAME`, and its records as `{"mode": PROBE, ...}`; those of this process.
 
     A probe's noise follows from its name: what else is asked changes nothing.
+
+    Raises: ValueError without demonstrations; DoesNotApply where they are not of the probe's kind.
     """
+    if not demonstrations:
+        raise ValueError(f"there is no problem to ask {probe.name} of")
     if probe.name.removeprefix("forced_") not in MODES:  # modes have addresses of their own, see `modes.all_passes`
         key = jax.random.fold_in(key, zlib.crc32(probe.name.encode()))
     metrics, records = probe(policy, demonstrations, key)

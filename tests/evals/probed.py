@@ -34,11 +34,12 @@ def asked(chain: str) -> str | None:
     return before if lead and not rest else None
 
 
-def by_hand(says, logp=None, reward=GRADER, calls=None) -> ProbedPolicy:
+def by_hand(says, logp=None, reward=GRADER, calls=None, task=None) -> ProbedPolicy:
     """A policy from `says(problem, chain, temperature, noise)` -> completion.
 
     Args:
       logp: (context, token) -> nats, for a policy that scores.
+      task: what made its problems.
     """
 
     def written(prompt, temperature, sample, noise):
@@ -49,7 +50,7 @@ def by_hand(says, logp=None, reward=GRADER, calls=None) -> ProbedPolicy:
     return ProbedPolicy(
         name="by hand", params=None, template=Template(), tokenizer=BYTES, reward=reward, finished=finished,
         sampler=lambda call: replace(whole, max_new_tokens=CAP), first_action=first_line, scorer=scorer,
-        same=as_text if reward.verify else reward.same,
+        same=as_text if reward.verify else reward.same, task=task,
     )  # fmt: skip
 
 

@@ -64,7 +64,8 @@ class Traces:
                 for one, (about, values) in zip(own, found, strict=True)
             ]
         every = [one for some in asked.values() for one in some]
-        return measured(policy, every, self.measures, records) | {"problems": len(asked[""])} | metrics, records
+        found = measured(policy, every, self.measures, records)
+        return found | {"problems": len({one.problem_id for one in asked[""]})} | metrics, records
 
 
 def _measures(prefix: str, of: str) -> tuple[Measure, ...]:
