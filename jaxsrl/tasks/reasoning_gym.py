@@ -1,9 +1,16 @@
-"""Problems of the package Reasoning Gym, with its scorers. They have an answer and no steps: RLVR trains on them.
+"""Problems of the package Reasoning Gym, with its scorers.
 
-`pip install jaxsrl[gym]`. For example, `ReasoningGym(dataset="letter_counting")`. Some of its scorers evaluate what a
-model wrote as an expression of Python; those datasets are refused.
+`pip install jaxsrl[gym]`. For example, `ReasoningGym(dataset="letter_counting")`. Its problems have an answer and no
+steps. Where a program knows the steps, `steps` gives them, and the solution is
+
+    7 - 2 = 5                what `steps` makes of the problem
+    5 + 4 = 9
+    answer: 9                the answer that the package gives
+
+Some of its scorers evaluate what a model wrote as an expression of Python; those datasets are refused.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -11,6 +18,8 @@ from typing import Any
 
 from jaxsrl.tasks.draw import Split, digest, first_of, lines_of, problem_id, split_of
 from jaxsrl.types import Demonstration
+
+MARK = "answer: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +29,18 @@ class ReasoningGym:
     Args:
       dataset: its name there.
       settings: of the dataset, as pairs; see its documentation.
+      steps: from a problem as the package gives it (`question`, `answer`, `metadata`) to the actions before the answer;
+        None: the answer is the one action, and nothing is left for SRL.
       seed: of the problems.
     """
 
     dataset: str
     settings: tuple[tuple[str, Any], ...] = ()
+    steps: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     seed: int = 0
 
     def demonstration(self, split: Split, index: int) -> Demonstration:
-        """Its one action is the answer.
+        """The steps, if there are any, and the answer.
 
         Raises: ImportError if the package is not installed; ValueError for a dataset that is refused.
         """
@@ -40,21 +52,23 @@ class ReasoningGym:
             return (number, entry) if split_of(entry["question"]) == split else None
 
         number, entry = first_of(draw, f"problem of {self} in {split}")
+        answer = str(entry["answer"])
+        actions = (answer,) if self.steps is None else (*self.steps(entry), MARK + answer)
         return Demonstration(
-            problem_id=problem_id(self.dataset, entry["question"]), problem=entry["question"],
-            actions=(str(entry["answer"]),), answer=str(entry["answer"]),
+            problem_id=problem_id(self.dataset, entry["question"]), problem=entry["question"], actions=actions,
+            answer=answer,
             source=f"{self.dataset}:{self.seed}/{split}/{index}/{number}",
         )  # fmt: skip
 
     def right(self, text: str, demonstration: Demonstration) -> bool:
-        """Its scorer gives the last line full marks."""
+        """Its scorer gives the last line, or what that has behind the mark, full marks."""
         _, split, index, draw = demonstration.source.rsplit("/", 3)
         entry = _entry(self, split, int(index), int(draw))
         lines = lines_of(text)
-        return bool(lines) and _dataset(self, 0).score_answer(lines[-1], entry) == 1.0
+        return bool(lines) and _dataset(self, 0).score_answer(lines[-1].removeprefix(MARK), entry) == 1.0
 
     def finished(self, action: str, demonstration: Demonstration) -> bool:
-        return True
+        return self.steps is None or action.strip().startswith(MARK)
 
     def difficulty(self, demonstration: Demonstration) -> float:
         """Characters of the problem: the package's own measures are not numbers."""
