@@ -8,15 +8,18 @@ import pytest
 
 from jaxsrl.__main__ import main
 from jaxsrl.commands.audit import chosen_probes
-from jaxsrl.commands.audited import Target, base_of, targets_of
+from jaxsrl.commands.audited import Target, base_of, run_questions, targets_of
 from jaxsrl.config import ArithmeticTask
+from jaxsrl.config.generated import Generated
 from jaxsrl.config.overrides import load
+from jaxsrl.config.run import ConfigError
 from jaxsrl.evals.audits.information_gain import InformationGain
 from jaxsrl.evals.evaluate import Evaluation
 from jaxsrl.evals.find import find_probe
 from jaxsrl.evals.probe import DoesNotApply
 from jaxsrl.report import write_report
 from jaxsrl.tasks.arithmetic import Arithmetic
+from jaxsrl.tasks.facts import Facts
 from tests.commands.random_model import SMOLLM2, TINY, weights
 from tests.evals.test_probe import OWN
 from tests.sharing import COMPILED, train
@@ -108,6 +111,24 @@ def test_a_runs_policies_are_set_side_by_side_kept_and_shown(run, own_file, tmp_
     assert "Earlier ones are kept beside it: audit.json" in (run / "report.html").read_text()
 
 
+def test_stages_are_asked_together(run, own_file, tmp_path, capsys):
+    given = ["audit", f"{run}:sft", "--problems", 2, "--probes", own_file, "--to", tmp_path]
+    code, out, err = call(capsys, *given, "--stages", "base", "sft")
+    assert code == 0 and "4 test problems of sums, stages base, sft" in out, err
+    assert run_questions(Target(folder=run, config=saved(run)), "test", 1, None).about.endswith("stage sft")
+    code, _, err = call(capsys, *given, "--stages", "nowhere")
+    assert code == 2 and "sums has no stage nowhere; it has base, sft" in err
+    mixed = saved(run)
+    other = replace(mixed.stages[0], data=Generated(task=Facts(), train=1, validation=1, test=1))
+    mixed = replace(mixed, stages=(other, mixed.stages[1]))
+    with pytest.raises(ConfigError, match="of one task, as they are judged alike; base: Facts, sft: Arithmetic"):
+        run_questions(Target(folder=run, config=mixed), "test", 1, None, ("base", "sft"))
+
+
+def saved(run):
+    return targets_of([f"{run}:sft"], [])[0].config
+
+
 def test_a_published_model_is_audited_on_a_benchmark(own_file, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = weights(tmp_path / "small", "smollm2", chat_template=SMOLLM2)
@@ -120,6 +141,8 @@ def test_a_published_model_is_audited_on_a_benchmark(own_file, tmp_path, capsys,
     assert out.startswith("the first 1 problems of gsm8k") and (tmp_path / "audits" / "audit.html").exists()
     code, _, err = call(capsys, *given)
     assert code == 2 and "--weights alone needs --benchmark" in err
+    code, _, err = call(capsys, *given, "--benchmark", "gsm8k", "--stages", "base")
+    assert code == 2 and "--stages are those of a run" in err
 
 
 def test_what_a_user_may_write_for_policies(run):

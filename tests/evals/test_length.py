@@ -51,7 +51,8 @@ def test_ranks_by_hand():
     assert rank_correlation([1, 2, 3, 4], [10, 20, 30, 99]).value == pytest.approx(1)
     assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]).value == pytest.approx(-1)
     assert rank_correlation([1, 1, 2], [1, 2, 3]).value == pytest.approx(0.8660254)  # tied ranks 1.5, 1.5, 3
-    assert rank_correlation([1, 1, 1], [1, 2, 3]).value is None
+    assert rank_correlation([1, 1, 1], [1, 2, 3]).value is rank_correlation([], []).value is None
+    assert rank_correlation([1, 2, 3], [1, 2, 3]) == (1, None, None)
     found = rank_correlation(range(50), np.random.default_rng(0).random(50))
     assert found.low < 0 < found.high
 
