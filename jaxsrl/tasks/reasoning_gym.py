@@ -1,24 +1,25 @@
 """Problems of the package Reasoning Gym, with its scorers.
 
 `pip install jaxsrl[gym]`. For example, `ReasoningGym(dataset="letter_counting")`. Its problems have an answer and no
-steps. Where a program knows the steps, `steps` gives them, and the solution is
+steps. Of `basic_arithmetic` without parentheses, products and quotients a program knows them, and the solution is
 
-    7 - 2 = 5                what `steps` makes of the problem
+    7 - 2 = 5                a running total, with steps="running_totals"
     5 + 4 = 9
     answer: 9                the answer that the package gives
 
 Some of its scorers evaluate what a model wrote as an expression of Python; those datasets are refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jaxsrl.tasks.draw import Split, digest, first_of, lines_of, problem_id, split_of
 from jaxsrl.types import Demonstration
 
+Steps = Literal["none", "running_totals"]
 MARK = "answer: "
 
 
@@ -28,21 +29,25 @@ class ReasoningGym:
 
     Args:
       dataset: its name there.
-      settings: of the dataset, as pairs; see its documentation.
-      steps: from a problem as the package gives it (`question`, `answer`, `metadata`) to the actions before the answer;
-        None: the answer is the one action, and nothing is left for SRL.
+      settings: of the dataset, as pairs of a name and a number, a truth value or a text; see its documentation.
+      steps: the actions before the answer; `none`: the answer is the one action, and nothing is left for SRL.
       seed: of the problems.
     """
 
     dataset: str
     settings: tuple[tuple[str, Any], ...] = ()
-    steps: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    steps: Steps = "none"
     seed: int = 0
+
+    def __post_init__(self):
+        if self.steps not in get_args(Steps):
+            raise ValueError(f"steps must be one of {', '.join(get_args(Steps))}, got {self.steps!r}")
 
     def demonstration(self, split: Split, index: int) -> Demonstration:
         """The steps, if there are any, and the answer.
 
-        Raises: ImportError if the package is not installed; ValueError for a dataset that is refused.
+        Raises: ImportError if the package is not installed; ValueError for a dataset that is refused, or that has no
+          such steps.
         """
         draws = count()
 
@@ -53,7 +58,7 @@ class ReasoningGym:
 
         number, entry = first_of(draw, f"problem of {self} in {split}")
         answer = str(entry["answer"])
-        actions = (answer,) if self.steps is None else (*self.steps(entry), MARK + answer)
+        actions = (answer,) if self.steps == "none" else (*running_totals(entry), MARK + answer)
         return Demonstration(
             problem_id=problem_id(self.dataset, entry["question"]), problem=entry["question"], actions=actions,
             answer=answer,
@@ -68,11 +73,32 @@ class ReasoningGym:
         return bool(lines) and _dataset(self, 0).score_answer(lines[-1].removeprefix(MARK), entry) == 1.0
 
     def finished(self, action: str, demonstration: Demonstration) -> bool:
-        return self.steps is None or action.strip().startswith(MARK)
+        return self.steps == "none" or action.strip().startswith(MARK)
 
     def difficulty(self, demonstration: Demonstration) -> float:
         """Characters of the problem: the package's own measures are not numbers."""
         return float(len(demonstration.problem))
+
+
+def running_totals(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a problem with the expression `7 - 2 + 4`: `7 - 2 = 5` and `5 + 4 = 9`.
+
+    Raises: ValueError for a problem that is no sum, or whose answer is another.
+    """
+    words = str(entry["metadata"].get("expression", "")).split(" ")
+    first, signs, terms = words[0], words[1::2], words[2::2]
+    if len(words) % 2 == 0 or not set(signs) <= {"+", "-"} or not all(one.isdecimal() for one in (first, *terms)):
+        raise ValueError(f"no sum of whole numbers, which steps='running_totals' needs: {entry['question']!r}")
+    total, lines = int(first), []
+    for sign, term in zip(signs, terms, strict=True):
+        after = total + int(term) * (1 if sign == "+" else -1)
+        lines.append(f"{total} {sign} {term} = {after}")
+        total = after
+    if str(total) != str(entry["answer"]):
+        raise ValueError(
+            f"the running totals of {entry['question']!r} end with {total}, and not with {entry['answer']}"
+        )
+    return tuple(lines)
 
 
 def _entry(settings: ReasoningGym, split: str, index: int, draw: int) -> dict[str, Any]:
