@@ -22,7 +22,7 @@ from jaxsrl.models.config import preset
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.tasks.mazes import Mazes
 
-EASY = Mazes(size=5, family="free_space", least=2)
+EASY = Mazes(size=3, family="drunkard", least=1)
 HARD = Mazes(size=5)
 
 
@@ -31,6 +31,6 @@ def config() -> Config:
         name="task-mazes", model=preset("0.2M"),
         stages=task_stages(
             Generated(task=EASY, train=4000), Generated(task=HARD, train=512), FinalAnswer(verify=HARD.right),
-            action_tokens=24, solve_tokens=640, base_steps=400, base_demonstrations=8,
+            action_tokens=24, solve_tokens=640, base_steps=350, base_demonstrations=16,
         ),
     )  # fmt: skip

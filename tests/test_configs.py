@@ -7,6 +7,7 @@ import pytest
 
 from jaxsrl.collect import BatchShapes, Collect
 from jaxsrl.config import Gsm8k
+from jaxsrl.config.altered import AlteredInputs, WithUnanswerable
 from jaxsrl.config.generated import Generated, UnitCommitment
 from jaxsrl.config.overrides import load, override
 from jaxsrl.evals.evaluate import Evaluation
@@ -36,9 +37,8 @@ def smoke(stage):
     )
     # A policy of no skill solves nothing: bands of what it solves would be empty.
     curation = stage.curation and replace(stage.curation, pass_rate=None, bucket=None)
-    data = stage.data
-    if isinstance(data, Generated | UnitCommitment):  # some tasks solve every problem that they make
-        data = replace(data, train=8, validation=2, test=2)
+    data = few_of(stage.data)
+    if data != stage.data:
         stage = replace(stage, rows=ONE_SIZE)  # so that they share what is compiled
     if isinstance(data, Gsm8k):  # a few hundred short problems are measured as fast as they are read
         data = replace(data, max_characters=min(data.max_characters or 320, 240))
@@ -48,6 +48,13 @@ def smoke(stage):
         sampling=replace(stage.sampling, max_new_tokens=8), action_tokens=8, solve_tokens=8,
         rows=replace(stage.rows, rows=1, prompt_rows=1, slots=4) if stage.rows else None,
     )  # fmt: skip
+
+
+def few_of(data):
+    """Some tasks solve every problem that they make."""
+    if isinstance(data, AlteredInputs | WithUnanswerable):
+        return replace(data, data=replace(data.data, train=8, validation=2, test=2))
+    return replace(data, train=8, validation=2, test=2) if isinstance(data, Generated | UnitCommitment) else data
 
 
 def shrunk(path, runs):
@@ -63,7 +70,11 @@ def lines_of(folder, stage):
     return [x for x in read(folder / "metrics.jsonl") if x["stage"] == stage and x["kind"] == "train"]
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if not p.stem.startswith(REAL)], ids=lambda p: p.stem)
+def marked(path):
+    return pytest.param(path, marks=[pytest.mark.needs("reasoning_gym")] if path.stem == "task_reasoning_gym" else [])
+
+
+@pytest.mark.parametrize("path", [marked(p) for p in CONFIGS if not p.stem.startswith(REAL)], ids=lambda p: p.stem)
 def test_generated_data(path, tmp_path):
     config = shrunk(path, tmp_path)
     folder = train(config)

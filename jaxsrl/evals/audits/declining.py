@@ -15,7 +15,7 @@ from jaxsrl.types import Demonstration
 class Declining:
     """Each problem is asked in a variant without an answer, and in a control that looks alike and has one.
 
-    A solution declines if its last line, thoughts and a full stop aside, is `no answer` or another of the phrases in
+    A solution declines if its last line, thoughts and a full stop aside, is `no answer` or another of the forms in
     `tasks/unanswerable.py`. `calibration` is the share declined of those without an answer minus the share declined of
     the controls: 1 is perfect, 0 who always declines and who never does. Before and after training are two policies
     set side by side. `say` is put behind each problem, for a policy that was not trained to decline.
