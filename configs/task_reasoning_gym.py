@@ -28,6 +28,6 @@ def config() -> Config:
         name="task-reasoning-gym", model=preset("0.2M"),
         stages=task_stages(
             Generated(task=sums(2, 4), train=8000), Generated(task=hard, train=1024), FinalAnswer(verify=hard.right),
-            action_tokens=24, solve_tokens=128, base_steps=600, steps=80,
+            action_tokens=24, solve_tokens=128, base_steps=500, steps=40,
         ),
     )  # fmt: skip

@@ -4,7 +4,17 @@ From one base, SFT on problems of one to three actions: as they are (`sft`), and
 which have no answer, and a quarter cut elsewhere, which have theirs (`declines`). `before` is the base, tested alike.
 
 Run:    launch/local.sh configs/task_unanswerable.py
-Seen:   TODO
+Takes:  two minutes on two CPU cores
+Seen:   50 test problems, greedy, in brackets the 95 % interval over problems. One seed, 2026-11-29.
+
+    policy             right              declined, cut on the way   declined, cut elsewhere   right, cut elsewhere
+    base               0.42 (0.29-0.56)   0.00 (0.00-0.07)           0.00 (0.00-0.07)          0.16 (0.08-0.29)
+    SFT, all answered  0.98 (0.90-1.00)   0.00 (0.00-0.07)           0.00 (0.00-0.07)          0.48 (0.35-0.61)
+    SFT, half cut      0.96 (0.87-0.99)   0.78 (0.65-0.87)           0.80 (0.67-0.89)          0.18 (0.10-0.31)
+
+It learned that a cut is declined, and not which cut matters: calibration, the difference of the two shares, is -0.02
+(-0.13 to 0.08), though a quarter of the problems it learned from had a cut and an answer. Without the controls, 0.78
+would look like knowing what it cannot solve. On problems without a cut nothing was lost.
 """
 
 from dataclasses import replace
