@@ -8,14 +8,14 @@ Seen:   test problems, 30 easy and 50 hard, greedy, in brackets the 95 % interva
     base on mazes of 3 x 3    0.76 (0.70-0.81)                  0.60 (0.42-0.75)
     base on mazes of 5 x 5    0.00 (0.00-0.02)                  0.00 (0.00-0.07)
 
-0.60 is within 0.2 to 0.8 and 0.00 below 0.1. SFT, SRL and RLVR from this base were checked and take steps, and have not
-been run to their end. A base on grids of 5 x 5 without walls, 400 steps of 8, was right in 0.63 of the actions and in no
-plan: its searches have 20 lines, these six.
+0.60 is within 0.2 to 0.8 and 0.00 below 0.1. SFT, SRL and RLVR from this base were checked and take steps, and have
+not been run to their end. A base on grids of 5 x 5 without walls, 400 steps of 8, was right in 0.63 of the actions and
+in no plan: its searches have 20 lines, these six.
 
-Of its 18 right plans on 3 x 3, 0.39 (0.20-0.61) stand behind a valid search (`jaxsrl audit runs/task-mazes:base --stages
-base --probes traces`). The length of its searches follows the work there (rank correlation 0.56, 0.21-0.85). On trees of
-rooms and on grids without walls, of 3 x 3 cells as well, no plan and no search is right. After 800 steps the numbers
-were 0.87 (0.70-0.95) right plans and 0.46 (0.29-0.65) valid searches among these.
+Of its 18 right plans on 3 x 3, 0.39 (0.20-0.61) stand behind a valid search: `jaxsrl audit runs/task-mazes:base
+--stages base --probes traces`. The length of its searches follows the work there (rank correlation 0.56, 0.21-0.85).
+On trees of rooms and on grids without walls, of 3 x 3 cells as well, no plan and no search is right. After 800 steps
+the numbers were 0.87 (0.70-0.95) right plans, and 0.46 (0.29-0.65) valid searches among these.
 """
 
 from jaxsrl.config import Config

@@ -15,8 +15,8 @@ Seen:   50 test problems (46 of the easy ones distinct), greedy, in brackets the
     SRL, 40 steps            0.20 (0.15-0.26)                  0.83         0.00 (0.00-0.07)
     RLVR, 40 steps           0.02 (0.01-0.04)                  0.49         0.02 (0.00-0.10)
 
-0.65 is within 0.2 to 0.8 and 0.02 below 0.1. A guess that always says the most likely total of six terms is right once in
-33, so no policy is right on them more often than by chance.
+0.65 is within 0.2 to 0.8 and 0.02 below 0.1. Who always says the most likely total of six terms is right once in 35, so
+none of the policies is right on them more often than by chance.
 """
 
 from jaxsrl.config import Config
