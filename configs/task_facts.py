@@ -16,9 +16,9 @@ Seen:   50 test problems, 33 of them distinct on three hops, greedy, in brackets
     RLVR, 40 steps            0.53 (0.37-0.68)                  0.00 (0.00-0.10)
 
 Below 0.1 on three hops is reached. 0.86 is a little above 0.2 to 0.8 on short questions, and facts are learned too
-suddenly to meet that by steps: of bases of 200 and 250 steps it was 0.07 (0.02-0.19) and 0.12 (0.05-0.24). These numbers
-show no sign of forgetting: on the half that fine-tuning never showed, actions got better, too. A fall hidden by that
-gain would not be seen.
+suddenly to meet that by steps: bases of 200 and 250 steps had 0.07 (0.02-0.19) and 0.12 (0.05-0.24). These numbers show
+no sign of forgetting: on the half that fine-tuning never showed, actions got better, too. A fall hidden by that gain
+would not be seen.
 """
 
 from jaxsrl.config import Config
