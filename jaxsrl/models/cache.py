@@ -47,6 +47,21 @@ class Earlier:
     begin: Int[Array, "R S"]  # turn of the first column of the slot's job; it sees none before
 
 
+def init_prompt_cache(config: ModelConfig, rows: int, columns: int, dtype) -> PromptCache:
+    """An empty cache of all layers."""
+    shape = (config.layers, rows, config.kv_heads, columns, config.head_width)
+    return PromptCache(k=jnp.zeros(shape, dtype), v=jnp.zeros(shape, dtype))
+
+
+def write_chunk(
+    cache: PromptCache, layer: Int[Array, ""], start: Int[Array, ""], k: Float[Array, "R c K H"], v: Array
+) -> PromptCache:
+    """The cache with columns of one layer set, from `start` on; in place where XLA owns the buffer."""
+    at = (layer, *(layer * 0,) * 2, start.astype(layer.dtype), layer * 0)
+    put = lambda all, new: write_at(all, new.transpose(0, 2, 1, 3)[None].astype(all.dtype), at)
+    return PromptCache(k=put(cache.k, k), v=put(cache.v, v))
+
+
 def init_own_cache(config: ModelConfig, rows: int, slots: int, capacity: int, dtype) -> OwnCache:
     """An empty cache; what was never written is never seen."""
     shape = (config.layers, rows, config.kv_heads, slots, capacity, config.head_width)
@@ -85,7 +100,7 @@ def attend(
     rows, slots, heads, width = q.shape
     kv_heads = own.k.shape[2]
     q = (q * width**-0.5).reshape(rows, slots, kv_heads, -1, width).transpose(0, 2, 1, 3, 4)  # [R K S G H]
-    found = merge(_over_prompt(q, prompt, prompt_mask), _over_own(q, own, layer, index, window, earlier))
+    found = merge(over_prompt(q, prompt, prompt_mask), _over_own(q, own, layer, index, window, earlier))
     if earlier is not None:
         of_pages = over_pages(
             q, earlier.pages, earlier.table, layer=layer, turn=index, begin=earlier.begin, window=window
@@ -95,8 +110,8 @@ def attend(
     return out.transpose(0, 2, 1, 3, 4).reshape(rows, slots, heads, width)
 
 
-def _over_prompt(q, prompt: PromptCache, mask) -> Part:
-    """All slots of a row share its keys: one product per key head."""
+def over_prompt(q: Float[Array, "R K S G H"], prompt: PromptCache, mask: Bool[Array, "R S T"]) -> Part:
+    """All slots of a row, or tokens of a chunk, share its keys: one product per key head."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     flat = q.reshape(*q.shape[:2], -1, q.shape[-1])
     scores = jnp.einsum("rkqh,rkth->rkqt", flat, prompt.k, preferred_element_type=wide)

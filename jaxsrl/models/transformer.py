@@ -12,13 +12,14 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from jaxsrl.models.cache import Earlier, OwnCache, PromptCache, attend, write
+from jaxsrl.models.cache import Earlier, OwnCache, PromptCache, attend, init_prompt_cache, write, write_chunk
+from jaxsrl.models.chunks import Places, attend_chunk, starts, tiles_read, used_columns
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.layer import Layer, matrices, rms_norm
 from jaxsrl.models.rope import RopeAngles, rope_angles
-from jaxsrl.models.shared_index import read_at
+from jaxsrl.models.shared_index import largest_member, read_at
 from jaxsrl.ops.tree_attention import KEPT, Backend, make_plan, tree_attention
-from jaxsrl.sharding import platform, spec
+from jaxsrl.sharding import constrain, platform, spec
 from jaxsrl.types import Params
 
 
@@ -75,17 +76,72 @@ def forward(
     float64 parameters are computed with in float64, whatever `config.dtype`: they are there to check numbers.
     """
     tree = {"position": position, "enter": enter, "leave": leave, "backend": attention_backend}
-    return _run(config, params, token, tree, mesh, keep=False)[0]
+    return _run(config, params, token, tree, mesh)
 
 
 def prefill(
     config: ModelConfig, params: Params, token: Int[Array, "R T"], position: Int[Array, "R T"],
-    enter: Int[Array, "R T"], leave: Int[Array, "R T"], *, attention_backend: Backend | None = None,
+    enter: Int[Array, "R T"], leave: Int[Array, "R T"], at: Int[Array, "R J"], *, chunk: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
-) -> tuple[Float[Array, "R T D"], PromptCache]:  # fmt: skip
-    """`forward`, with the keys and values of every layer."""
-    tree = {"position": position, "enter": enter, "leave": leave, "backend": attention_backend}
-    return _run(config, params, token, tree, mesh, keep=True)
+) -> tuple[Float[Array, "R J D"], PromptCache]:  # fmt: skip
+    """Hidden states after the final norm of the tokens `at`, and the keys and values of every layer.
+
+    Chunks of columns run one after another, up to the last token of the longest row; behind it nothing is written.
+    Rows must be in depth-first order, as `tree_attention` wants them.
+
+    Args:
+      chunk: columns of a chunk; None takes whole rows at once.
+      mesh: that parameters and rows lie on; None for one device.
+    """
+    (rows, columns), places = token.shape, Places(position=position, enter=enter, leave=leave)
+    chunk, used = min(chunk or columns, columns), used_columns(places)
+    first, tiles = starts(columns, chunk), [tiles_read(places, chunk, window) for window in _kinds(config)]
+
+    def run(number, carried):
+        cache, found = carried
+        start, read = first[number], tuple(largest_member(count[:, number]) for count in tiles)
+        cut = lambda x: read_at(x, (start * 0, start), (rows, chunk))
+        x, cache = _fill(config, params, cut(token), cut(position), cache, places, start, read, mesh)
+        inside = (at >= start) & (at < start + chunk)
+        own = jnp.take_along_axis(x, jnp.clip(at - start, 0, chunk - 1)[:, :, None], axis=1)
+        return cache, jnp.where(inside[:, :, None], own, found)
+
+    dtype = _dtype(config, params)
+    empty = init_prompt_cache(config, rows, columns, dtype)
+    empty = jax.tree.map(lambda x: constrain(mesh, x, None, "rows", "heads", None, None), empty)
+    carried = empty, jnp.zeros((*at.shape, config.width), dtype)
+    if len(first) == 1:
+        cache, found = run(0, carried)
+    else:
+        # Of a static number of chunks, so that a compiled program says how often it may run.
+        reached = lambda number, carried: jax.lax.cond(
+            first[number] < used, lambda carried: run(number, carried), lambda carried: carried, carried
+        )
+        cache, found = jax.lax.fori_loop(0, len(first), reached, carried)
+    return _final(config, params, found), cache
+
+
+def _fill(
+    config: ModelConfig, params: Params, token: Int[Array, "R c"], position: Int[Array, "R c"], cache: PromptCache,
+    places: Places, start: Int[Array, ""], tiles: tuple[Int[Array, ""], ...], mesh: jax.sharding.Mesh | None,
+) -> tuple[Float[Array, "R c D"], PromptCache]:  # fmt: skip
+    """A chunk through all layers, and the cache with its keys and values."""
+    x = _embed(config, params, token, mesh)
+    turns = _rope_angles(config, position, x.dtype)
+
+    def body(carry, part):
+        x, cache = carry
+        number, window = part
+        layer = _layer(config, jax.tree.map(partial(_at_layer, number), params["layers"]))
+        q, k, v = layer.qkv(x, _of_layer(turns, window))
+        cache = write_chunk(cache, number, start, k, v)
+        attended = attend_chunk(
+            q, cache, places, layer=number, start=start, tiles=_of_layer(tiles, window), window=window
+        )
+        return (layer.finish(x, attended), cache), None
+
+    layers = jnp.arange(config.layers, dtype=start.dtype)
+    return jax.lax.scan(body, (x, cache), (layers, _windows(config)))[0]
 
 
 def decode(
@@ -132,8 +188,7 @@ def _at_layer(number: Int[Array, ""], stacked: Shaped[Array, "L ..."]) -> Shaped
     return read_at(stacked, (number, *(zero,) * (stacked.ndim - 1)), (1, *stacked.shape[1:]))[0]
 
 
-def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
-    """(hidden, PromptCache or None)."""
+def _run(config: ModelConfig, params: Params, token, tree, mesh):
     x = _embed(config, params, token, mesh)
     turns, plans = _rope_angles(config, tree["position"], x.dtype), _plans(config, mesh, **tree)
 
@@ -142,12 +197,10 @@ def _run(config: ModelConfig, params: Params, token, tree, mesh, *, keep: bool):
         layer = _layer(config, layer)
         q, k, v = layer.qkv(x, _of_layer(turns, window))
         attended = _attend(config, mesh, q, k, v, window=window, plan=_of_layer(plans, window), **tree)
-        x = layer.finish(x, attended)
-        heads_first = lambda y: y.transpose(0, 2, 1, 3)
-        return x, PromptCache(k=heads_first(k), v=heads_first(v)) if keep else None
+        return layer.finish(x, attended), None
 
-    x, cache = jax.lax.scan(_remat(config, body), x, (params["layers"], _windows(config)))
-    return _final(config, params, x), cache
+    x, _ = jax.lax.scan(_remat(config, body), x, (params["layers"], _windows(config)))
+    return _final(config, params, x)
 
 
 def _attend(config: ModelConfig, mesh: jax.sharding.Mesh | None, q, k, v, *, backend, window, plan, **tree):
@@ -175,9 +228,7 @@ def _plans(config: ModelConfig, mesh: jax.sharding.Mesh | None, *, backend, **tr
     Each device makes its own rows'.
     """
     make = partial(make_plan, backend=backend, platform=platform(mesh))
-    plans = lambda tree: (make(**tree),) if config.window is None else (
-        make(**tree, window=EVERYTHING), make(**tree, window=config.window)
-    )  # fmt: skip
+    plans = lambda tree: tuple(make(**tree, window=window) for window in _kinds(config))
     if mesh is None or jax.tree.leaves(jax.eval_shape(plans, tree)) == []:
         return plans(tree)
     rows = {name: spec(mesh, x.shape, ("rows", None)) for name, x in tree.items()}
@@ -193,6 +244,11 @@ def _windows(config: ModelConfig) -> Int[Array, "L"] | None:
     if config.window is None:
         return None
     return jnp.array([EVERYTHING if i in config.global_layers else config.window for i in range(config.layers)])
+
+
+def _kinds(config: ModelConfig) -> tuple[int | None, ...]:
+    """What layers see: all the same, or global and windowed ones, in the order in which `_of_layer` takes them."""
+    return (None,) if config.window is None else (EVERYTHING, config.window)
 
 
 def _rope_angles(config: ModelConfig, position: Int[Array, "R T"], dtype) -> tuple[RopeAngles, ...]:
@@ -229,11 +285,15 @@ def _layer(config: ModelConfig, params: Params) -> Layer:
     return layer
 
 
+def _dtype(config: ModelConfig, params: Params):
+    """Of activations."""
+    return jnp.dtype(jnp.float64 if params["embedding"].dtype == jnp.float64 else config.dtype)
+
+
 def _embed(
     config: ModelConfig, params: Params, token: Int[Array, "R T"], mesh: jax.sharding.Mesh | None = None
 ) -> Float[Array, "R T D"]:
-    table = params["embedding"]
-    dtype = jnp.float64 if table.dtype == jnp.float64 else config.dtype
+    table, dtype = params["embedding"], _dtype(config, params)
     if mesh is None:
         x = table.at[token].get(mode="clip").astype(dtype)
     else:

@@ -1,5 +1,6 @@
 """The sampler: prompts are prefilled once per row, then slots decode in one compiled loop."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,20 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxsrl.models.cache import OwnCache, init_own_cache
+from jaxsrl.models.chunks import chunk_size
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.shared_index import any_member, write_at
 from jaxsrl.models.transformer import decode, head_matrix, prefill, rollout_copy
-from jaxsrl.ops.tree_attention import Backend
 from jaxsrl.rollout.queued import Job, Model, grow
 from jaxsrl.rollout.sampling import Sampling, draw, slot_keys
-from jaxsrl.sharding import constrain, platform
+from jaxsrl.sharding import RULES, constrain
 from jaxsrl.types import Completions, Params, Prompts
 
 Sample = Callable[[Params, Prompts, Key[Array, ""], Float[Array, ""]], Completions]
 Slots = int | Callable[[Prompts], int] | None
-# Tokens of a CPU's prompt rows up to which all pairs are attended: among so few tiles hardly one is skipped, and the
-# sampler's program is half as large without what looks for them (5.4 s to compile became 3.2 s).
-SHORT = 128
 
 
 class Written(NamedTuple):
@@ -92,15 +90,10 @@ def make_mixed_sampler(
         # Weights are cast here, where they are not yet: never in the loop, for every token.
         params = [rollout_copy(config, some) for config, some in zip(configs, params, strict=True)]
         heads = [head_matrix(config, some) for config, some in zip(configs, params, strict=True)]
-        filled = [
-            prefill(
-                c, p, prompts.token, prompts.position, prompts.enter, prompts.leave, mesh=mesh,
-                attention_backend=_prefilled_by(prompts, mesh),
-            )
-            for c, p in zip(configs, params, strict=True)
-        ]  # fmt: skip
-        at = prompts.slot_parent[:, :, None]
-        last = [jnp.take_along_axis(hidden, at, axis=1) for hidden, _ in filled]
+        chunk = chunk_size(_own_rows(prompts, mesh), prompts.token.shape[1])
+        rows = prompts.token, prompts.position, prompts.enter, prompts.leave, prompts.slot_parent
+        filled = [prefill(c, p, *rows, chunk=chunk, mesh=mesh) for c, p in zip(configs, params, strict=True)]
+        last = [hidden for hidden, _ in filled]
         models = [
             Model(config=config, params=some, prompt=prompt)
             for config, some, (_, prompt) in zip(configs, params, filled, strict=True)
@@ -137,10 +130,10 @@ def make_mixed_sampler(
     return sample
 
 
-def _prefilled_by(prompts: Prompts, mesh: jax.sharding.Mesh | None) -> Backend | None:
-    """Which attention the prompts' rows take; None leaves it to the platform."""
-    short = prompts.token.shape[1] <= SHORT and platform(mesh) == "cpu"
-    return "reference" if short else None
+def _own_rows(prompts: Prompts, mesh: jax.sharding.Mesh | None) -> int:
+    """Rows of a device."""
+    parts = 1 if mesh is None else math.prod(mesh.shape[name] for name in RULES["rows"])
+    return max(len(prompts.token) // parts, 1)
 
 
 def _ends(token: Int[Array, "..."], ends: Sequence[int]) -> Bool[Array, "..."]:

@@ -51,7 +51,8 @@ def random_params(dtype):
 def decoded(config, params, prompt_token, token, mask, depth):
     """Hidden states [R K C D] of `token` [R K C] put into the slots one column at a time, inside a loop."""
     fields = material()[0]
-    hidden, prompt = prefill(config, params, prompt_token, *fields)
+    every = jnp.broadcast_to(jnp.arange(T)[None], (2, T))
+    hidden, prompt = prefill(config, params, prompt_token, *fields, every, chunk=6)  # columns 0 to 6, to 12, 10 to 16
 
     def body(carry):
         index, own, made = carry
@@ -116,7 +117,7 @@ def test_a_step_does_not_copy_the_cache():
     params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
 
     def run(params, token, mask):
-        hidden, prompt = prefill(config, params, token, *(token * 0,) * 2, token * 0 + 1)
+        hidden, prompt = prefill(config, params, token, *(token * 0,) * 2, token * 0 + 1, token)
         own = init_own_cache(config, rows, slots, capacity, hidden.dtype)
 
         def body(carry):

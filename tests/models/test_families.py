@@ -53,7 +53,7 @@ def test_logits_are_transformers(case, tmp_path):
 def stepwise(config, params, ids, given):
     """Hidden states from token `given` on: a prompt prefilled, then one token at a time."""
     tree = rows_of(np.zeros((1, given)), np.array([given]))
-    _, prompt = prefill(config, params, ids[:, :given], *tree)
+    _, prompt = prefill(config, params, ids[:, :given], *tree, tree[0])
     count = ids.shape[1] - given
 
     def step(own, index):
