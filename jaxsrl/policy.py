@@ -134,6 +134,13 @@ def sampling_params(policy: Policy) -> tuple[Params, dict[str, float]]:
     return there, {"seconds": seconds, "bytes": reshard_bytes(params, placement.sampler_mesh, dtype)}
 
 
+def copied_bytes(policy: Policy, sampled: Params) -> int:
+    """Bytes of a device that `sampling_params` has made, beside the parameters that the policy has anyway."""
+    own = {id(x) for x in jax.tree.leaves(whole_params(policy))}
+    made = [x for x in jax.tree.leaves(sampled) if id(x) not in own]
+    return sum(x.addressable_shards[0].data.nbytes for x in made)
+
+
 def trained_shapes(model: ModelConfig, lora: LoRA | None) -> Params:
     """Of the parameters that are trained."""
     key = jax.random.key(0)

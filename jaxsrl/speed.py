@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# FLOP/s of bfloat16 products, dense, of one JAX device, by `device_kind`.
-# TPUs: cloud.google.com/tpu/docs, the pages of each version. GPUs: NVIDIA's data sheets of A100, H100 and H200 (SXM).
+# FLOP/s of bfloat16 products, dense, of one JAX device, by `device_kind`. Checked on 2026-11-29: TPUs against Google's
+# pages, which give them for a chip, which is a JAX device from v4 on. A100 against what others cite of NVIDIA's data
+# sheet; H100 and H200 too, where the data sheet's figure, 1,979, is with sparsity: dense is half of it.
 PEAK = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,  # cloud.google.com/tpu/docs/v4
+    "TPU v5 lite": 197e12,  # v5e: cloud.google.com/tpu/docs/v5e
+    "TPU v5": 459e12,  # v5p: cloud.google.com/tpu/docs/v5p
+    "TPU v6 lite": 918e12,  # v6e: cloud.google.com/tpu/docs/v6e
+    "NVIDIA A100-SXM4-40GB": 312e12,  # data sheet 1758950 r4, cited at glennklockwood.com/garden/processors/A100
+    "NVIDIA A100-SXM4-80GB": 312e12,  # the same
+    "NVIDIA H100 80GB HBM3": 989e12,  # SXM, 989.43 dense: hmc-tech.com/gpu/nvidia-gb200-vs-nvidia-h100-sxm
+    "NVIDIA H200": 989e12,  # SXM, about 989 dense: itkb.uw.cz/2026/06/nvidia-h200-vs-b300-precisions-cores.html
 }
 FORWARD, TRAIN, TRAIN_ADAPTERS = 2, 6, 4  # FLOPs a parameter and token; frozen matrices get no gradient
 

@@ -24,11 +24,12 @@ from jaxsrl.metrics import merge, process_file
 from jaxsrl.mirrors import check_installed, open_mirrors
 from jaxsrl.models.config import parameter_count
 from jaxsrl.pace import validations_left
-from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, sampling_params
+from jaxsrl.policy import EVALUATE, TRAIN, Compiled, address, copied_bytes, sampling_params
 from jaxsrl.processes import Stopped, fetch, is_first
 from jaxsrl.progress import Best, Progress, is_due
 from jaxsrl.report.page import write_report
 from jaxsrl.report.watch import evaluation_line
+from jaxsrl.rollout.slots import cache_bytes
 from jaxsrl.runs import Run, open_run
 from jaxsrl.speed import Work, rates, work
 from jaxsrl.stages.begin import Prepared, begin, is_over, prepare
@@ -265,6 +266,7 @@ def write_steps(parts: Parts, progress: Progress, told: list[Told], seconds: flo
     return replace(progress, validation_pending=pending), timing
 
 
+MIB = 2**20
 DRAWN = ("collect/sampled_tokens", "collect/prefilled_tokens")
 
 
@@ -280,13 +282,29 @@ def _collect(parts: Parts, state: TrainState, progress: Progress) -> tuple[Colle
 
     They are sent when first sampled from, and gone before the learner's activations come.
     """
-    sent = cache(lambda: sampling_params(replace(parts.policy, params=state.params)))
+    policy = replace(parts.policy, params=state.params)
+    sent = cache(lambda: sampling_params(policy))
     key = jax.random.fold_in(address(parts.config.seed_of(parts.index), parts.index, TRAIN), progress.step)
     collection = collect(
         parts.collector, progress.position, progress.step, lambda: sent()[0], key, parts.stage.sampling.temperature,
         ask=lambda: leave_if_told(parts.stop), level=progress.level,
     )  # fmt: skip
-    return collection, sent()[1] if sent.cache_info().currsize else {}
+    if not sent.cache_info().currsize:
+        return collection, {}
+    if progress.step == parts.first_step:
+        parts.run.console.say(_held(parts, collection, copied_bytes(policy, sent()[0])))
+    return collection, sent()[1]
+
+
+def _held(parts: Parts, collection: Collection, copied: int) -> str:
+    """What the sampler held on a device beside the learner's state."""
+    rows, cap = parts.stage.rows or parts.config.rows, parts.stage.sampling.max_new_tokens
+    prompts, mesh = collection.layout.sheets[0].prompts, parts.policy.placement.sampler_mesh
+    caches = cache_bytes(parts.policy.model, cap, mesh, prompts, rows.at_once)
+    return (
+        f"[{parts.stage.name}] sampler: {caches / MIB:,.1f} MiB of keys and values and {copied / MIB:,.1f} MiB of "
+        "copied weights on a device, released before the gradient"
+    )
 
 
 def leave_if_told(stop: Callable[[], bool]) -> None:

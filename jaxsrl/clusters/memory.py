@@ -14,6 +14,7 @@ from jaxsrl.clusters.queueing import Queued, queued
 from jaxsrl.clusters.shapes import StageShapes, evaluation_call
 from jaxsrl.clusters.traffic import CHUNK
 from jaxsrl.config.run import Config, Stage
+from jaxsrl.models.chunks import chunk_size
 from jaxsrl.models.config import ModelConfig, parameter_count
 from jaxsrl.sharding import MeshShape
 
@@ -119,8 +120,9 @@ def _caches(config: Config, rows: int, tokens: int, queue: Queued) -> dict[str, 
 
 
 def _sampler_other(c: ModelConfig, layout: MeshShape, rows: int, tokens: int, slots: int, platform: str) -> float:
-    """Logits with noise, and of the prefill a part of a layer's activations; TPUs turn the table around."""
+    """Logits with noise, and of the prefill a part of a chunk's activations; TPUs turn the table around."""
     size, own = 2 if c.dtype == "bfloat16" else 4, rows / layout.row_parts
+    tokens = chunk_size(max(int(own), 1), tokens)
     table = size * c.vocab * c.width / layout.tensor if platform == "tpu" else 0
     return 1.25 * 4 * own * slots * c.vocab / layout.tensor + table + _layer(c, layout, rows, tokens) / 4
 

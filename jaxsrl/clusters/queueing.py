@@ -9,9 +9,9 @@ from jax.sharding import AbstractMesh
 
 from jaxsrl.clusters.arrays import prompts_of
 from jaxsrl.config.run import Config
-from jaxsrl.models.pages import block_size, page_count
+from jaxsrl.models.pages import block_size
 from jaxsrl.rollout.queue import most_turns
-from jaxsrl.rollout.slots import choose_slots
+from jaxsrl.rollout.slots import choose_slots, own_room
 from jaxsrl.sharding import AXES
 
 
@@ -35,11 +35,8 @@ class Queued:
 
     @property
     def columns(self) -> int:
-        """Of keys and values that the slots of a row have room for: their own, or pages and a block for each."""
-        if not self.waits:
-            return self.slots * self.cap
-        block = block_size(self.cap)
-        return (page_count(self.slots, self.cap, block) + self.slots) * block
+        """Of keys and values that the slots of a row have room for."""
+        return own_room(self.jobs, self.slots, self.cap)
 
     @property
     def written(self) -> int:

@@ -150,7 +150,20 @@ def _memory(stage: StagePlan) -> list[str]:
         lines.append(
             f"  {one.phase:11}{one.peak_bytes / GIB:8.2f}{beside / GIB:8.2f}{one.needed_bytes / GIB:8.2f}  {what}"
         )
-    return lines
+    return lines + [f"  sample holds {freed}: released before the gradient" for freed in _freed(stage)]
+
+
+FREED = ("prompt cache", "slots' cache", "sampler's copy")
+
+
+def _freed(stage: StagePlan) -> list[str]:
+    """What the sampler holds and the gradient does not find any more; nothing where the stage samples nothing."""
+    if all(one.phase != "sample" for one in stage.programs):
+        return []
+    parts = {
+        name: size for one in stage.programs if one.phase in ("reshard", "sample") for name, size in one.parts.items()
+    }
+    return [", ".join(f"{name} {parts[name] / GIB:.2f}" for name in FREED if name in parts)]
 
 
 def _roofline(stage: StagePlan) -> list[str]:

@@ -14,7 +14,7 @@ from jaxsrl.models.cache import PromptCache, over_prompt
 from jaxsrl.models.shared_index import largest_member, read_at
 from jaxsrl.models.softmax_parts import merge
 
-CHUNK_TOKENS = 4096  # of all rows of a device: products of so many are no longer bound by reading the weights
+CHUNK_TOKENS = 2048  # of all rows of a device: products of so many are not bound by reading the weights
 LEAST, MOST = (
     128,
     512,

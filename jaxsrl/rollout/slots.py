@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from jaxsrl.models.cache import read_sizes
 from jaxsrl.models.config import ModelConfig, parameter_count
-from jaxsrl.models.pages import SHRINK, block_size
+from jaxsrl.models.pages import SHRINK, block_size, page_count
 from jaxsrl.sharding import RULES
 from jaxsrl.types import Prompts
 
@@ -66,6 +66,29 @@ def choose_slots(configs: Sequence[ModelConfig], cap: int, mesh: jax.sharding.Me
     tried = sorted({-(-jobs // n) for n in range(1, MOST + 1)})
     best = min(tried, key=cost)
     return best if cost(best) <= GAIN * cost(jobs) else jobs
+
+
+def own_room(jobs: int, slots: int, cap: int) -> int:
+    """Columns of keys and values that the slots of a row have room for: their own, or pages and a block for each."""
+    if slots >= jobs:
+        return jobs * cap
+    block = block_size(cap)
+    return (page_count(slots, cap, block) + slots) * block
+
+
+def cache_bytes(
+    config: ModelConfig, cap: int, mesh: jax.sharding.Mesh | None, prompts: Prompts, slots: int | None
+) -> int:
+    """Bytes of keys and values that a call holds on a device, of its prompts and of its slots.
+
+    Args:
+      prompts: of which only the shapes are read. slots: None has them chosen.
+    """
+    (rows, jobs), tokens = prompts.slot_parent.shape, prompts.token.shape[1]
+    growing = slots or choose_slots((config,), cap, mesh, prompts)
+    tensor = 1 if mesh is None or config.kv_heads % mesh.shape["tensor"] else mesh.shape["tensor"]
+    parts = 1 if mesh is None else math.prod(mesh.shape[name] for name in RULES["rows"])
+    return sizes_of(config).cached * rows * (tokens + own_room(jobs, growing, cap)) // (parts * tensor)
 
 
 def expected_lengths(rows: int, jobs: int, cap: int) -> Int[np.ndarray, "R K"]:

@@ -24,8 +24,8 @@ def places():
 
 def test_a_chunk_is_as_long_as_makes_enough_tokens_and_rows_are_cut_evenly():
     assert chunk_size(8, 96) == 96  # one chunk
-    assert chunk_size(8, 1408) == 480 and starts(1408, 480).tolist() == [0, 480, 928]
-    assert chunk_size(1, 9280) <= MOST and LEAST <= chunk_size(64, 9280) < chunk_size(16, 9280)
+    assert chunk_size(8, 1408) == 240 and starts(1408, 240).tolist() == [0, 240, 480, 720, 960, 1168]
+    assert chunk_size(1, 9280) <= MOST and LEAST <= chunk_size(64, 9280) < chunk_size(8, 9280)
     for rows, columns in ((8, 129), (3, 1409), (64, 1000)):
         assert starts(columns, chunk_size(rows, columns))[-1] + chunk_size(rows, columns) == columns
 
