@@ -47,7 +47,7 @@ def test_nothing_of_the_sampler_lives_while_the_learner_runs(tmp_path, monkeypat
 
 
 def test_cache_bytes_by_hand():
-    """2 rows of 100 prompt tokens and 4 jobs of 10: 40 own columns a row; where jobs wait, a page and a block a slot."""
+    """2 rows of 100 prompt tokens and 4 jobs of 10: 40 own columns a row; if jobs wait, a page and a block a slot."""
     zeros = jax.numpy.zeros
     prompts = Prompts(
         **{name: zeros((2, 100), int) for name in ("token", "position", "enter", "leave")},

@@ -207,6 +207,8 @@ def test_the_command(tmp_path, capsys):
     name, file = str(RECIPES / "qwen3_8b_8xh200.py"), tmp_path / "plan.json"
     assert main(["plan", name, "--estimate", "--json", str(file)]) == 0
     text, said = capsys.readouterr().out, json.loads(file.read_text())
+    freed = r"sample holds prompt cache \d+\.\d\d, slots' cache \d+\.\d\d, sampler's copy \d+\.\d\d: released before"
+    assert re.search(freed, text)
     assert "8xh200: 8 GPUs" in text and "it fits" in text and "bound by" in text and "formula" in text
     needed = float(re.search(r"needed: ([\d.]+) GiB", text)[1])
     assert said["needed_bytes"] / 2**30 == pytest.approx(needed, abs=0.01) and not said["compiled"]
