@@ -230,10 +230,16 @@ def prompts():
 
 
 def samples(mesh, params):
-    """(tokens, their log-probs, how they end) of parameters that lie on a mesh, and the collectives they cost."""
+    """(tokens, their log-probs, how they end) of parameters that lie on a mesh, and the collectives they cost.
+
+    On a mesh prompts are prefilled in three chunks, alone in one.
+    """
     sample = jax.jit(make_sampler(MODEL, Sampling(max_new_tokens=12), (0,), mesh))
     given = params, place_rows(mesh, prompts()), jax.random.key(1), np.float32(0.8)
-    compiled = sample.lower(*given).compile()
+    with pytest.MonkeyPatch.context() as patch:
+        if mesh is not None:
+            patch.setattr("jaxsrl.rollout.sampler.chunk_size", lambda rows, columns: 16)
+        compiled = sample.lower(*given).compile()
     return jax.device_get(compiled(*given)), mesh and collectives(compiled.as_text(), mesh.size, (12,))
 
 

@@ -15,10 +15,7 @@ from jaxsrl.models.shared_index import largest_member, read_at
 from jaxsrl.models.softmax_parts import merge
 
 CHUNK_TOKENS = 2048  # of all rows of a device: products of so many are not bound by reading the weights
-LEAST, MOST = (
-    128,
-    512,
-)  # columns of a chunk: below, attention's steps are small; above, half of a chunk's own pairs wait
+LEAST, MOST = 128, 512  # columns of a chunk: with more, too many of its own pairs are unseen; fewer are small steps
 TILE = 256  # keys that are read at a time
 NONE = 2**30  # above every `enter` and `position`
 
