@@ -11,6 +11,7 @@ from contextlib import closing
 import jax
 import jax.numpy as jnp
 import pytest
+import tensorstore
 
 from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.runs import RunError, commit, environment, open_run, read_json, write_json
@@ -179,3 +180,28 @@ def test_saves_of_an_open_run_leave_nothing_in_memory(tmp_path):
         assert left_by_three_saves(run.checkpoints) < 15
     with closing(Checkpoints(tmp_path / "alone")) as alone:
         assert left_by_three_saves(alone) >= 30, "TensorStore frees its lists now: runs._bytes_uncounted can go"
+
+
+def test_what_a_store_is_called_is_asked_for_once_a_folder(tmp_path):
+    """Orbax asks for each array of a save, and TensorStore keeps the strings of every answer: the control."""
+    specs = [tensorstore.KvStore.Spec({"driver": "file", "path": f"{tmp_path}/{name}/"}) for name in ("a", "\u00e9")]
+
+    def answers():
+        return [spec.to_json() for spec in specs] + [specs[0].to_json(include_defaults=True)]
+
+    def left(spec):
+        spec.to_json()
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(1000):
+            spec.to_json()
+        gc.collect()
+        return sys.getallocatedblocks() - before
+
+    plain = answers()
+    with open_run(tmp_path / "run", {}, lambda *_: None):
+        assert answers() == plain and left(specs[0]) < 500
+        specs[0].to_json()["path"] = "changed by whoever was told"
+        assert answers() == plain
+    assert answers() == plain
+    assert left(specs[0]) >= 2000, "TensorStore frees its strings now: runs._specs_asked_once can go"
