@@ -59,7 +59,8 @@ def evaluation_line(metrics: Line, also: Sequence[str] = ()) -> str:
     """
     at_k = [n for n in metrics if last_part(n).startswith(AT_K) and not n.startswith(FORCED) and not _bound(n, metrics)]
     names = dict.fromkeys((*also, *HEADLINES, *at_k))
-    return ", ".join(f"{name} {_with_bounds(metrics, name)}" for name in names if is_number(metrics.get(name)))
+    shown = ", ".join(f"{name} {_with_bounds(metrics, name)}" for name in names if is_number(metrics.get(name)))
+    return shown or "no headline metric applies to these problems"
 
 
 def _bound(name: str, metrics: Line) -> bool:

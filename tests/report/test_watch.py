@@ -53,3 +53,9 @@ def test_an_evaluation_in_one_line():
         "actions/tokens_mean 28.0, actions/exact 41.4 % (33.7–49.4), actions/similarity 0.794, "
         "direct/avg@4 25.0 % (10.0–40.0)"
     )
+
+
+def test_an_evaluation_of_which_nothing_applies_says_so():
+    nothing = {"direct/problems": 0, "direct/accuracy": None}
+    assert evaluation_line(nothing, ("direct/accuracy",)) == "no headline metric applies to these problems"
+    assert evaluation_line(nothing | {"direct/accuracy": 0.5}, ("direct/accuracy",)) == "direct/accuracy 50.0 %"
