@@ -140,6 +140,13 @@ def test_the_ledger_adds_up(tmp_path, monkeypatch):
     assert watch.totals() == {"begin": 3.0, "other": 2.0 + 12.0 + 8.0, "step": 5.0 + 7.0 + 12.0, "checkpoint": 1.0}
 
 
+GRADES = """
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor() as pool:
+        def grader():
+            time.sleep(1000)
+        pool.submit(grader).result()
+"""
 HANGS = """
 import re, sys, time
 from pathlib import Path
@@ -154,6 +161,7 @@ with watch.watching(Limits(warn=0.2, hang=0.5, slow=100.0, stuck={stuck})), watc
 
 @pytest.mark.parametrize("how, stuck, code", [
     ("time.sleep(1000)", 1000.0, HUNG),
+    (GRADES, 1000.0, HUNG),  # a grader that never answers, in a thread that the loop waits for
     ("re.match(r'(a+)+$', 'a' * 64 + 'b')", 1.0, 1),  # holds Python's lock: no thread of it runs any more
 ])  # fmt: skip
 def test_a_process_that_hangs_ends(tmp_path, how, stuck, code):
@@ -161,6 +169,7 @@ def test_a_process_that_hangs_ends(tmp_path, how, stuck, code):
     command = [sys.executable, "-c", HANGS.format(how=how, stuck=stuck), str(path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == code and "hangs_here" in path.read_text()
+    assert how is not GRADES or "in grader" in path.read_text()
 
 
 def test_a_run_whose_loop_hangs_is_heard(tmp_path):
