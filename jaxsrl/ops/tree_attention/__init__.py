@@ -1,15 +1,16 @@
 """Attention in which a token sees its own path through a tree, several trees to a row."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from jaxtyping import Array, Float, Int
 
 from jaxsrl.ops.tree_attention.schedule import KEPT as KEPT
-from jaxsrl.ops.tree_attention.schedule import Tiles
+from jaxsrl.ops.tree_attention.schedule import Schedule, Tiles, schedule
 from jaxsrl.ops.tree_attention.visits import MOST_VISITS, Blocks, Visits, visits
 
 Backend = Literal["reference", "xla", "pallas_tpu"]
+Plan = Visits | Schedule  # what `pallas_tpu` and `xla` make of a batch
 
 DEFAULT: dict[str, Backend] = {"cpu": "xla", "gpu": "xla", "tpu": "pallas_tpu"}
 
@@ -33,7 +34,7 @@ def tree_attention(
     enter: Int[Array, "R T"],
     leave: Int[Array, "R T"],
     window: Int[Array, ""] | None = None,
-    plan: Visits | None = None,
+    plan: Plan | None = None,
     backend: Backend | None = None,
     platform: str | None = None,
 ) -> Float[Array, "R T N H"]:
@@ -60,7 +61,7 @@ def tree_attention(
         raise ValueError(f"shapes do not fit: {q.shape=} {k.shape=} {v.shape=}")
     if heads % k.shape[2]:
         raise ValueError(f"{heads} query heads must be a multiple of {k.shape[2]} key-value heads")
-    settings = {}
+    settings: dict[str, Any] = {}
     platform = platform or jax.default_backend()
     match backend or _default(platform, rows, length):
         case "reference":
@@ -68,7 +69,7 @@ def tree_attention(
         case "xla":
             from jaxsrl.ops.tree_attention.xla import tree_attention as impl
 
-            settings = {"tiles": TILES.get(platform, TILES["gpu"])}
+            settings = {"tiles": _tiles(platform), "plan": plan}
         case "pallas_tpu":
             from jaxsrl.ops.tree_attention.pallas_tpu import tree_attention as impl
 
@@ -83,12 +84,20 @@ def tree_attention(
 def make_plan(
     position: Int[Array, "R T"], enter: Int[Array, "R T"], leave: Int[Array, "R T"], *,
     window: Int[Array, ""] | None = None, backend: Backend | None = None, platform: str | None = None,
-) -> Visits | None:  # fmt: skip
+) -> Plan | None:  # fmt: skip
     """What the backend makes of a batch once for all layers with the same window; None where it makes nothing."""
     platform = platform or jax.default_backend()
-    if (backend or _default(platform, *position.shape)) != "pallas_tpu":
-        return None
-    return visits(BLOCKS.fit(position.shape[1]), position, enter, leave, window)
+    match backend or _default(platform, *position.shape):
+        case "xla":
+            return schedule(_tiles(platform).fit(*position.shape), position, enter, leave, window)
+        case "pallas_tpu":
+            return visits(BLOCKS.fit(position.shape[1]), position, enter, leave, window)
+        case _:
+            return None
+
+
+def _tiles(platform: str) -> Tiles:
+    return TILES.get(platform, TILES["gpu"])
 
 
 def _default(platform: str, rows: int, length: int) -> Backend:

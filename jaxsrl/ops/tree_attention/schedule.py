@@ -8,7 +8,8 @@ found in the `reach` query tiles from it on. That splits the work.
            of about equal reach form a group, and step c takes one pair of each.
     far    a key tile with a long reach (a trunk that many leaves hang off): large blocks, one a step.
 
-A tile's pair with itself is always near and comes first, as every token sees itself.
+A tile's pair with itself is always near and comes first, as every token sees itself. Nobody is seen from another row:
+where a row's tiles are no more than `near`, nothing is far, and that part is left out of the program.
 """
 
 from dataclasses import dataclass
@@ -67,21 +68,23 @@ class Tiles:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A batch's tokens as tiles, and the steps of both parts; the first `near_steps` and `far_steps` are taken."""
+    """A batch's tokens as tiles, and the steps of both parts; the first `near_steps` and `far_steps` are taken.
+
+    No field is a scalar: devices that have rows of their own lay theirs one after another.
+    """
 
     position: Int[Array, "M B"]
     enter: Int[Array, "M B"]  # NEVER where a token sees nobody but itself
     leave: Int[Array, "M B"]  # -1 where nobody but itself sees a token
-    window: Int[Array, ""] | None
     long: Bool[Array, "M"]  # the key tiles that are far
     reach: Int[Array, "M"]  # of a near tile; 1 of a far one, 0 behind the last token
     member: Int[Array, "N P"]  # the tiles of N groups; M where there is none
     near_group: Int[Array, "N*C"]
     near_offset: Int[Array, "N*C"]  # c
-    near_steps: Int[Array, ""]
-    far_query: Int[Array, "F"]  # first tile of the block
+    near_steps: Int[Array, "1"]
+    far_query: Int[Array, "F"]  # first tile of the block; F = 0 where rows are too short for that
     far_key: Int[Array, "F"]
-    far_steps: Int[Array, ""]
+    far_steps: Int[Array, "1"]
 
 
 def schedule(
@@ -89,7 +92,8 @@ def schedule(
     window: Int[Array, ""] | None,
 ) -> Schedule:  # fmt: skip
     """The steps that visit every visible pair once. `tiles` must fit the batch."""
-    used, count = position.shape[0] * -(-position.shape[1] // tiles.tile), tiles.count(*position.shape)
+    of_row, count = -(-position.shape[1] // tiles.tile), tiles.count(*position.shape)
+    used = position.shape[0] * of_row
     filled = zip((position, *one_row(enter, leave)), (0, NEVER, -1), strict=True)
     position, enter, leave = (tiles.cut(x, fill) for x, fill in filled)
     index = jnp.arange(count, dtype=jnp.int32)
@@ -98,19 +102,20 @@ def schedule(
     reach = jnp.max(jnp.where(seen, offset, 0), axis=0) + 1
     long = reach > tiles.near
     reach = jnp.where(index < used, jnp.where(long, 1, reach), 0)
-    far = seen & long[None] & (offset > 0)
-    far = far.reshape(count // tiles.queries, tiles.queries, count // tiles.keys, tiles.keys).any(axis=(1, 3))
+    far = (seen & long[None] & (offset > 0)) if of_row > tiles.near else jnp.zeros((0, count), bool)
+    far = far.reshape(-1, tiles.queries, count // tiles.keys, tiles.keys).any(axis=(1, 3))
     far_query, far_key = _places(far)
     order = jnp.argsort(-reach, stable=True).astype(jnp.int32)
     order = jnp.pad(order, (0, -count % tiles.group), constant_values=count)
     member = order.reshape(-1, tiles.group)
     steps = reach.at[member[:, 0]].get(mode="fill", fill_value=0)  # the first of a group reaches furthest
-    offsets = jnp.arange(min(tiles.near, count), dtype=jnp.int32)
+    offsets = jnp.arange(min(tiles.near, of_row), dtype=jnp.int32)
     near_offset, near_group = _places(offsets[:, None] < steps[None])
     return Schedule(
-        position=position, enter=enter, leave=leave, window=window, long=long, reach=reach, member=member,
-        near_group=near_group, near_offset=near_offset, near_steps=jnp.sum(steps), far_query=far_query * tiles.queries,
-        far_key=far_key * tiles.keys, far_steps=jnp.sum(far, dtype=jnp.int32),
+        position=position, enter=enter, leave=leave, long=long, reach=reach, member=member,
+        near_group=near_group, near_offset=near_offset, near_steps=jnp.sum(steps, dtype=jnp.int32)[None],
+        far_query=far_query * tiles.queries, far_key=far_key * tiles.keys,
+        far_steps=jnp.sum(far, dtype=jnp.int32)[None],
     )  # fmt: skip
 
 

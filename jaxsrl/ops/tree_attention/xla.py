@@ -21,18 +21,19 @@ from jaxsrl.ops.tree_attention.schedule import Schedule, Tiles, schedule
 def tree_attention(
     q: Float[Array, "R T N H"], k: Float[Array, "R T K H"], v: Float[Array, "R T K H"], *,
     position: Int[Array, "R T"], enter: Int[Array, "R T"], leave: Int[Array, "R T"],
-    window: Int[Array, ""] | None = None, tiles: Tiles,
+    window: Int[Array, ""] | None = None, plan: Schedule | None = None, tiles: Tiles,
 ) -> Float[Array, "R T N H"]:  # fmt: skip
     """See the public function. Scores, softmax and sums in float32 at least; products take the dtype of q, k, v."""
     passes = Passes(partial(_forward_pass, tiles), partial(_backward_pass, tiles))
-    return attend(passes, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window)
+    return attend(passes, q * q.shape[-1] ** -0.5, k, v, (position, enter, leave), window, plan)
 
 
-def _forward_pass(tiles, window, _, arrays):
+def _forward_pass(tiles, window, plan, arrays):
     """(out [R T N H], log-sum-exp of the scores [R T N])."""
     q, k, v, *tree = arrays
-    tiles = tiles.fit(*tree[0].shape)
-    plan, (rows, length, kv_heads, _) = schedule(tiles, *tree, window), k.shape
+    rows, length, kv_heads, _ = k.shape
+    tiles = tiles.fit(rows, length)
+    plan = schedule(tiles, *tree, window) if plan is None else plan
     wide = jnp.promote_types(q.dtype, jnp.float32)
     cut = partial(_cut, tiles, kv_heads)
     q, k, v = cut(q), cut(k), cut(v)
@@ -48,17 +49,18 @@ def _forward_pass(tiles, window, _, arrays):
         return tuple(pairs.query.put(x, new) for x, new in zip(state, (out, total, higher), strict=True))
 
     each = jnp.zeros((*q.shape[:3], 1), wide)
-    out, total, top = _visit(tiles, plan, step, (jnp.zeros(q.shape, wide), each, each + jnp.finfo(wide).min))
+    out, total, top = _visit(tiles, plan, window, step, (jnp.zeros(q.shape, wide), each, each + jnp.finfo(wide).min))
     back = partial(_join, tiles, rows, length)
     # What stands behind the last token was never visited, and is cut off here.
     return back(out / jnp.where(total > 0, total, 1)).astype(q.dtype), back(top + jnp.log(total))[..., 0]
 
 
-def _backward_pass(tiles, window, _, arrays):
+def _backward_pass(tiles, window, plan, arrays):
     """Gradients of q, k and v."""
     q, k, v, *tree, out, log_total, cotangent = arrays
-    tiles = tiles.fit(*tree[0].shape)
-    plan, (rows, length, kv_heads, _) = schedule(tiles, *tree, window), k.shape
+    rows, length, kv_heads, _ = k.shape
+    tiles = tiles.fit(rows, length)
+    plan = schedule(tiles, *tree, window) if plan is None else plan
     dtype, wide = q.dtype, jnp.promote_types(q.dtype, jnp.float32)
     cut = partial(_cut, tiles, kv_heads)
     mean = cut(jnp.sum(cotangent.astype(wide) * out.astype(wide), axis=-1, keepdims=True))
@@ -74,7 +76,7 @@ def _backward_pass(tiles, window, _, arrays):
         d_v = _times("kpqs,kpqh->kpsh", weight.astype(dtype), d_out, wide)
         return pairs.query.add(sums[0], d_q), pairs.key.add(sums[1], d_k), pairs.key.add(sums[2], d_v)
 
-    sums = _visit(tiles, plan, step, tuple(jnp.zeros(x.shape, wide) for x in (q, k, v)))
+    sums = _visit(tiles, plan, window, step, tuple(jnp.zeros(x.shape, wide) for x in (q, k, v)))
     return tuple(_join(tiles, rows, length, x).astype(dtype) for x in sums)
 
 
@@ -96,14 +98,14 @@ class Pairs:
     seen: Bool[Array, "P Q S"]
 
 
-def _visit(tiles: Tiles, plan: Schedule, step: Callable, state):
-    near = lambda number, state: step(_near(tiles, plan, number), state)
-    far = lambda number, state: step(_far(tiles, plan, number), state)
-    state = jax.lax.fori_loop(0, plan.near_steps, near, state)
-    return jax.lax.fori_loop(0, plan.far_steps, far, state)
+def _visit(tiles: Tiles, plan: Schedule, window: Int[Array, ""] | None, step: Callable, state):
+    near = lambda number, state: step(_near(tiles, plan, window, number), state)
+    far = lambda number, state: step(_far(tiles, plan, window, number), state)
+    state = jax.lax.fori_loop(0, plan.near_steps[0], near, state)
+    return jax.lax.fori_loop(0, plan.far_steps[0], far, state) if plan.far_query.size else state
 
 
-def _near(tiles: Tiles, plan: Schedule, number: Int[Array, ""]) -> Pairs:
+def _near(tiles: Tiles, plan: Schedule, window: Int[Array, ""] | None, number: Int[Array, ""]) -> Pairs:
     """One pair of every tile of a group that reaches so far."""
     count, offset = len(plan.reach), plan.near_offset[number]
     key = plan.member[plan.near_group[number]]
@@ -113,30 +115,30 @@ def _near(tiles: Tiles, plan: Schedule, number: Int[Array, ""]) -> Pairs:
     of = lambda x, index: x.at[index].get(mode="clip")
     # Only the pair with itself visits a tile that is far.
     leave = jnp.where((offset > 0) & of(plan.long, key)[:, None], -1, of(plan.leave, key))
-    seen = _seen(plan, of(plan.enter, query), leave, of(plan.position, query), of(plan.position, key))
+    seen = _seen(window, of(plan.enter, query), leave, of(plan.position, query), of(plan.position, key))
     place = jnp.arange(tiles.tile)
     before = (offset > 0) | (place[:, None] >= place[None])[None]
     own = (offset == 0) & (place[:, None] == place[None])[None]
     return Pairs(_gathered(query), _gathered(key), (seen & before) | own)
 
 
-def _far(tiles: Tiles, plan: Schedule, number: Int[Array, ""]) -> Pairs:
+def _far(tiles: Tiles, plan: Schedule, window: Int[Array, ""] | None, number: Int[Array, ""]) -> Pairs:
     """A block of queries by keys, without the pairs that are near."""
     query, key = plan.far_query[number], plan.far_key[number]
     of_query = lambda x: jax.lax.dynamic_slice_in_dim(x, query, tiles.queries).reshape(1, -1)
     of_key = lambda x: jax.lax.dynamic_slice_in_dim(x, key, tiles.keys).reshape(1, -1)
     leave = of_key(jnp.where(plan.long[:, None], plan.leave, -1))
-    seen = _seen(plan, of_query(plan.enter), leave, of_query(plan.position), of_key(plan.position))
+    seen = _seen(window, of_query(plan.enter), leave, of_query(plan.position), of_key(plan.position))
     tile = lambda first, count: jnp.repeat(first + jnp.arange(count), tiles.tile)
     behind = tile(query, tiles.queries)[:, None] > tile(key, tiles.keys)[None]
     return Pairs(_sliced(query, tiles.queries), _sliced(key, tiles.keys), seen & behind[None])
 
 
-def _seen(plan: Schedule, enter, leave, q_position, position) -> Bool[Array, "P Q S"]:
+def _seen(window: Int[Array, ""] | None, enter, leave, q_position, position) -> Bool[Array, "P Q S"]:
     """By the interval and the window; whether the key is before the query is left to the caller."""
     seen = enter[:, :, None] < leave[:, None, :]
-    if plan.window is not None:
-        seen &= q_position[:, :, None] - position[:, None, :] < plan.window
+    if window is not None:
+        seen &= q_position[:, :, None] - position[:, None, :] < window
     return seen
 
 

@@ -10,7 +10,6 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from jaxsrl.models import transformer
-from jaxsrl.models.config import ModelConfig
 from jaxsrl.ops.tree_attention import BLOCKS, tree_attention
 from jaxsrl.ops.tree_attention.pallas_tpu import tree_attention as kernel
 from jaxsrl.ops.tree_attention.reference import visible
@@ -23,6 +22,7 @@ from tests.ops.tree_attention.trees import (
     comb,
     forest,
     inputs,
+    sorts_and_calls,
     value_and_cotangents,
 )
 
@@ -84,28 +84,12 @@ def test_a_plan_is_made_once():
     assert_close(run(plan=plan)(other, *args), want, 0.0)
 
 
-def primitives(jaxpr, in_scan=False):
-    """(name, whether it is within a scan) of every equation."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name, in_scan
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(inner, "eqns"):
-                yield from primitives(getattr(inner, "jaxpr", inner), in_scan or equation.primitive.name == "scan")
-
-
 @pytest.mark.parametrize("window", [None, 64])
 def test_layers_share_a_plan(window, monkeypatch):
     """Visits are sorted outside of the scan over layers, in the forward and so in the backward pass."""
     monkeypatch.setattr(transformer, "platform", lambda mesh: "tpu")
-    model = ModelConfig(vocab=8, width=8, layers=3, heads=2, kv_heads=1, head_width=8, mlp_width=8, window=window)
-    params = jax.eval_shape(lambda: transformer.init_params(model, jax.random.key(0)))
-    index = jax.ShapeDtypeStruct((1, 256), jnp.int32)
-    loss = lambda params, *tree: jnp.sum(transformer.forward(model, params, *tree))
-    found = list(primitives(jax.make_jaxpr(jax.grad(loss))(params, *[index] * 4).jaxpr))
-    assert {in_scan for name, in_scan in found if name == "sort"} == {False}
-    sorts = sum(name == "sort" for name, _ in found)
-    assert sorts == (1 if window is None else 2)  # windowed layers have a plan of their own
-    assert [in_scan for name, in_scan in found if name == "pallas_call"] == [True, True]
+    # Windowed layers have a plan of their own.
+    assert sorts_and_calls(window, "none") == ([False] * (1 if window is None else 2), [True, True])
 
 
 def needed(blocks, position, enter, leave, window=None):

@@ -19,6 +19,7 @@ from tests.ops.tree_attention.trees import (
     comb,
     forest,
     inputs,
+    sorts_and_calls,
     value_and_cotangents,
 )
 
@@ -47,7 +48,37 @@ def test_tiles_fit_the_batch():
 def test_both_parts_are_used(tiles):
     tree, _ = forest(2, 257)
     made = schedule(tiles.fit(2, 257), **tree, window=None)
-    assert made.near_steps > 0 and made.far_steps > 0
+    assert made.near_steps[0] > 0 and made.far_steps[0] > 0
+
+
+@pytest.mark.parametrize(("near", "blocks"), [(16, False), (17, True), (18, True)])
+def test_short_rows_have_no_far_part(near, blocks):
+    """A row of 17 tiles: with `near` at 17 every tile reaches so far, and no loop over blocks is in the program."""
+    tree, _ = forest(2, 257)
+    made = schedule(Tiles(16, 8, 2, 1, near).fit(2, 257), **tree, window=None)
+    assert made.position.shape == (34, 16)
+    assert (made.far_query.size == 0) == blocks and bool(made.far_steps[0] == 0) >= blocks
+    # A tile reaches to the end of its row at most, so that there are no further steps.
+    assert made.near_offset.size == made.member.shape[0] * min(near, 17)
+
+
+def test_a_plan_is_made_once():
+    """With a plan nothing is planned anew: one of other trees gives their attention."""
+    shape = SHAPES[0]
+    (tree, _), (other, _) = (forest(*shape[:2], seed) for seed in (0, 1))
+    args = inputs(shape, "float32")
+    plan = schedule(FINE.fit(*shape[:2]), **tree, window=None)
+    planned = partial(tiled, tiles=FINE, plan=plan)
+    want = value_and_cotangents(partial(tiled, tiles=FINE), tree, *args)
+    assert_close(value_and_cotangents(planned, tree, *args), want, 0.0)
+    assert_close(value_and_cotangents(planned, other, *args), want, 0.0)
+
+
+@pytest.mark.parametrize("window", [None, 64])
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_layers_share_a_plan(window, remat):
+    """Tiles are sorted outside of the scan over layers, once for the forward and the backward pass."""
+    assert sorts_and_calls(window, remat) == ([False] * (1 if window is None else 2), [])
 
 
 @pytest.mark.parametrize(
@@ -158,8 +189,8 @@ def test_pairs_that_are_computed(name, bound):
     tree = comb(*COMBS[name])
     tiles = TILES["tpu"].fit(*tree["enter"].shape)
     made = jax.jit(partial(schedule, tiles, window=None))(**tree)
-    near = int(made.near_steps) * tiles.group * tiles.tile**2
-    far = int(made.far_steps) * tiles.queries * tiles.keys * tiles.tile**2
+    near = int(made.near_steps[0]) * tiles.group * tiles.tile**2
+    far = int(made.far_steps[0]) * tiles.queries * tiles.keys * tiles.tile**2
     # Every token sees its position's worth of tokens, and itself.
     assert 1 < (near + far) / (int(tree["position"].sum()) + tree["position"].size) < bound
 

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsrl.models import transformer
+from jaxsrl.models.config import ModelConfig
+
 # Of the largest reference entry. bfloat16 keeps 8 bits: a weight and a product are each rounded once.
 BOUND = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}
 SHAPES = [(3, 100, 4, 2, 8), (2, 257, 2, 1, 16), (4, 128, 3, 3, 8)]  # R T N K H
@@ -87,3 +90,24 @@ COMBS = {  # prompt, action, branch points, completion, samples
     "agent": (2000, 400, 19, 300, 8),
     "grpo": (200, 0, 1, 1024, 8),
 }
+
+
+def sorts_and_calls(window, remat):
+    """Of the gradient of a model of three layers: whether each sort is within a scan, and each kernel's call."""
+    model = ModelConfig(
+        vocab=8, width=8, layers=3, heads=2, kv_heads=1, head_width=8, mlp_width=8, window=window, remat=remat
+    )  # fmt: skip
+    params = jax.eval_shape(lambda: transformer.init_params(model, jax.random.key(0)))
+    index = jax.ShapeDtypeStruct((1, 256), jnp.int32)
+    loss = lambda params, *tree: jnp.sum(transformer.forward(model, params, *tree))
+    found = list(_primitives(jax.make_jaxpr(jax.grad(loss))(params, *[index] * 4).jaxpr))
+    return tuple([in_scan for name, in_scan in found if name == kind] for kind in ("sort", "pallas_call"))
+
+
+def _primitives(jaxpr, in_scan=False):
+    """(name, whether it is within a scan) of every equation."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name, in_scan
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "eqns"):
+                yield from _primitives(getattr(inner, "jaxpr", inner), in_scan or equation.primitive.name == "scan")
