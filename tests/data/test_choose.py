@@ -22,10 +22,12 @@ def tree_of(shape):
     return Tree(nodes=(Node(token=np.zeros(shape.prompt, np.int32)), *actions), branch=branch), points
 
 
-# Math's 64 trees of 5,400 tokens are 64 pieces that vary by a tenth: more rows repeat trunks, fewer leave places empty.
-@pytest.mark.parametrize(("name", "most"), [("math", 1.055), ("agent", 1.05), ("grpo", 1.05)])
-def test_little_of_a_batch_is_empty(name, most):
-    """Over the tokens of the trees: empty places, empty rows and repeated trunks. Lengths are drawn anew."""
+@pytest.mark.parametrize("name", ["math", "long", "agent", "grpo"])
+def test_little_of_a_batch_is_empty(name):
+    """Over the tokens of the trees: empty places, empty rows and repeated trunks, in 200 rounds of lengths drawn anew.
+
+    A round of math's 64 trees, which vary by a tenth, is 1.3 % more or less: eight of them would not tell.
+    """
     shape = SHAPES[name]
     tree, points = tree_of(shape)
     room = Room(demonstrations=ROUND, completion_tokens=shape.completion)
@@ -36,13 +38,13 @@ def test_little_of_a_batch_is_empty(name, most):
     jobs = np.arange(len(at))
     tables = hang(forest.nodes, at, jobs, jobs // shape.samples)
     rng, slots, useful, sizes = np.random.default_rng(1), 0, 0, set()
-    for _ in range(8):
+    for _ in range(200):
         drawn = rng.lognormal(np.log(shape.completion / 2) - 0.18, 0.6, len(jobs))
         length, kept = np.clip(drawn, 1, shape.completion).astype(int), rng.random(len(jobs)) < 0.4
         made = plan(tables, length, kept, np.zeros(ROUND, bool), chosen)
         slots, useful = slots + made.metrics["pack/slots"], useful + made.metrics["pack/tree_tokens"]
         sizes |= {len(batch.start) for batch in made.batches}
-    assert slots <= most * useful, slots / useful
+    assert slots <= 1.05 * useful, slots / useful
     assert sizes <= set(chosen.rows) and len(chosen.rows) <= 4
 
 
