@@ -307,8 +307,9 @@ def at_rate(update, rate: optax.Schedule):
       update: see `make_update`.
       rate: see `learning_rate`; `lr` of the metrics is its value at this step.
     """
-    # Of one type for all: a constant schedule returns a Python number, whose weak type would be another program.
-    at = jax.jit(lambda step: jnp.asarray(rate(step), jnp.result_type(float)))
+    # Of one type and place for all, as others would be other programs: a constant schedule returns a Python number, of
+    # a weak type, and asks for no step, without which the rate is on no device in particular.
+    at = jax.jit(lambda step: jnp.asarray(rate(step), jnp.result_type(float)), keep_unused=True)
     return lambda state, grads, loss=None: update(state, grads, loss, at(state.step))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
-from jaxsrl.sharding import MeshShape, make_mesh, state_sharding
+from jaxsrl.sharding import MeshShape, make_mesh, place_state, state_sharding
 from jaxsrl.update import (
     AdamW,
     at_rate,
@@ -141,15 +141,21 @@ def test_narrow_moments_are_the_same_on_a_mesh():
 
 
 def test_stages_share_an_update_whatever_their_rates():
-    """The rate is an argument: one program moves by 0.5 and by 0.25, and says so."""
+    """The rate is an argument: one program moves by 0.5 and by 0.25, and says so. What it is given is alike, too."""
     tx = optimizer(AdamW(weight_decay=0.0))
-    update = make_update(tx._replace(update=chex.assert_max_traces(tx.update, n=1)))
+    update, given = make_update(tx._replace(update=chex.assert_max_traces(tx.update, n=1))), []
+
+    def heard(state, grads, loss, rate):
+        given.append((rate.dtype, rate.weak_type, rate.committed))
+        return update(state, grads, loss, rate)
+
     for settings in (AdamW(lr=0.5), AdamW(lr=0.5, schedule="linear", warmup_steps=2)):
         rate = learning_rate(settings, 10)
-        state = init_state({"w": jnp.zeros(3)}, tx, jax.random.key(0))
-        state, metrics = at_rate(update, rate)(state, {"w": jnp.full(3, 0.3)})
+        state = place_state(None, init_state({"w": jnp.zeros(3)}, tx, jax.random.key(0)))
+        state, metrics = at_rate(heard, rate)(state, {"w": jnp.full(3, 0.3)})
         assert float(metrics["lr"]) == float(rate(0))
         np.testing.assert_allclose(state.params["w"], -float(rate(0)), rtol=1e-5)
+    assert given == [(jnp.result_type(float), False, True)] * 2
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
