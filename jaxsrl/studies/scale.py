@@ -70,10 +70,7 @@ def scale(
     if missing:
         say(f"{len(missing)} of {len(planned)} runs are missing, such as {missing[0]}; the same command goes on")
         return None
-    edges = [
-        f"{one.params} parameters at {one.flops:.2g} FLOPs: the best rate, {one.lr:.2g}, is the edge of those tried; "
-        "widen `rates`" for one in found if one.edge
-    ]  # fmt: skip
+    edges = _edges(found)
     write_points(folder / POINTS, found)
     try:
         said, page = fit_file(folder / POINTS, draws=draws, title=f"{ladder.name}: {study.question}", notes=edges)
@@ -86,6 +83,18 @@ def scale(
     else:
         say("no PNG, as matplotlib is not installed; the page has the same figures")
     return page
+
+
+def _edges(found: Sequence[Reached]) -> list[str]:
+    """One line on the points whose best rate may not be the best there is; `points.csv` marks them."""
+    edge = [one for one in found if one.edge]
+    if not edge:
+        return []
+    places = "; ".join(f"{one.params} parameters at {one.flops:.2g} FLOPs, {one.lr:.2g}" for one in edge[:3])
+    return [
+        f"At {len(edge)} of {len(found)} points the best rate is the edge of those tried ({places}"
+        f"{', …' if len(edge) > 3 else ''}): widen `rates`"
+    ]
 
 
 def of_sizes(prepared: Prepared) -> Callable[[Config], Prepared]:

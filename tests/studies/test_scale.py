@@ -160,6 +160,9 @@ def test_a_best_rate_at_the_edge_is_said(planned):
     ends = lambda best: {scaled.arm_name(r): [(1.0 + abs(r.rate - best), 1e5, Path("run"))] for r in own}
     middle, edge = (scaled._best(1, own, ends(best)) for best in (1.0, 2.0))
     assert not middle.edge and edge.edge and edge.lr == 2 * middle.lr
+    assert scaled._edges([middle]) == []
+    (said,) = scaled._edges([middle, *[edge] * 4])
+    assert "At 4 of 5 points" in said and said.count("1 parameters at") == 3 and "…" in said
 
 
 @pytest.mark.needs("matplotlib")
