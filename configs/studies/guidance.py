@@ -14,8 +14,8 @@ Seen:   2026-11-29. Exact actions after the expert's, of 50 validation problems:
     one_shot       0.134  0.232  0.150  0.102  0.175  0.181    -0.37 (-0.42 to -0.33)      8.5e-6
 
 Rewarding each action is the only one of the three that gains. The answer alone teaches nothing here: the base solves no
-problem, every group was dropped, and the value is the base's. The similarity of whole solutions does harm to single
-actions: it rewards what looks like the solution, thoughts left out. The paper has the same order of the first two.
+problem, every group was dropped, and the value is the base's. The similarity of whole solutions makes single actions
+worse; why was not looked into. The paper, whose base solves some problems, has whole solutions ahead of the answer.
 
 The ablation of arXiv:2510.25992. `action` is SRL, `one_shot` rewards the similarity of whole solutions, `answer` is
 RLVR. All arms are stages of one run, and the base has a seed of its own: arms and seeds share it. Intervals hold for
