@@ -6,6 +6,8 @@ Expect: exact actions after the expert's, 50 held-out problems: base 0.35, SFT 0
         is solved by any. (one seed, measured 2026-11-29)
 """
 
+from dataclasses import replace
+
 from jaxsrl.config import Config
 from jaxsrl.config.arithmetic import ROWS, base, sft, srl
 from jaxsrl.models.config import preset
@@ -13,9 +15,10 @@ from jaxsrl.models.config import preset
 
 def config() -> Config:
     problems = 50  # of the test split, each solved in three ways, with and without `<think>` written for the model
+    rollouts = replace(srl(30, problems, every=15), rows=replace(ROWS, rows=4))  # 5 of 4 rows hold it, or 3 of 8
     return Config(
         name="quickstart",
         model=preset("0.2M"),
         rows=ROWS,
-        stages=(base(250, problems), sft(40, problems, every=20), srl(30, problems, every=15)),
+        stages=(base(250, problems), sft(40, problems, every=20), rollouts),
     )

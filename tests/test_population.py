@@ -50,7 +50,7 @@ def known() -> Known:
     rows = (max(shapes.rows),) * -(-shapes.round_rows // max(shapes.rows))
     planned = plan(layout.tables, np.where(active, CAP, 0), active, np.zeros(3, bool), shapes, rows=rows)
     stack = lambda parts: jax.tree.map(lambda *x: np.stack(x), *parts)
-    made = Known(sheets=stack(layout.sheets), whole=whole_step(layout, shapes), rows=stack(planned.batches))
+    made = Known(sheets=stack(layout.sheets), whole=whole_step(layout, shapes, 1), rows=stack(planned.batches))
     return made, shapes.tokens
 
 

@@ -291,7 +291,7 @@ def test_compiled_collectives_carry_numbers(where, tmp_path):
 
 def weigh_text(collector, layout, drawn) -> str:
     """The program that weighs a step, compiled."""
-    whole, (completions, scores) = whole_step(layout, collector.shapes), drawn
+    whole, (completions, scores) = whole_step(layout, collector.shapes, 1), drawn
     groups, target, length = collector.place((whole.groups, whole.trunk.target, whole.expert_length))
     reward = collector.place(np.zeros(len(whole.groups.group))) if scores is None else scores.reward
     return collector.weigh.lower(

@@ -83,15 +83,18 @@ class Collection:
         return (self.flags & CARRIES) != 0
 
 
-def whole_step(layout: Layout, shapes: Shapes) -> Whole:
-    """Groups and demonstrations of all sheets as one, with room for `shapes.sheets` of them times a power of two."""
+def whole_step(layout: Layout, shapes: Shapes, most_rounds: int) -> Whole:
+    """Groups and demonstrations of all sheets as one, with room for 1, 4, 16 … or `most_rounds` rounds of `shapes`.
+
+    Few sizes, as each is three programs, and one that comes up late is compiled in the middle of a run.
+    """
     wanted = (
         (len(layout.sheets), shapes.sheets), (len(layout.trunk.target), shapes.demonstrations),
         (len(layout.trunk.token), shapes.trunk_tokens),
     )  # fmt: skip
     times = 1
     while any(times * room < there for there, room in wanted if there):
-        times *= 2
+        times = min(4 * times, most_rounds) if times < most_rounds else times + 1
     room = times * shapes.sheets if layout.sheets else 0
     length = np.concatenate([np.zeros(0, np.int32), *(sheet.expert_length for sheet in layout.sheets)])
     of_groups, of_jobs = room * shapes.groups, room * shapes.jobs
@@ -137,7 +140,7 @@ def collect(
         if settings.refill_rounds is not None and refill < settings.refill_rounds:
             continue  # nothing is asked in between
         layout = join(rounds)
-        whole = whole_step(layout, collector.shapes)
+        whole = whole_step(layout, collector.shapes, settings.most_rounds)
         completions, scores = assemble(parts, whole, collector)
         if on_host and len(parts) > seen:
             jobs = own_jobs(collector.reader, layout, range(seen, len(parts)))

@@ -172,6 +172,6 @@ def tell_steps(loop: DeviceLoop, log: Log, ahead: Ahead, step: int, taken: Taken
 
 
 def _known(layout: Layout, batches, collector: Collector) -> Known:
-    whole = whole_step(layout, collector.shapes)
+    whole = whole_step(layout, collector.shapes, collector.settings.most_rounds)
     sheets = jax.tree.map(lambda *x: np.stack(x), *layout.sheets) if layout.sheets else None
     return Known(sheets=sheets, whole=whole, rows=jax.tree.map(lambda *x: np.stack(x), *batches))

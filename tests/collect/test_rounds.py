@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsrl.collect.collect import collect
+from jaxsrl.collect.collect import collect, whole_step
 from jaxsrl.collect.complete import Sampler, complete
 from jaxsrl.collect.device import make_draw
 from jaxsrl.collect.grading import Reader, read
@@ -16,6 +16,7 @@ from jaxsrl.collect.settings import Collect
 from jaxsrl.data.chat import Template
 from jaxsrl.data.compaction import plan
 from jaxsrl.data.fill import fill, unfill
+from jaxsrl.data.layout import join
 from jaxsrl.data.problem_lines import demonstration_key, problem_lines
 from jaxsrl.models.config import ModelConfig
 from jaxsrl.models.transformer import init_params
@@ -83,6 +84,17 @@ def test_a_fixed_number_of_rounds_asks_nothing_in_between():
     assert sum(kept(found)) == 4  # two groups of two
     _, asks = gather(SPREAD, replace(settings, refill_rounds=None), PAIR)
     assert len(asks.taken) == 1
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (3, [1, 3, 3]), (7, [1, 4, 4, 4, 7, 7, 7])])
+def test_a_step_has_one_of_a_few_sizes(most, sizes):
+    """Each is three programs; no step is larger than its rounds can be."""
+    collector = make_collector(FLAT, Collect(demonstrations=2), PAIR, srl(), Asked())
+    rounds, found = [collector.layouts(0, 0, refill, 0.0)[0] for refill in range(most)], []
+    for taken in range(1, most + 1):
+        whole = whole_step(join(rounds[:taken]), collector.shapes, most)
+        found.append([len(x) / room for x, room in ((whole.groups.group, 16), (whole.trunk.target, 2))])
+    assert found == [[size, size] for size in sizes]
 
 
 def test_a_mean_over_some_rollouts_is_theirs_in_several_rounds_too():
