@@ -1,8 +1,9 @@
 """What a run is doing, and for how long: a ledger of its time, and an end where nothing moves any more.
 
 A step, a loader, a grader or a save that hangs raises nothing, and of several processes the others wait for it for
-ever. A thread watches, writes the stacks of all threads to the log, and later ends the process. Of several, the first
-that finds a hang writes a file beside its stacks; the others look for it, write their stacks too, and all end alike.
+ever. A thread watches, writes the stacks of all threads to the log, and of the processes that this one has started, and
+later ends the process. Of several, the first that finds a hang writes a file beside its stacks; the others look for it,
+write their stacks too, and all end alike.
 """
 
 import faulthandler
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from jaxsrl.descendants import PATIENCE, stacks_of_descendants
 from jaxsrl.exit_codes import HUNG
 
 WARN_STEPS, HANG_STEPS = 5, 10  # median steps that a step may take, at least
@@ -177,8 +179,7 @@ class Watchdog:
             "from the last checkpoint"
         )
         sys.stderr.flush()
-        if self.processes > 1:
-            time.sleep(max(2 * every, GRACE) * (1 if self.process else 2))
+        time.sleep(_parting(every, self.process, self.processes))
         self.leave(HUNG)
 
     def _dump(self, why: str) -> None:
@@ -186,6 +187,23 @@ class Watchdog:
             self._file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}, process {os.getpid()}: {why}\n")
             self._file.flush()
             faulthandler.dump_traceback(file=self._file, all_threads=True)
+            self._file.writelines(stacks_of_descendants())
+            self._file.flush()
+
+
+def latest(limits: Limits, processes: int) -> float:
+    """Seconds without progress in a step, before there is a median, after which every process has left, at the most.
+
+    What the thread itself computes, and how long it waits for a core, is not in it.
+    """
+    every = limits.warn / POLLS
+    warned = limits.warn + every + PATIENCE  # a look waits for the stacks of the one before
+    return max(limits.hang, warned) + 2 * every + PATIENCE + _parting(every, 0, processes)
+
+
+def _parting(every: float, process: int, processes: int) -> float:
+    """Seconds from a process's last word until it leaves: the others are to have looked, and the first leaves last."""
+    return max(2 * every, GRACE) * (1 if process else 2) if processes > 1 else 0.0
 
 
 def allowed(limits: Limits, doing: str, steps: list[float], *, compiling: bool) -> tuple[float, float]:

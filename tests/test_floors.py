@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxsrl"
 FLOORS = [
-    {"checksums", "exit_codes", "old_names", "ops", "processes", "redact", "sharding", "types"},
+    {"checksums", "descendants", "exit_codes", "old_names", "ops", "processes", "redact", "sharding", "types"},
     {"models"},
     {"data", "tasks", "rollout", "rewards", "objectives"},
     {"update", "checkpoint", "metrics", "console", "pace", "progress", "speed", "watchdog"},

@@ -6,9 +6,11 @@ memory beyond the limit; the server then forks the next. Workers refuse to write
 connections, and sympy's way to evaluate text as Python is shut.
 
 One line of JSON each way: {"pairs": [[found, key], …]} -> [verdict, …], `true`, `false`, "time", "memory" or "died".
+Where it stands, it and each worker write to the pipe JAXSRL_STACKS when they are sent SIGUSR1.
 Settings are the first argument: {"deadline": seconds, "memory": bytes, "workers": n, "recycle": pairs}.
 """
 
+import faulthandler
 import gc
 import json
 import logging
@@ -78,6 +80,7 @@ class Crew:
 def main() -> None:
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1, file=int(os.environ["JAXSRL_STACKS"]))  # and of every worker, a fork of this
     crew = Crew(json.loads(sys.argv[1]))
     warm()
     gc.collect()

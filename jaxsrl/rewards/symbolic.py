@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
+from jaxsrl.descendants import answering
+
 PACKAGE = "math_verify"
 INSTALL = 'pip install "math-verify>=0.9,<0.10" "sympy>=1.14,<1.15"'
 SERVER = Path(__file__).with_name("math_verify_server.py")
@@ -92,11 +94,15 @@ class _Server:
     def _start(self) -> None:
         given = asdict(self.settings)
         given["memory"] = given.pop("memory_mb") << 20
+        stacks = os.pipe()  # whoever asks for its stacks opens the reading end again
         # -P: its folder holds files named like modules. One hash seed: sympy's orders, and so its verdicts, repeat.
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(SERVER), json.dumps(given)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, encoding="utf-8", start_new_session=True, env={**os.environ, "PYTHONHASHSEED": "0"},
+            text=True, encoding="utf-8", start_new_session=True, pass_fds=stacks[1:],
+            env={**os.environ, "PYTHONHASHSEED": "0", **answering(stacks[1])},
         )  # fmt: skip
+        for end in stacks:
+            os.close(end)
         if self.process.stdout.readline() != "ready\n":
             code = self.process.wait()
             raise RuntimeError(f"the server of math-verify did not start, exit code {code}; is it whole? {INSTALL}")
