@@ -230,8 +230,9 @@ def optimizer_step(parts: Parts, state: TrainState, progress: Progress) -> tuple
 
 
 def replays(parts: Parts, step: int) -> bool:
-    """Whether the steps from here on are to be computed twice."""
-    return is_due(step, step + parts.stage.steps_per_collection, parts.config.survive.replay_every)
+    """Whether the steps on the collection from here on are to be computed twice: of them all one in `replay_every`."""
+    collections = step // parts.stage.steps_per_collection
+    return is_due(collections, collections + 1, parts.config.survive.replay_every)
 
 
 def device_steps(parts: Parts, state: TrainState, progress: Progress) -> tuple[TrainState, Progress, dict[str, Any]]:

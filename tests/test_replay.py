@@ -1,6 +1,7 @@
 """A bit that flips on a device is found, and the device named."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -68,11 +69,22 @@ def test_a_sum_sees_every_place(state):
     assert (device_sums(swapped)[1] != sums).all() and replay._sums._cache_size() == compiled  # not again each time
 
 
+def replays_at(step: int, every: int, each: int) -> bool:
+    """Whether the collection from `step` on is replayed, of which each is learned from in `each` steps."""
+    parts = SimpleNamespace(
+        stage=SimpleNamespace(steps_per_collection=each), config=SimpleNamespace(survive=Survive(replay_every=every))
+    )
+    return loop.replays(parts, step)
+
+
 def test_a_run_that_replays_has_the_same_bits_and_ends_where_they_differ(tmp_path, monkeypatch):
     config = override(load("tests/tiny_config.py"), ["stages.sft.validate.every=0"])
     config = replace(config, runs=str(tmp_path), stages=config.stages[:1])
     plain = read(train(replace(config, name="plain")) / "metrics.jsonl")
     checked, learned = [], []
+    # Two steps on a collection are computed again together, after twice as many: of all steps no more than one in four.
+    where = lambda every, each: [x for x in range(0, 24, each) if replays_at(x, every, each)]
+    assert where(4, 1) == [3, 7, 11, 15, 19, 23] and where(4, 2) == [6, 14, 22] and where(4, 8) == [] == where(0, 1)
     monkeypatch.setattr(loop, "check_replay", lambda *args: checked.append(args[2]) or check_replay(*args))
     replaying = replace(config, survive=Survive(replay_every=4))
     assert read(train(replace(replaying, name="twice")) / "metrics.jsonl") == plain

@@ -62,21 +62,22 @@ def _programs(config: Config, stage: Stage, shapes: StageShapes, platform: str) 
             _sampler_other(c, sampler, rows, tokens, queue.slots, platform), held,
         )  # fmt: skip
         yield make("weigh", shapes.rounds, step, 0, always | base | {"parameters": params})
+    again = {"replayed state": params + moments} if config.survive.replay_every else {}
     rows = max(of.rows)
     batch = 40 * rows * of.tokens / learner.row_parts
-    yield make("fill", shapes.batches, step | {"batch": batch}, 0, always | base | {"parameters": params})
+    yield make("fill", shapes.batches, step | {"batch": batch}, 0, always | base | again | {"parameters": params})
     needs, others = stage.objective.needs, {"batches": batch * (shapes.batches - 1)}
     scoring = needs.reference + needs.reference_to_weigh + (stage.behavior_logp == "recompute")
     if scoring:
         parts = base | {"parameters": params, "batch": batch}
         other = logits(c, learner, rows, of.tokens) + _layer(c, learner, rows, of.tokens)
-        yield make("score", shapes.batches * scoring, parts, other, always | step | others)
-    beside = always | step | others | ({"summed gradients": params} if shapes.batches > 1 else {})
+        yield make("score", shapes.batches * scoring, parts, other, always | again | step | others)
+    beside = always | again | step | others | ({"summed gradients": params} if shapes.batches > 1 else {})
     parts = base | {"parameters": params, "gradient": params, "batch": batch}
     updates = stage.updates_per_rollout
     yield make("gradient", shapes.batches * updates, parts, gradient_other(config, rows, of.tokens, platform), beside)
     parts = {"parameters": params, "optimizer": moments, "gradient": params}
-    yield make("update", updates * stage.minibatches, parts, 0, base | {"reference": reference})
+    yield make("update", updates * stage.minibatches, parts, 0, base | again | {"reference": reference})
     call = evaluation_call(stage, shapes)
     if call is not None:
         rows = shapes.evaluate_rows

@@ -64,6 +64,7 @@ def programs(placed: Placed) -> Iterator[Wanted]:
             phase="reshard", run=held.copy_run, args=(("parameters", given),), beside=always | without,
             buffers={"sampler's copy": held.copy_bytes},
         )  # fmt: skip
+    again = {"replayed state": params + state} if placed.config.survive.replay_every else {}
     whole = step_shapes(placed)
     if sampled:
         beside = always | ({"parameters": params} if held.copy_run is not None else {})
@@ -80,15 +81,16 @@ def programs(placed: Placed) -> Iterator[Wanted]:
         phase="fill", run=learner.fill, times=batches,
         args=(("batch", segments), ("batch", whole.trunk), ("completions", completions), ("completions", weights),
               ("completions", whole.groups.group)),
-        buffers={"batch": device_bytes(batch)}, beside=always | base | {"parameters": params},
+        buffers={"batch": device_bytes(batch)}, beside=always | base | again | {"parameters": params},
     )  # fmt: skip
     scoring = learner.needs.reference + learner.needs.reference_to_weigh + (stage.behavior_logp == "recompute")
     others = {"batches": device_bytes(batch) * max(batches - 1, 0)}
     if scoring:
         given = (("parameters", held.whole), ("batch", batch))
         yield wanted(
-            phase="score", run=learner.score, args=given, times=batches * scoring, beside=always | step | others
-        )
+            phase="score", run=learner.score, args=given, times=batches * scoring,
+            beside=always | again | step | others,
+        )  # fmt: skip
     if learner.needs.reference:
         batch = replace(batch, ref_logp=batch.behavior_logp)
     numbers = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), as_arrays(numbers_of(stage.objective)))
@@ -97,13 +99,14 @@ def programs(placed: Placed) -> Iterator[Wanted]:
     summed = {"gradient": params} if batches > 1 else {}
     yield wanted(
         phase="gradient", run=learner.gradient, args=tuple(given), times=batches * stage.updates_per_rollout,
-        buffers={"gradient": params}, beside=always | step | others | {"summed gradients": summed.get("gradient", 0)},
+        buffers={"gradient": params},
+        beside=always | again | step | others | {"summed gradients": summed.get("gradient", 0)},
     )  # fmt: skip
     update = make_update(optimizer(stage.optimizer))
     opened = [("optimizer" if part == "opt_state" else "parameters", x) for part, x in vars(held.state).items()]
     yield wanted(
         phase="update", run=_Opened(update, held.state), times=stage.updates_per_rollout * stage.minibatches,
-        args=(*opened, ("gradient", held.state.params)), beside={"reference": held.reference_bytes} | base,
+        args=(*opened, ("gradient", held.state.params)), beside={"reference": held.reference_bytes} | base | again,
     )  # fmt: skip
     yield from _evaluation(placed, held, always | ({"parameters": params} if held.copy_run is not None else {}))
 

@@ -14,8 +14,9 @@ class Survive:
         as long as the median step.
       hang_after: seconds after which the run ends with exit code 76. At least ten times as long as the median step.
       slow_after: seconds instead of `hang_after` while the run begins, compiles, evaluates or saves.
-      replay_every: optimizer steps between replays: the learner's part is computed twice from the same state, and
-        its bits and those of all replicas are compared. 0 replays nothing.
+      replay_every: of how many optimizer steps one is replayed: the learner's part is computed twice from the same
+        state, and its bits and those of all replicas are compared. The steps on one collection are replayed together,
+        so many times as seldom. 0 replays nothing.
 
     All but `failed_saves` may be 0, which switches it off.
     """

@@ -18,6 +18,7 @@ from jaxsrl.clusters.plan import DoesNotFit, check, make_plan
 from jaxsrl.clusters.programs import programs
 from jaxsrl.clusters.search import search, weak_scaling
 from jaxsrl.clusters.shapes import evaluation_call, stage_shapes
+from jaxsrl.config import Survive
 from jaxsrl.config.overrides import load, override
 from jaxsrl.evals.audits.verified import Verified
 from jaxsrl.models.config import ModelConfig
@@ -55,8 +56,8 @@ def placed_programs(config):
 
 
 def queueing(config):
-    """Three slots of a row for its eight jobs."""
-    return replace(config, rows=replace(config.rows, at_once=3))
+    """Three slots of a row for its eight jobs, and steps that are replayed."""
+    return replace(config, rows=replace(config.rows, at_once=3), survive=Survive(replay_every=200))
 
 
 CASES = {
@@ -85,7 +86,7 @@ def test_parts_by_formula_are_those_of_the_programs(case):
 
 PARTS = {
     "parameters", "optimizer", "gradient", "summed gradients", "base", "sampler's copy", "sampler's parameters",
-    "prompt cache", "slots' cache", "reference",
+    "prompt cache", "slots' cache", "reference", "replayed state",
 }  # fmt: skip
 PARTS_OFF = 0.03  # vectors, which are much of so small a model
 
