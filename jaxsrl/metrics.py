@@ -164,11 +164,20 @@ class NoJournal(Journal):
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSON-lines file; a last line cut by a kill is left out."""
+    """The complete lines of a JSON-lines file; a last line cut by a kill is left out.
+
+    Raises: ValueError naming the file and the line that is no JSON.
+    """
     if not Path(path).exists():
         return []
-    text = Path(path).read_bytes()
-    return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines() if line.strip()]
+    text, found = Path(path).read_bytes(), []
+    for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}. The file was damaged") from error
+    return found
 
 
 def read_rollouts(folder: Path, stage: str) -> list[dict[str, Any]]:

@@ -41,6 +41,10 @@ class OtherInputs(RunError, ValueError):
     """The run was begun on other data or weights: the same command will be wrong the next time too."""
 
 
+class NoPlace(RunError, ValueError):
+    """There can be no folder where the run is to have one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """An open run folder. `count` and `record` are those of the checkpoint the attempt starts from."""
@@ -301,7 +305,7 @@ def open_run(
 
 def _begin(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Path], None], held: ExitStack) -> int:
     """Takes hold of the folder, for as long as `held` lasts, and returns the number of the attempt."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     held.enter_context(_held(folder))
     check_format(folder / "checkpoints")  # before the configs are compared, whose fields may be others too
     path = folder / "config.json"
@@ -315,6 +319,19 @@ def _begin(folder: Path, config: dict[str, Any], check: Callable[[dict, dict, Pa
     logs.mkdir(parents=True)
     write_json(logs / "environment.json", environment())
     return attempt
+
+
+def _make(folder: Path) -> None:
+    """The folder, which can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        never = isinstance(error, FileExistsError | NotADirectoryError | FileNotFoundError | IsADirectoryError)
+        raise (NoPlace if never else RunError)(
+            f"the run cannot be written to {folder}: {error.strerror} ({error.filename}). Make room for it there, or "
+            "give another folder of runs: --runs FOLDER"
+        ) from error
 
 
 def _check(check: Callable[[dict, dict, Path], None], path: Path, config: dict[str, Any]) -> None:

@@ -106,13 +106,23 @@ def limits(survive: Survive) -> Limits:
 
 @contextmanager
 def in_training(begun: bool) -> Iterator[None]:
-    """Errors of values and files are another's once training has begun: a relauncher is to trust exit code 2."""
+    """Errors of values and files are another's once training has begun: a relauncher is to trust exit code 2.
+
+    A device without room is said in one line, not in the compiler's hundred, with what tells how to make some.
+    """
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
         if not begun:
             raise
         raise TrainingError(str(error)) from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(
+            f"a device has no room left: {str(error).splitlines()[0]}. `jaxsrl plan CONFIG --target NAME` says which "
+            "program needs how much, and three settings that save some"
+        ) from error
 
 
 def run_stage(

@@ -18,6 +18,7 @@ from jaxsrl.stages.begin import load_data
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "tests" / "tiny_config.py")
+PATIENCE = 250  # seconds that a command may take on a machine that does other things too
 
 
 @pytest.fixture(scope="module")
@@ -120,34 +121,6 @@ def test_report_and_doctor_and_compare(run, capsys):
     assert code == 2 and "no run folder" in err and "nothing" in err and "has: tiny" in err
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (["train", "configs/none.py"], ["configs/none.py"]),
-    (["train", TINY, "--set", "stages.srl.optimizer.rl=1"], ["rl", "stages.srl.optimizer.lr"]),
-    (["train", TINY, "--set", "stages.slr.steps=1"], ["slr", "stages.srl"]),
-    (["train", TINY, "--set", "stages.srl.steps=many"], ["stages.srl.steps", "many"]),
-    (["train", TINY, "--set", "stages.srl.sampling.top_k=5"], ["top_k"]),
-    (["train", TINY, "--set", "stages.srl.sampling.temperature=0"], ["temperature"]),
-    (["train", TINY, "--set", "rows.tokens=5"], ["rows.tokens=5"]),
-    (["train", TINY, "--set", "template.trunk_in=system"], ["trunk_in", "assistant"]),
-    (["train", TINY, "--set", "stages.srl.lr=1"], ["stages.srl.lr=1", "stages.srl.optimizer.lr"]),
-    (["train", TINY, "--set", "stages.srl.optimizer.lr=nan"], ["stages.srl.optimizer.lr=nan", "finite"]),
-    (["train", TINY, "--set", "stages.srl.start_from=rlvr"], ["start_from='rlvr'", "sft"]),
-    (["train", TINY, "--set", "stages.rlvr.updates_per_rollout=4"], ["steps=6", "updates_per_rollout=4"]),
-    (["train", TINY, "--set", "model.vocab=10"], ["model.vocab=10", "model.vocab=272"]),
-    (["train", TINY, "--set", "tokenizer=qwen"], ["qwen", "JAXSRL_DATA"]),
-    (["eval", TINY, "--set", "rows.token=5"], ["rows.tokens"]),
-    (["sample", TINY, "--set", "rows.token=5"], ["rows.tokens"]),
-    (["data", TINY, "--set", "rows.token=5"], ["rows.tokens"]),
-    (["train", TINY, "--set", "nonsense"], ["nonsense", "key=value"]),
-    (["train", str(ROOT / "configs" / "gsm8k_sft.py"), "--data-dir", "/nowhere"], ["/nowhere", "JAXSRL_DATA"]),
-])  # fmt: skip
-def test_wrong_input_exits_2_and_names_it(arguments, said, tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("JAXSRL_DATA", raising=False)
-    code, _, err = call(capsys, *arguments, "--runs", tmp_path)
-    assert code == 2 and all(text in err for text in said), err
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_changed_config_is_refused_by_its_key(run, capsys):
     code, _, err = call(capsys, "train", TINY, "--runs", run, "--set", "stages.srl.optimizer.lr=0.5")
     assert code == 2 and "srl.optimizer.lr" in err and "0.5" in err
@@ -157,7 +130,12 @@ def test_wrong_input_is_found_before_a_device_is_touched():
     """A platform that does not exist would fail at the first touch."""
     command = [sys.executable, "-m", "jaxsrl", "train", TINY, "--set", "stages.srl.stepz=1"]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "nonsense"}, capture_output=True, text=True, timeout=120
+        command,
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "nonsense"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2 and "stages.srl.steps" in done.stderr and "Traceback" not in done.stderr
 
@@ -180,16 +158,6 @@ def test_a_branch_point_that_another_step_draws_is_counted_too(tmp_path, capsys)
     assert said[0] == said[1] and "do not fit" in said[0]
 
 
-@pytest.mark.parametrize("arguments", [
-    ["train"], ["train", TINY, "--dat-dir", "x"], ["sample", TINY, "--samples", "two"],
-    ["eval", TINY, "--split", "train"],
-])  # fmt: skip
-def test_a_wrong_flag_exits_2(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-
-
 def test_help_of_every_command_needs_no_jax():
     """Help is there at once: parsing imports neither jax nor anything that does."""
     commands = [
@@ -203,7 +171,7 @@ def test_help_of_every_command_needs_no_jax():
         "        main([command, '--help'] if command else ['--help'])\n"
         "print('imported:', [name for name in ('jax', 'numpy', 'grain') if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0 and done.stdout.strip().endswith("imported: []"), done.stdout[-200:] + done.stderr
     assert all(f"jaxsrl {command}" in done.stdout for command in commands)
 
@@ -259,7 +227,7 @@ def test_output_that_nobody_reads_on_ends_quietly(arguments):
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "jaxsrl", *arguments]
-    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
     os.close(write)
     assert done.returncode == 141 and done.stderr == ""
 

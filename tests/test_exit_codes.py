@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
 import pytest
 
 import jaxsrl.__main__ as command
@@ -53,6 +54,15 @@ def test_a_wrong_value_is_another_error_once_training_has_begun():
         raise ValueError("the value")
     with pytest.raises(Stopped), in_training(True):
         raise Stopped
+
+
+def test_a_device_without_room_is_one_message():
+    dump = "RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nBufferAssignment OOM Debugging.\n" + "x\n" * 100
+    with pytest.raises(TrainingError, match="99 bytes.. `jaxsrl plan CONFIG") as caught, in_training(False):
+        raise jax.errors.JaxRuntimeError(dump)
+    assert "\n" not in str(caught.value) and code_of(caught.value) == 1
+    with pytest.raises(jax.errors.JaxRuntimeError), in_training(True):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
 def test_a_run_that_fails_in_its_second_step_does_not_exit_2(tmp_path):

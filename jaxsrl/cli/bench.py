@@ -90,6 +90,8 @@ class Step:
             from jaxsrl.bench.against import main as against
 
             return against(self.against, self.shapes, self.turns, self.json)
+        if self.shapes:
+            raise ValueError("--shapes is of --against PEER=FOLDER, which is not given")
         from jaxsrl.bench.step import main
 
         sizes = self.demonstrations, self.group_size, self.completion_tokens, self.processes

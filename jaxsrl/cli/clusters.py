@@ -42,6 +42,8 @@ class Plan:
         from jaxsrl.commands import plan
         from jaxsrl.config.overrides import load, override
 
+        if not 0 < self.share <= 1:
+            raise ValueError(f"--share must be in 0..1, of a device's memory, got {self.share}")
         cache = plan.cache_folder() if self.cache else None
         how = {"estimate": self.estimate, "effort": self.effort, "cache": cache, "share": self.share}
         if self.all:

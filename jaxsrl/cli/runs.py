@@ -142,6 +142,8 @@ class Compare:
         from jaxsrl.commands.compare import compare
         from jaxsrl.stores.copies import run_here
 
+        if not self.runs:
+            raise ValueError("name the run folders to compare, as runs/NAME runs/OTHER")
         runs = tuple(map(run_here, self.runs))
         page = self.page or runs[0].parent / "compare.html"
         print(compare(runs, self.split, self.metrics, self.against, page))

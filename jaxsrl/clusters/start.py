@@ -45,7 +45,9 @@ class Processes:
 
     def __post_init__(self):
         if self.heartbeat < 1 or self.patience < 1:
-            raise ValueError(f"heartbeat and patience must be >= 1 s, got {self.heartbeat=} {self.patience=}")
+            raise ValueError(
+                f"heartbeat and patience must be >= 1 s, got heartbeat={self.heartbeat} patience={self.patience}"
+            )
         given = [value is not None for value in (self.coordinator, self.count, self.index)]
         if any(given) and not all(given) and self.count != 1:
             raise ValueError(f"{', '.join(VARIABLES)} are given together, got {self.described()}")

@@ -15,6 +15,8 @@ def show(config: Config, stage_name: str | None, rows: int, seed: int) -> str:
 
     Raises: ConfigError where there is no such stage.
     """
+    if rows < 0:
+        raise ConfigError(f"--rows must be >= 0, got {rows}")
     names = [stage.name for stage in config.stages]
     if stage_name is not None and stage_name not in names:
         raise ConfigError(f"no stage {stage_name!r}; there are: {', '.join(names)}")

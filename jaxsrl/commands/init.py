@@ -89,10 +89,10 @@ def write_config(file: Path, to: Path | None) -> str:
     """
     rows = [row for _, (_, row) in islice(source_rows(shards(file, "train"), Split(name="train")), ROWS)]
     good = [row for row in rows if not isinstance(row, Bad)]
+    if not rows:
+        raise DataError(f"{file} has no rows")
     if not good:
-        raise DataError(
-            f"{file}: none of the first {len(rows)} rows can be read; the first: {next(iter(rows), 'none')}"
-        )
+        raise DataError(f"{file}: none of the first {len(rows)} rows can be read; the first: {rows[0]}")
     fields, given = guess_fields(file, good)
     said = []
     for row in good:
@@ -140,11 +140,12 @@ def guess_fields(file: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Fields,
     if chat:
         said = [message.get("role", message.get("from")) for message in row[chat]]
         return Fields(messages=chat), sum(role in ("assistant", "gpt") for role in said) > 1
+    shown = ", ".join(f"{name} ({type(value).__name__})" for name, value in row.items())
     problem = next((name for name in PROBLEM if isinstance(row.get(name), str)), None)
     solution = next((name for name in SOLUTION if name != problem and isinstance(row.get(name), str | list)), None)
     if problem is None or solution is None:
         what = "problem" if problem is None else "solution"
-        raise DataError(f"{file}: no field looks like a {what}; there are {', '.join(row)}. Write Fields by hand")
+        raise DataError(f"{file}: no field looks like a {what}; there are {shown}. Write Fields by hand")
     found: dict[str, str] = {"problem": problem, "solution": solution}
     steps = row[solution]
     if isinstance(steps, list) and steps and isinstance(steps[0], Mapping):

@@ -42,9 +42,11 @@ def load(path: str | Path) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        made = module.config() if hasattr(module, "config") else None
+        made = module.config() if hasattr(module, "config") else NotImplemented  # which no config is
     except Exception as error:  # whatever a file does when it is run, it is the file that is wrong
         raise ConfigError(f"{path}{_line(path, error)}: {_said(error, vars(module))}") from error
+    if made is NotImplemented:
+        raise ConfigError(f"{path} has no function config(); a config is a file with config() -> Config")
     if not isinstance(made, Config):
         raise ConfigError(f"{path} must define config() -> Config, got {type(made).__name__}")
     wrong = next(wrong_types(made), None)
@@ -75,9 +77,10 @@ def _check_file(path: Path) -> None:
 
 def _line(path: Path, error: Exception) -> str:
     """`:LINE` of the file, the innermost one of it that the error passed through; empty if it did not."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    own = lambda name: name is not None and Path(name).absolute() == path.absolute()  # Python writes it out in full
+    if isinstance(error, SyntaxError) and own(error.filename) and error.lineno:
         return f":{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if own(frame.filename)]
     return f":{lines[-1]}" if lines else ""
 
 

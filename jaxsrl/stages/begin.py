@@ -57,6 +57,8 @@ def prepare(config: Config, compiled: Compiled) -> Prepared:
         _check_metric(stage)
     with Console(silent=not is_first()).wait("reading and measuring the demonstrations"):
         splits, tokenizer, model = load_data(config)
+        for stage in config.stages:
+            _check_validation(stage, splits[stage.name])
         splits = {stage.name: check_keys(stage, splits[stage.name]) for stage in config.stages}
         warnings = {
             stage.name: check_fits(
@@ -194,6 +196,15 @@ def _check_metric(stage: Stage) -> None:
         near = difflib.get_close_matches(stage.validate.metric, known, 1)
         meant = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{name}={stage.validate.metric!r} is none of: {', '.join(known)}{meant}")
+
+
+def _check_validation(stage: Stage, splits: TaskData) -> None:
+    """A stage is validated at its end, whatever `validate.every` is."""
+    if not splits.validation:
+        raise ConfigError(
+            f"stage {stage.name}: its data have no validation problems, and {len(splits.train)} to train on: hold more "
+            "of them out (data.held_out), or bring more"
+        )
 
 
 def _write_model(folder: Path, config: Config, material: Material) -> None:

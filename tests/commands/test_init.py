@@ -53,7 +53,7 @@ def test_displays_are_preferred_where_lines_dangle():
 
 
 def test_unknown_fields_are_named(tmp_path):
-    with pytest.raises(DataError, match="no field looks like a solution; there are problem, x"):
+    with pytest.raises(DataError, match="no field looks like a solution; there are problem .str., x"):
         wrote(tmp_path, {"problem": "p", "x": "y"})
     with pytest.raises(DataError, match="none of the first 1 rows can be read"):
         (tmp_path / "bad.jsonl").write_text("no json\n")

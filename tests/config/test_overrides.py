@@ -230,7 +230,7 @@ def test_a_stage_more_or_less_is_a_change():
 
 
 @pytest.mark.parametrize("text, said", [
-    ("x = 1", "must define config"),
+    ("x = 1", "has no function config"),
     ("def config(): return 3", "got int"),
     ("def config(:", "invalid syntax"),
     ("import nothing_of_that_name", "nothing_of_that_name"),
