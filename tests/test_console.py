@@ -1,6 +1,7 @@
 """Off a terminal few lines, on one a line that moves; every long wait has a name."""
 
 import io
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ from jaxsrl import console
 from jaxsrl.console import Console
 
 pytestmark = pytest.mark.fast
+PATIENCE = 100  # seconds that a thread may take on a machine that does other things too
 
 
 class Terminal(io.StringIO):
@@ -40,15 +42,16 @@ def test_long_wait_is_named_while_it_lasts(monkeypatch):
     monkeypatch.setattr(console, "NAMED_AFTER", 0.05)
     out = io.StringIO()
     with Console(out).wait("compiling"):
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while not out.getvalue() and time.monotonic() < end:
             time.sleep(0.01)
-        assert out.getvalue() == "  compiling …\n"
+        assert out.getvalue().startswith("  compiling …\n")
     assert "\n  compiling: " in out.getvalue()
 
 
-def test_three_seconds_are_long_and_a_short_wait_says_nothing():
+def test_three_seconds_are_long_and_a_short_wait_says_nothing(monkeypatch):
     assert console.NAMED_AFTER == 3.0
+    monkeypatch.setattr(console, "NAMED_AFTER", float(PATIENCE))
     out = io.StringIO()
     with Console(out).wait("quick"):
         pass
@@ -62,12 +65,12 @@ def test_a_long_wait_shows_how_far_it_is(monkeypatch):
     monkeypatch.setattr(console, "SAID_EVERY", 0.02)
     for out in (Terminal(), io.StringIO()):
         with Console(out).wait("evaluating", lambda: "call 3"):
-            end = time.monotonic() + 10
+            end = time.monotonic() + PATIENCE
             while "call 3" not in out.getvalue() and time.monotonic() < end:
                 time.sleep(0.01)
         moves = "\r\x1b[2K" if out.isatty() else ""
-        assert f"{moves}  evaluating … 0 s, call 3" in out.getvalue()
-        assert out.getvalue().endswith(" s\n") and f"{moves}  evaluating: 0." in out.getvalue()
+        assert re.search(rf"{re.escape(moves)}  evaluating … \d+ s, call 3", out.getvalue())
+        assert out.getvalue().endswith(" s\n") and f"{moves}  evaluating: " in out.getvalue()
 
 
 def test_a_wait_that_is_left_by_an_error_ends_its_thread():

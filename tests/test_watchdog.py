@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxsrl import watchdog
+from jaxsrl import descendants, watchdog
 from jaxsrl.config import Survive
 from jaxsrl.config.overrides import load, override
 from jaxsrl.exit_codes import HUNG
-from jaxsrl.watchdog import Limits, Watchdog, allowed
+from jaxsrl.watchdog import Limits, Watchdog, allowed, latest
 from tests.sharing import train_in
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +117,17 @@ def test_limits_follow_the_median_step():
     assert allowed(limits, "step", [100.0, 90.0], compiling=False) == (60, 300)  # too few to know
     assert allowed(limits, "step", [100.0, 90.0, 1000.0], compiling=False) == (500, 1000)
     assert allowed(limits, "step", [1.0] * 9, compiling=True) == allowed(limits, "evaluate", [], compiling=False)
+
+
+def test_when_all_have_left_adds_up():
+    """Limits, the looks that they are found by, what the processes below are asked, and the first process's wait."""
+    asked, limits = descendants.PATIENCE, Limits(warn=4.0, hang=10.0, slow=3600.0, stuck=60.0)
+    assert latest(limits, 1) == pytest.approx(10 + 2 * 0.2 + asked)
+    assert latest(limits, 2) == pytest.approx(10 + 2 * 0.2 + asked + 2 * watchdog.GRACE)
+    assert latest(replace(limits, warn=9.9), 1) == pytest.approx(9.9 + 3 * 9.9 / watchdog.POLLS + 2 * asked)
+    whole = Survive()
+    plain = Limits(warn=whole.warn_after, hang=whole.hang_after, slow=whole.slow_after, stuck=600.0)
+    assert latest(plain, 64) < 1.05 * whole.hang_after
 
 
 def test_nothing_is_watched_where_it_is_switched_off(tmp_path):

@@ -106,7 +106,7 @@ def test_a_store_that_is_down_for_a_while_costs_no_bit(bucket, unbroken, tmp_pat
             bucket.fault["POST"] = 503
             since.append(len(bucket.heard))
         if since and (saved / "4").is_dir() and bucket.fault:
-            end = time.monotonic() + 20
+            end = time.monotonic() + PATIENCE
             while len(bucket.heard) < since[0] + 5 and time.monotonic() < end:
                 time.sleep(0.02)
             bucket.fault.clear()

@@ -1,6 +1,6 @@
-"""A worker whose runs only wait: started as a process by the test of the queue, which kills and pauses some.
+"""A worker whose runs wait for the file `go`: a process of the test of the queue, which kills and pauses some before.
 
-python toy_worker.py FOLDER CELLS SECONDS_A_CELL LEASE_SECONDS
+python toy_worker.py FOLDER CELLS LEASE_SECONDS
 """
 
 import sys
@@ -10,14 +10,13 @@ from pathlib import Path
 from jaxsrl.studies.queue import Queue, work, worker_name
 
 
-def main(folder: Path, cells: int, seconds: float, lease_seconds: float) -> None:
+def main(folder: Path, cells: int, lease_seconds: float) -> None:
     def perform(cell, lease, stopped):
         with (folder / "started").open("a") as file:
             file.write(f"{cell} {lease.token} {worker_name()}\n")
         (lease.folder / "part").write_text(worker_name())
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not stopped():
-            time.sleep(seconds / 4)
+        while not (folder / "go").exists() and not stopped():
+            time.sleep(0.05)
         return {"cell": cell, "token": lease.token}
 
     queue = Queue(folder=folder / "cells", lease_seconds=lease_seconds, attempts=50)
@@ -25,4 +24,4 @@ def main(folder: Path, cells: int, seconds: float, lease_seconds: float) -> None
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
