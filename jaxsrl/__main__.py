@@ -3,6 +3,7 @@
 import difflib
 import os
 import select
+import signal
 import sys
 import traceback
 
@@ -57,7 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         try:
-            return _run(given)
+            code = _run(given)
+            if code == INTERRUPTED and arguments is None:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: again, it ends at once and in silence
+            return code
         finally:
             sys.stdout.flush()  # here, where it can be told that nobody reads on
     except BrokenPipeError as error:

@@ -195,6 +195,21 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     assert re.search(r"\[sft\] interrupted after step \d+; the same command goes back to its start", said), said
 
 
+def test_a_second_interrupt_ends_the_process_in_silence(monkeypatch, capsys):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxsrl.__main__.Report.__call__", interrupted)
+    monkeypatch.setattr(sys, "argv", ["jaxsrl", "report", "runs/x"])
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert main(["report", "runs/x"]) == 130 and signal.getsignal(signal.SIGINT) is before  # another's process
+        assert main() == 130 and signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "interrupted\n" * 2
+
+
 def test_where_weights_fix_the_vocabulary_no_setting_of_it_is_advised(monkeypatch):
     tiny = load(TINY)
     monkeypatch.setattr("jaxsrl.stages.begin.read_config", lambda folder: replace(tiny.model, vocab=100))

@@ -132,6 +132,7 @@ MISTAKES = [
 ]  # fmt: skip
 ELSEWHERE = {
     "Ctrl-C": "test_cli.py::test_an_interrupted_run_says_how_to_go_on",
+    "Ctrl-C twice": "test_cli.py::test_a_second_interrupt_ends_the_process_in_silence",
     "a run that runs already": "test_runs.py::test_one_process_at_a_time_and_the_lock_goes_with_it",
     "another config under the same name": "test_resume.py::test_another_config_is_refused_and_named",
     "the command of a run that is complete": "test_resume.py::test_a_complete_run_stays_as_it_is",

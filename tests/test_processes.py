@@ -256,7 +256,7 @@ def test_a_loader_that_hangs_in_one_process_ends_all_with_their_stacks(tmp_path,
     limits = [f"--set=survive.{name}={getattr(scaled, name):g}" for name in ("warn_after", "hang_after")]
     with Launch(tmp_path, programs, *limits, config=path) as two:
         assert two.codes() == [HUNG, HUNG], two.words(0) + two.words(1)
-    assert re.search(r"error: process [01]: nothing has moved for 1\d s \(step\); stacks", two.words(0))
+    assert re.search(r"error: process [01]: nothing has moved for \d+ s \(step\); stacks", two.words(0))
     assert two.words(1) == "" and [x["step"] for x in lines(tmp_path / "many")] == [1, 2]
     waits, hangs = (
         (tmp_path / "many" / "logs" / "attempt_1" / f"stacks.{index}.txt").read_text() for index in range(2)
