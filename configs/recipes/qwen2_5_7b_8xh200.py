@@ -2,7 +2,7 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen2_5_7b_8xh200.py
 Run:    jaxsrl launch configs/recipes/qwen2_5_7b_8xh200.py --target TARGET --dry-run
-Needs:  40.2 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
+Needs:  41.1 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
 Takes:  1.4 h at the least (11 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """

@@ -2,7 +2,7 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen3_8b_8xh200.py
 Run:    jaxsrl launch configs/recipes/qwen3_8b_8xh200.py --target TARGET --dry-run
-Needs:  66.1 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
+Needs:  67.7 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
 Takes:  1.6 h at the least (13 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """

@@ -2,7 +2,7 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen3_8b_lora_h100.py
 Run:    jaxsrl launch configs/recipes/qwen3_8b_lora_h100.py --target TARGET --dry-run
-Needs:  55.2 GiB of 79.1 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
+Needs:  55.6 GiB of 79.1 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
 Takes:  13.9 h at the least (14 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """
