@@ -1,6 +1,7 @@
 """What targets render: stored texts, files that engines can read, and what is refused before a queue is joined."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import yaml
 from jaxsrl.__main__ import main
 from jaxsrl.clusters.hardware import hardware
 from jaxsrl.clusters.launch.flags import PLATFORM, environment
+from jaxsrl.clusters.launch.job import Place
 from jaxsrl.commands.launch import TARGETS, prepare
-from tests.launch.rendered import GOLDEN, PLACE, RECIPES, ROOT, cases, render, text_of
+from tests.launch.rendered import GOLDEN, PLACE, RECIPES, ROOT, STORED, cases, render, text_of
 
 REFUSED = {"slurm": "is for GPUs", "tpu-vm": "is for TPUs", "skypilot": "one slice at a time"}
 
@@ -127,8 +129,8 @@ def test_what_the_user_sets_wins():
 
 @pytest.mark.parametrize("arguments, said", [
     (["--target", "pbs"], "no target 'pbs'; there are: local, slurm, tpu-vm, gke, skypilot"),
-    (["--target", "slurm"], "--target slurm needs --place.code"),
-    (["--target", "gke"], "--place.image and --place.claim"),
+    (["--target", "slurm"], "--target slurm needs to know where: --place.code /shared/jaxsrl (launch/README.md)"),
+    (["--target", "gke"], "--place.image REGISTRY/jaxsrl:tpu, --place.claim shared"),
     (["--target", "gke", "--accelerator", "v5p-16"], "mesh.fsdp=8"),
     (["--target", "local", "--set", "rows.prompt_rows=4096", "--accelerator", "8xh200"], "does not fit 8xh200"),
     (["--target", "local", "--set", "mesh.fsbp=2"], "mesh.fsdp"),
@@ -153,3 +155,13 @@ def test_a_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "launches/quickstart/local/run.sh" in said and "start: bash" in said and "PYTHONUNBUFFERED=1" in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != "local"])
+def test_what_a_target_asks_for_has_an_example_that_it_takes(target):
+    recipe = next(path.relative_to(ROOT) for path in RECIPES if path.stem == STORED[target][0])
+    job = prepare(recipe, target=target, place=PLACE).job
+    with pytest.raises(ValueError, match="needs to know where: --place") as caught:
+        TARGETS[target](replace(job, place=Place()))
+    asked = dict(re.findall(r"--place\.(\w+) ([^\s,]+)", str(caught.value)))
+    assert TARGETS[target](replace(job, place=Place(**asked))).files

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from jaxsrl.clusters.hardware import Hardware
 
 Command = tuple[str, ...]
+EXAMPLES = {  # of what a target may ask for
+    "code": "/shared/jaxsrl", "zone": "us-east5-b", "project": "PROJECT", "nfs": "10.0.0.2:/share",
+    "image": "REGISTRY/jaxsrl:tpu", "claim": "shared", "volume": "shared",
+}  # fmt: skip
 PORT = 8476  # of the first process, where the others find it
 
 
@@ -103,7 +107,8 @@ def require(job: Job, target: str, *names: str) -> None:
     """Raises: ValueError naming the options that the target needs and that are not given."""
     missing = [name for name in names if getattr(job.place, name) is None]
     if missing:
-        raise ValueError(f"--target {target} needs {' and '.join(f'--place.{name}' for name in missing)}")
+        shown = ", ".join(f"--place.{name} {EXAMPLES[name]}" for name in missing)
+        raise ValueError(f"--target {target} needs to know where: {shown} (launch/README.md)")
     if job.devices is None:
         raise ValueError(f"--target {target} needs --accelerator, as v5p-16 or 8xh200, or a config that names one")
 
