@@ -93,11 +93,20 @@ def _run(arguments: list[str]) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         return _failed(error, code_of(error))
     except Exception as error:
+        if _no_device(error):
+            said = f"JAX has no device of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: install the extra for it, "
+            return _failed(RuntimeError(f"{said}as pip install 'jaxsrl[gpu]', or unset the variable"), FAILED)
         if code_of(error) != STOPPED:
             traceback.print_exception(error)
             _left(FAILED)
             raise
         return STOPPED
+
+
+def _no_device(error: Exception) -> bool:
+    """JAX (to 0.11) ends in an assertion where a platform is known and its plugin is not installed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, AssertionError) and frames[-1].filename.endswith("jax/_src/xla_bridge.py")
 
 
 def _failed(error: Exception, code: int) -> int:

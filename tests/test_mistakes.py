@@ -6,6 +6,10 @@ beginnings of the names of the tests that hold them.
 
 import ast
 import gzip
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -205,6 +209,17 @@ def test_damaged_metrics_are_named(here, capsys):
     (run / "config.json").write_text("{}")
     (run / "metrics.jsonl").write_text('{"stage": "sft"}\ngarbage\n')
     assert main(["compare", "runs/x"]) == 2 and "runs/x/metrics.jsonl:2: " in capsys.readouterr().err
+
+
+def test_a_platform_without_its_package_is_named(here):
+    environment = os.environ | {"JAX_PLATFORMS": "cuda", "PYTHONPATH": str(ROOT)}
+    if find_spec("jax_cuda13_plugin") or find_spec("jax_cuda12_plugin"):
+        pytest.skip("the package is installed")
+    before = held(here)
+    command = [sys.executable, "-m", "jaxsrl", "train", TINY]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: JAX has no device of JAX_PLATFORMS=cuda: install")
+    assert done.stderr.count("\n") == 1 and held(here) == before
 
 
 @pytest.mark.parametrize("mistake", ELSEWHERE)
