@@ -94,8 +94,9 @@ def _run(arguments: list[str]) -> int:
         return _failed(error, code_of(error))
     except Exception as error:
         if _no_device(error):
-            said = f"JAX has no device of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: install the extra for it, "
-            return _failed(RuntimeError(f"{said}as pip install 'jaxsrl[gpu]', or unset the variable"), FAILED)
+            said = f"JAX has no device of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+            fix = "install the extra for it, as pip install 'jaxsrl[gpu]', or unset the variable"
+            return _failed(RuntimeError(f"{said}: {fix}"), FAILED)
         if code_of(error) != STOPPED:
             traceback.print_exception(error)
             _left(FAILED)

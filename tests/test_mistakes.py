@@ -106,6 +106,15 @@ MISTAKES = [
     ("a folder that is no run", ["report", "."], [". is no run folder"]),
     ("nothing to compare", ["compare"], ["name the run folders to compare"]),
     ("weights without a benchmark", ["eval", "--weights", "."], ["--weights needs --benchmark"]),
+    *((f"{flag} of a benchmark", ["eval", TINY, flag, value], ["are of --benchmark; a stage has its settings"])
+      for flag, value in (("--batch", "0"), ("--max-tokens", "0"), ("--temperature", "-1"))),
+    ("a mesh of published weights", ["eval", TINY, "--data", "0"], ["are of --weights; a run has its own"]),
+    ("a page's folder", ["compare", "runs/x", "--page", "no/x.html"], ["no/x.html cannot be written", "no folder no"]),
+    ("a file of results", ["eval", TINY, "--json", "no/x.json"], ["no/x.json cannot be written", "no folder no"]),
+    ("a file of audits", ["audit", "runs/x", "--json", "no/x.json"], ["no/x.json cannot be written"]),
+    ("a file of a plan", ["plan", RECIPE, "--json", "no/x.json"], ["no/x.json cannot be written"]),
+    ("a run twice", ["compare", "runs/x", "runs/x"], ["runs/x is given twice"]),
+    ("a context of nothing", ["convert", "runs/x", "--to", "y", "--length", "0"], ["--length must be >= 1 token"]),
     ("a probe's name", ["audit", "runs/x", "--probes", "nope"], ["no probe 'nope'", "declining"]),
     ("a run to convert", ["convert", "runs/x", "--to", "y"], ["there is no run folder runs/x"]),
     # data

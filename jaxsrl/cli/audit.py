@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxsrl.cli.runs import check_written
+
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
@@ -56,6 +58,7 @@ class Audit:
             value = vars(self)[name]
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be >= 1, got {value}")
+        check_written(self.json)
         from jaxsrl.commands.audit import Auditing, audit, chosen_probes
         from jaxsrl.commands.audited import targets_of
         from jaxsrl.commands.published import Published

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxsrl.cli.runs import check_written
 from jaxsrl.clusters.launch.job import Place
 
 
@@ -44,6 +45,7 @@ class Plan:
 
         if not 0 < self.share <= 1:
             raise ValueError(f"--share must be in 0..1, of a device's memory, got {self.share}")
+        check_written(self.json)
         cache = plan.cache_folder() if self.cache else None
         how = {"estimate": self.estimate, "effort": self.effort, "cache": cache, "share": self.share}
         if self.all:

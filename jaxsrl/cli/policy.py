@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxsrl.cli.runs import Common
+from jaxsrl.cli.runs import Common, check_written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class OfPolicy(Common):
         if self.weights is not None and (self.set or self.policy or self.runs):
             raise ValueError("--set, --policy and --runs belong to a run, not to --weights")
         own = self.template != "auto" or self.system is not None or self.dtype is not None
-        if self.weights is None and (own or self.data * self.fsdp * self.tensor > 1):
+        if self.weights is None and (own or (self.data, self.fsdp, self.tensor) != (1, 1, 1)):
             raise ValueError(
                 "--template, --system, --dtype, --data, --fsdp and --tensor are of --weights; a run has its own"
             )
@@ -136,13 +136,17 @@ class Eval(OfPolicy):
 
     def __call__(self) -> None:
         self.check()
+        check_written(self.json)
         if self.benchmark:
             print(self._benchmarks())
             return
         if self.weights is not None:
             raise ValueError("--weights needs --benchmark: a published model has no held-out problems of its own")
-        if self.samples or self.max_tokens or self.batch or self.to:
-            raise ValueError("--samples, --max-tokens, --batch and --to are of --benchmark; a stage has its settings")
+        given = self.samples, self.temperature, self.max_tokens, self.batch, self.to
+        if given != (0, 1.0, None, None, None):
+            raise ValueError(
+                "--samples, --temperature, --max-tokens, --batch and --to are of --benchmark; a stage has its settings"
+            )
         from jaxsrl.commands.evaluate import evaluate_saved
 
         config, saved = self.load_saved(data=True)

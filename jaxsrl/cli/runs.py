@@ -21,6 +21,12 @@ def settled() -> Iterator[None]:
         gc.unfreeze()
 
 
+def check_written(file: Path | None) -> None:
+    """Raises ValueError where a file that is written at the end would find no folder: before anything is computed."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise ValueError(f"{file} cannot be written: there is no folder {file.parent}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Common:
     config: Annotated[Path, tyro.conf.Positional]
@@ -91,6 +97,8 @@ class Convert:
     """Tokens that a server may allow, for a model from scratch."""
 
     def __call__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"--length must be >= 1 token, got {self.length}")
         from jaxsrl.commands.weights import convert
         from jaxsrl.stores.copies import WITH_POLICIES, run_here
 
@@ -144,6 +152,10 @@ class Compare:
 
         if not self.runs:
             raise ValueError("name the run folders to compare, as runs/NAME runs/OTHER")
+        twice = [str(run) for run in self.runs if self.runs.count(run) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice: an interval over runs takes each for another seed")
+        check_written(self.page)
         runs = tuple(map(run_here, self.runs))
         page = self.page or runs[0].parent / "compare.html"
         print(compare(runs, self.split, self.metrics, self.against, page))
