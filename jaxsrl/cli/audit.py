@@ -26,6 +26,9 @@ class Audit:
     """runs/NAME:STAGE, runs/NAME:STAGE:best; or runs/NAME, for what it began with and each of its stages."""
     weights: tyro.conf.UseAppendAction[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FOLDER")]] = ()
     """A published model's folder; may be given several times."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Config file that the runs were started with, where it defines data, tasks or probes itself: their folders keep no
+    code."""
     probes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Names of audits, or files of your own with a value PROBE; default is all that apply."""
     set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
@@ -62,16 +65,20 @@ class Audit:
         from jaxsrl.commands.audit import Auditing, audit, chosen_probes
         from jaxsrl.commands.audited import targets_of
         from jaxsrl.commands.published import Published
+        from jaxsrl.config.saved import own_parts
         from jaxsrl.console import Console
         from jaxsrl.report.audits import FOLDER
         from jaxsrl.report.page import write_report
 
+        if self.config is not None and not self.policies:
+            raise ValueError(f"--config {self.config} is of a run's folder: name one")
+        own = () if self.config is None else own_parts(self.config)
         probes = chosen_probes(self.probes, self.set)
-        targets = targets_of(self.policies, self.weights)
+        targets = targets_of(self.policies, self.weights, own)
         runs = [one for one in targets if one.config is not None]
         auditing = Auditing(
             policies=tuple(targets), probes=probes, by_default=not self.probes, questions=self._questions(runs),
-            scorer=self._scorer(), batch=self.batch, seed=self.seed,
+            scorer=self._scorer(own), batch=self.batch, seed=self.seed,
             published=Published(folder=Path(), kind=self.template, system=self.system, dtype=self.dtype),
         )  # fmt: skip
         to = self.to or (runs[0].folder / FOLDER if runs else Path(FOLDER))
@@ -96,14 +103,14 @@ class Audit:
         return found if cap is None else replace(found, caps={name: min(cap, n) if name == "action" else cap
                                                               for name, n in found.caps.items()})  # fmt: skip
 
-    def _scorer(self):
+    def _scorer(self, own):
         if self.scorer is None:
             return None
         from jaxsrl.commands.audited import Target, targets_of
 
         if (Path(self.scorer) / "config.json").is_file() and not (Path(self.scorer) / "checkpoints").is_dir():
             return Target(folder=Path(self.scorer))
-        found = targets_of((self.scorer,), ())
+        found = targets_of((self.scorer,), (), own)
         if len(found) > 1:
             raise ValueError(f"--scorer {self.scorer} is {len(found)} policies: name one, as {self.scorer}:STAGE")
         return found[0]

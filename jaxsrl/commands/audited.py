@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jaxsrl.checkpoint import Checkpoints, PolicyName
 from jaxsrl.commands.policy import Asked, load_policy, named_config
@@ -53,7 +54,7 @@ class Questions:
     caps: dict[str, int]
 
 
-def targets_of(texts: Sequence[str], weights: Sequence[Path]) -> list[Target]:
+def targets_of(texts: Sequence[str], weights: Sequence[Path], own: Sequence[Any] = ()) -> list[Target]:
     """The policies that a user names, each once: `runs/NAME`, `runs/NAME:STAGE`, `runs/NAME:STAGE:best`, and folders.
 
     A run alone stands for the model that it began with, where that was published, and what each stage ended with.
@@ -63,7 +64,7 @@ def targets_of(texts: Sequence[str], weights: Sequence[Path]) -> list[Target]:
     found: list[Target] = []
     for text in texts:
         folder, policy = _parted(text)
-        config, _ = named_config(folder, ())
+        config, _ = named_config(folder, (), own)
         if policy is not None:
             found.append(Target(folder=folder, config=config, policy=policy))
             continue

@@ -1,9 +1,10 @@
 """A policy that can be asked: of a run, or a published model's. For `eval` and `sample`."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -64,19 +65,21 @@ class Saved:
         )  # fmt: skip
 
 
-def named_config(path: Path, assignments: Iterable[str]) -> tuple[Config, bool]:
+def named_config(path: Path, assignments: Iterable[str], own: Sequence[Any] = ()) -> tuple[Config, bool]:
     """The config of a file or of a run folder, with `key=value` applied; and whether it is a run's own.
 
     A run's own is read back from its `config.json`. Of it only what may change in a resumed run can be set.
 
+    Args:
+      own: what a folder does not keep, see `own_parts`.
     Raises: RunError naming the folder that is no run, and those beside it; ConfigError.
     """
     if path.suffix == ".py" or path.is_file():
         return override(load(path), assignments), False
     check_run(path)
-    own = on_this_machine(saved_config(read_json(path / "config.json"), path))
-    made = override(own, assignments)
-    check_unchanged(to_dict(own), to_dict(made), path)
+    read = on_this_machine(saved_config(read_json(path / "config.json"), path, own))
+    made = override(read, assignments)
+    check_unchanged(to_dict(read), to_dict(made), path)
     return made, True
 
 

@@ -11,7 +11,7 @@ from jaxsrl.commands.audit import chosen_probes
 from jaxsrl.commands.audited import Target, base_of, run_questions, targets_of
 from jaxsrl.config import ArithmeticTask
 from jaxsrl.config.generated import Generated
-from jaxsrl.config.overrides import load
+from jaxsrl.config.overrides import load, override
 from jaxsrl.config.run import ConfigError
 from jaxsrl.evals.audits.information_gain import InformationGain
 from jaxsrl.evals.evaluate import Evaluation
@@ -123,6 +123,45 @@ def test_stages_are_asked_together(run, own_file, tmp_path, capsys):
     mixed = replace(mixed, stages=(other, mixed.stages[1]))
     with pytest.raises(ConfigError, match="of one task, as they are judged alike; base: Facts, sft: Arithmetic"):
         run_questions(Target(folder=run, config=mixed), "test", 1, None, ("base", "sft"))
+
+
+OWN_DATA = """
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jaxsrl.config import ArithmeticTask
+from jaxsrl.config.overrides import load, override
+from jaxsrl.tasks.arithmetic import Arithmetic
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    count: int = 3
+    def load(self, data_dir):
+        return ArithmeticTask(settings=Arithmetic(run=(2, 2)), train=4, validation=2, test=self.count).load(data_dir)
+
+def config():
+    tiny = load(Path("TINY"))
+    rows = replace(tiny.rows, prompt_tokens=160, tokens=320)
+    stage = replace(tiny.stages[0], data=Sums(), steps=0, rows=rows, test=None)
+    return replace(tiny, name="owned", stages=(stage,))
+"""
+
+
+def test_a_run_on_data_of_its_config_file_is_audited_with_that_file(own_file, tmp_path, capsys):
+    path = tmp_path / "owned.py"
+    path.write_text(OWN_DATA.replace("TINY", str(TINY)))
+    run = train(override(load(path), ["stages.sft.data.count=1", f"runs={tmp_path / 'runs'}"]))
+    given = ["audit", run, "--probes", own_file, "--problems", 2]
+    code, _, err = call(capsys, *given)
+    assert code == 2 and "stages.sft.data is a Sums, a class of the config file's own" in err and "--config FILE" in err
+    code, out, err = call(capsys, *given, "--config", path)
+    assert code == 0 and "1 test problems of owned, stage sft" in out, (
+        err
+    )  # as the run was started, not as the file says
+    code, _, err = call(capsys, *given, "--config", tmp_path / "owned2.py")
+    assert code == 2 and f"did you mean {path}" in err
+    code, _, err = call(capsys, "audit", "--weights", tmp_path, "--config", path)
+    assert code == 2 and "is of a run's folder: name one" in err
 
 
 def saved(run):
