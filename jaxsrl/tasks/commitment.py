@@ -15,7 +15,8 @@ hours are taken and how the load is scaled is drawn.
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from jaxsrl.tasks.draw import Split, below, first_of, pick, problem_id, shuffled, split_of, stream
-from jaxsrl.tasks.optimum import Judgement, answer_of, judge, minimise, parsed
+from jaxsrl.tasks.optimum import Judgement, answer_of, judge, minimise, parsed, sparse
 from jaxsrl.types import Demonstration
 
 NAMES = "abcdefgh"
@@ -58,9 +59,21 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
+    """Megawatts of each hour, and the units by name.
+
+    Args:
+      free: output of wind, sun and water, which costs nothing and may be left: units make load - free to load.
+    """
+
     load: tuple[int, ...]
     reserve: tuple[int, ...]
     units: tuple[tuple[str, Unit], ...]
+    free: tuple[int, ...] = ()
+
+    @property
+    def least(self) -> tuple[int, ...]:
+        """What units must make at least, of each hour."""
+        return tuple(x - y for x, y in zip(self.load, self.free or (0,) * len(self.load), strict=True))
 
 
 def read_case(path: Path) -> Case:
@@ -68,14 +81,52 @@ def read_case(path: Path) -> Case:
 
     Raises: ValueError naming the file where it is none.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            found = json.load(file)
+    with _named(path):
+        found = _content(path)
         units = tuple(_unit(g) for _, g in sorted(found["thermal_generators"].items()) if not g["must_run"])
         top = max(found["demand"])
         shares = ([x / top for x in found[name]] for name in ("demand", "reserves"))
         return Case(units=units, **dict(zip(("load", "reserve"), map(tuple, shares), strict=True)))
+
+
+def whole_problem(path: Path, hours: int = 48) -> Problem:
+    """The first hours of a case with all of its units, not cut and not scaled: what `solve` makes of a real system.
+
+    Left out of the real one: cost curves in pieces (a line from least to most), starts that cost more after a longer
+    pause (the warm one), what units still owe of their hours on or off before the first hour, and separate limits up
+    and down (the smaller). Units that must run make their least, outside of the problem.
+
+    Raises: ValueError naming the file where it is none, or has fewer hours.
+    """
+    with _named(path):
+        found = _content(path)
+        there = len(found["demand"])
+    if not 1 <= hours <= there:
+        raise ValueError(f"{path} has {there} hours, hours={hours} must be 1 to {there}")
+    with _named(path):
+        thermal, renewable = sorted(found["thermal_generators"].items()), found["renewable_generators"].values()
+        units = [(name, replace(_unit(g), was=round(g["power_output_t0"]))) for name, g in thermal if not g["must_run"]]
+        running = sum(g["power_output_minimum"] for _, g in thermal if g["must_run"])
+        low, high = (
+            np.sum([g[f"power_output_{end}"] for g in renewable], axis=0)[:hours] for end in ("minimum", "maximum")
+        )
+        load = np.maximum(np.round(np.array(found["demand"][:hours]) - low - running), 0).astype(int)
+        free = np.minimum(np.round(high - low).astype(int), load)
+        reserve = np.round(found["reserves"][:hours]).astype(int)
+        each = dict(load=load, reserve=reserve, free=free)
+        return Problem(units=tuple(units), **{name: tuple(x.tolist()) for name, x in each.items()})
+
+
+def _content(path: Path) -> dict[str, Any]:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        return json.load(file)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What is wrong with a case file is said with its name."""
+    try:
+        yield
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is no case of unit commitment: {error!r}") from error
 
@@ -196,32 +247,34 @@ def spell(problem: Problem) -> str:
         f"begin {u.begin} was {u.was}"
         for name, u in problem.units
     ]
-    hours = (f"{name} " + " ".join(map(str, x)) for name, x in (("load", problem.load), ("reserve", problem.reserve)))
+    given = (("load", problem.load), ("reserve", problem.reserve), ("free", problem.free))
+    hours = (f"{name} " + " ".join(map(str, x)) for name, x in given if x)
     return "\n".join([*hours, *units])
 
 
 def read(text: str) -> Problem:
     """The problem of a text. Raises: ValueError if it is none of this task."""
-    first, second, *rest = text.split("\n")
-    load, reserve = (
-        tuple(map(int, parsed(rf"{name}((?: \d+)+)", line)[1].split()))
-        for name, line in (("load", first), ("reserve", second))
-    )
+    lines = text.split("\n")
+    each = ("load", "reserve", "free") if lines[2:3] and lines[2].startswith("free ") else ("load", "reserve")
+    hours = {
+        name: tuple(map(int, parsed(rf"{name}((?: \d+)+)", line)[1].split()))
+        for name, line in zip(each, lines[: len(each)], strict=True)
+    }
     names = ("least", "most", "ramp", "start", "up", "down", "cost", "then", "begin", "was")
-    rows = [parsed(UNIT, line).groups() for line in rest]
+    rows = [parsed(UNIT, line).groups() for line in lines[len(each) :]]
     units = ((name, Unit(**dict(zip(names, map(int, numbers), strict=True)))) for name, *numbers in rows)
-    return Problem(load=load, reserve=reserve, units=tuple(units))
+    return Problem(**hours, units=tuple(units))
 
 
-def solve(problem: Problem) -> np.ndarray | None:
-    """[U H] outputs of least cost; None if no outputs hold every constraint."""
+def solve(problem: Problem, *, gap: float = 0.0) -> np.ndarray | None:
+    """[U H] outputs of least cost, or at most that share above it; None if no outputs hold every constraint."""
     units, hours = [u for _, u in problem.units], len(problem.load)
     size = len(units) * hours  # outputs, then on or off, then starts
     p, on, begun = (lambda g, t, k=k: k * size + g * hours + t for k in range(3))
     rows: list[tuple[dict[int, float], float, float]] = []
     add = lambda terms, low=-np.inf, high=np.inf: rows.append((terms, low, high))
     for t in range(hours):
-        add({p(g, t): 1 for g in range(len(units))}, problem.load[t], problem.load[t])
+        add({p(g, t): 1 for g in range(len(units))}, problem.least[t], problem.load[t])
         spare = {on(g, t): u.most for g, u in enumerate(units)} | {p(g, t): -1 for g in range(len(units))}
         add(spare, low=problem.reserve[t])
     for g, u in enumerate(units):
@@ -238,19 +291,15 @@ def solve(problem: Problem) -> np.ndarray | None:
                 add({p(g, 0): 1}, high=u.start + was + (u.ramp - u.start) * was_on)
                 add({p(g, 0): -1, on(g, 0): -(u.ramp - u.start)}, high=u.start - was)
                 add({begun(g, 0): 1, on(g, 0): -1}, low=-was_on)
-            for later in range(t + 1, min(t + u.up, hours)):  # once on it stays on, once off it stays off
-                start = {on(g, t): 1, on(g, later): -1}
-                add(start | ({on(g, t - 1): -1} if t else {}), high=0 if t else was_on)
-            for later in range(t + 1, min(t + u.down, hours)):
-                stop = {on(g, t): -1, on(g, later): 1}
-                add(stop | ({on(g, t - 1): 1} if t else {}), high=1 if t else 1 - was_on)
-    matrix = np.zeros((len(rows), 3 * size))
-    for row, (terms, _, _) in zip(matrix, rows, strict=True):
-        row[list(terms)] = list(terms.values())
+            # Who began within the last `up` hours is on; who is on before `down` hours does not begin within them.
+            add({begun(g, s): 1 for s in range(max(t - u.up + 1, 0), t + 1)} | {on(g, t): -1}, high=0)
+            begins = {begun(g, s): 1 for s in range(max(t - u.down + 1, 0), t + 1)}
+            add(begins | ({on(g, t - u.down): 1} if t >= u.down else {}), high=1 if t >= u.down else 1 - was_on)
+    matrix = sparse([terms for terms, _, _ in rows], 3 * size)
     each = lambda *names: np.concatenate([np.repeat([getattr(u, n) if n else 1 for u in units], hours) for n in names])
     cost = np.concatenate([each("then"), each("cost") - each("then") * each("least"), each("begin")])
     most = np.concatenate([each("most"), np.ones(2 * size)])
-    found = minimise(cost, matrix, [r[1] for r in rows], [r[2] for r in rows], (np.zeros(3 * size), most))
+    found = minimise(cost, matrix, [r[1] for r in rows], [r[2] for r in rows], (np.zeros(3 * size), most), gap)
     return None if found is None else found[:size].reshape(len(units), hours)
 
 
@@ -268,7 +317,8 @@ def judged(problem: Problem, answer: dict[str, Any] | None, best: np.ndarray) ->
         return judge(form, {}, None, least, None, best)
     made = np.array(rows, float)
     held: dict[str, list[bool]] = {name: [] for name in ("bounds", "balance", "reserve", "ramps", "times")}
-    held["balance"] = list(made.sum(axis=0) == problem.load)
+    total = made.sum(axis=0)
+    held["balance"] = list((total >= problem.least) & (total <= problem.load))
     most = np.array([u.most for _, u in problem.units])[:, None]
     held["reserve"] = list(((most * (made > 0)) - made).sum(axis=0) >= problem.reserve)
     for (_, u), row in zip(problem.units, made, strict=True):

@@ -84,18 +84,28 @@ def judge(
     )  # fmt: skip
 
 
-def minimise(cost, matrix, low, high, bounds) -> np.ndarray | None:
+def sparse(rows: Sequence[Mapping[int, float]], columns: int):
+    """A matrix [K N] from its rows, each {column: value}; what is not named is 0."""
+    from scipy.sparse import csr_array
+
+    where = [(row, column) for row, terms in enumerate(rows) for column in terms]
+    values = [float(value) for terms in rows for value in terms.values()]
+    return csr_array((values, tuple(zip(*where, strict=True))), shape=(len(rows), columns))
+
+
+def minimise(cost, matrix, low, high, bounds, gap: float = 0.0) -> np.ndarray | None:
     """Whole numbers x [N] of least `cost @ x` with low <= matrix @ x <= high, within bounds; None if there are none.
 
     Args:
-      matrix: [K, N]. bounds: (least [N], most [N]).
+      matrix: [K, N], dense or `sparse`. bounds: (least [N], most [N]).
+      gap: the share of the cost that may be left between what is returned and what can be proved; 0: none.
     Raises: RuntimeError if the solver gives up.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp  # half a second that only these tasks take
 
     found = milp(
-        np.asarray(cost, float), constraints=LinearConstraint(np.asarray(matrix, float), low, high),
-        bounds=Bounds(*bounds), integrality=np.ones(len(cost)), options={"mip_rel_gap": 0.0},
+        np.asarray(cost, float), constraints=LinearConstraint(matrix, low, high),
+        bounds=Bounds(*bounds), integrality=np.ones(len(cost)), options={"mip_rel_gap": gap},
     )  # fmt: skip
     if found.status == 2:
         return None

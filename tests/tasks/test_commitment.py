@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxsrl.config.generated import UnitCommitment
-from jaxsrl.tasks.commitment import Commitment, cost_of, judged, read, read_case, right, solve, spell
+from jaxsrl.tasks.commitment import Commitment, cost_of, judged, read, read_case, right, solve, spell, whole_problem
 from jaxsrl.tasks.draw import generate, split_of
 
 PROBLEM = read(
@@ -43,16 +43,28 @@ def held(*rows):
     return judged(PROBLEM, dict(zip("ab", map(list, rows), strict=True)), solve(PROBLEM))
 
 
-def test_the_solver_agrees_with_trying_everything():
+OWES = PROBLEM.units[0][1]
+
+
+@pytest.mark.parametrize("problem", [
+    PROBLEM,
+    replace(PROBLEM, free=(2, 0, 3)),
+    replace(PROBLEM, load=(7, 2, 2, 8), reserve=(0,) * 4, units=(("a", replace(OWES, down=3)), PROBLEM.units[1])),
+    replace(PROBLEM, load=(2, 8, 3, 2), reserve=(0,) * 4, units=(("a", replace(OWES, was=0, up=9)), PROBLEM.units[1])),
+], ids=["whole", "free output", "off for three hours", "on to the end"])  # fmt: skip
+def test_the_solver_agrees_with_trying_everything(problem):
     costs = {}
-    for a in product(range(7), repeat=3):
-        b = [load - x for load, x in zip(PROBLEM.load, a, strict=True)]
-        if min(b) >= 0 and held(a, b).feasible:
-            costs[(a, tuple(b))] = cost_of(PROBLEM, np.array([a, b]))
-    best = solve(PROBLEM)
-    assert min(costs.values()) == cost_of(PROBLEM, best) < max(costs.values()) and len(costs) > 3
+    for made in product(*[range(least, load + 1) for least, load in zip(problem.least, problem.load, strict=True)]):
+        for a in product(*[range(min(x, 6) + 1) for x in made]):
+            b = [x - y for x, y in zip(made, a, strict=True)]
+            answer = {"a": list(a), "b": b}
+            if judged(problem, answer, np.array([a, b])).feasible:
+                costs[(a, tuple(b))] = cost_of(problem, np.array([a, b]))
+    best = solve(problem)
+    assert min(costs.values()) == cost_of(problem, best) < max(costs.values()) and len(costs) > 3
     assert costs[tuple(map(tuple, best.tolist()))] == min(costs.values())
-    assert solve(replace(PROBLEM, load=(4, 30, 3))) is None
+    assert problem.free or solve(replace(problem, load=(4, 30, *problem.load[2:]))) is None
+    assert read(spell(problem)) == problem
 
 
 @pytest.mark.parametrize(
@@ -81,6 +93,32 @@ def test_problems_are_cut_from_a_case(case_file, tmp_path):
     assert {split_of(d.problem) for d in away} == {"test"} and generate(task, 6) == some
     data = UnitCommitment(files=(str(case_file),), units=(2, 2), hours=(2, 2), train=2, validation=1, test=1)
     assert len(data.load(str(tmp_path)).train) == 2
+
+
+def test_a_whole_system_is_a_problem(case_file):
+    case = json.loads(gzip.decompress(case_file.read_bytes()))
+    thermal = {n: g | {"power_output_t0": 7.4 if n == "u2" else 0.0} for n, g in case["thermal_generators"].items()}
+    thermal["u0"] |= {"must_run": 1}  # 5 MW
+    wind = {"power_output_minimum": [1.0] * 8, "power_output_maximum": [4.0] * 7 + [99.0]}
+    more = {"thermal_generators": thermal, "renewable_generators": {"wind": wind, "sun": wind}}
+    case_file.write_bytes(gzip.compress(json.dumps(case | more).encode()))
+    found = whole_problem(case_file, 8)
+    assert found.load == (43, 53, 63, 73, 83, 93, 73, 53) and found.free == (6,) * 7 + (53,)  # no more than the load
+    assert [n for n, _ in found.units] == ["u1", "u2", "u3", "u4", "u5"] and found.units[1][1].was == 7
+    assert whole_problem(case_file, 2) == replace(found, load=(43, 53), free=(6, 6), reserve=(2, 2))
+    best = solve(found)
+    assert judged(found, {n: row.tolist() for (n, _), row in zip(found.units, best, strict=True)}, best).best
+    with pytest.raises(ValueError, match=r"case.json.gz has 8 hours, hours=9 must be 1 to 8"):
+        whole_problem(case_file, 9)
+
+
+def test_a_real_system_is_solved(data_dir):
+    problem = whole_problem(data_dir / "unit_commitment" / "rts_gmlc_2020-07-06.json.gz", 3)
+    best = solve(problem, gap=1e-2)
+    found = judged(problem, {n: row.tolist() for (n, _), row in zip(problem.units, best, strict=True)}, best)
+    assert len(problem.units) == 72 and found.feasible and sum(map(sum, best)) >= sum(problem.least)
+    without = replace(problem, free=())  # all wind, sun and water is lost
+    assert 1.1 * cost_of(problem, best) < cost_of(without, solve(without, gap=1e-2))
 
 
 def test_what_is_no_case_is_named(tmp_path):
