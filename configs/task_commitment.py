@@ -1,7 +1,20 @@
 """Unit commitment of 3 to 5 units over 4 to 6 hours, cut from real systems, tested on N-1.
 
 Run:    launch/local.sh configs/task_commitment.py       with JAXSRL_DATA set to the folder that holds unit_commitment/
-Seen:   not measured: all stages were checked and take steps, and have not been run to their end
+Takes:  five minutes of one processor
+Seen:   test problems, 49 easy and 35 of N-1, greedy, in brackets the 95 % interval over problems. One seed, 2026-11-29,
+        on commit 7aa0039 with the solver as it is now.
+
+    policy                            exact action after the expert's   similarity   cheapest, alone
+    base on 2 units, 3 hours          0.86 (0.75-0.93)                  0.97         0.71 (0.58-0.82)
+    base on N-1 of 3 to 5 units       0.00 (0.00-0.10)                  0.39         0.00 (0.00-0.10)
+    SFT, 40 steps                     0.00 (0.00-0.10)                  0.43         0.00 (0.00-0.10)
+    SRL, 40 steps                     0.00 (0.00-0.10)                  0.58         0.00 (0.00-0.10)
+    RLVR, 40 steps                    0.00 (0.00-0.10)                  0.39         0.00, and nothing was rewarded
+
+0.71 is within 0.2 to 0.8 and 0.00 below 0.1. On two units the base has some of the skill, and none of it carries over
+to problems of 3 to 5. What SRL earns is form: the expert's action of another problem has a similarity of 0.60 there.
+Its solutions are a line or two long (17 tokens).
 """
 
 from jaxsrl.config import Config

@@ -17,10 +17,12 @@ are as long as searches are (532 tokens, a quarter of them cut), after SRL they 
 right in 40 steps. RLVR has nothing to learn from. A base on grids of 5 x 5 without walls, 400 steps of 8, was right in
 0.63 of the actions and in no plan.
 
-Of its 18 right plans on 3 x 3, 0.39 (0.20-0.61) stand behind a valid search: `jaxsrl audit runs/task-mazes:base
---stages base --probes traces`. The length of its searches follows the work there (rank correlation 0.56, 0.21-0.85).
-On trees of rooms and on grids without walls, of 3 x 3 cells as well, no plan and no search is right. After 800 steps
-the numbers were 0.87 (0.70-0.95) right plans, and 0.46 (0.29-0.65) valid searches among these.
+Mazes as small as 3 x 3 are few: 200 test problems are 62 mazes. On these the base has 0.53 (0.41-0.65) right plans, of
+which 0.30 (0.17-0.47) stand behind a valid search, and 0.03 (0.01-0.17) of the others. The length of its searches
+follows the work there (rank correlation 0.48, 0.24-0.70). Of the 15 mazes by Wilson that 200 draws give, which are
+Kruskal's too, it solves none (0.00-0.20), and none of 12 grids without walls (0.00-0.24):
+`jaxsrl audit runs/task-mazes:base --stages base --problems 200 --probes FILE`, where FILE has
+`PROBE = Traces(away=("wilson", "kruskal", "free_space"), problems=200)`.
 """
 
 from jaxsrl.config import Config

@@ -27,8 +27,7 @@ class Audit:
     weights: tyro.conf.UseAppendAction[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FOLDER")]] = ()
     """A published model's folder; may be given several times."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Config file that the runs were started with, where it defines data, tasks or probes itself: their folders keep no
-    code."""
+    """Config file of the runs, where it defines data, tasks or probes itself: a run's folder keeps no code."""
     probes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Names of audits, or files of your own with a value PROBE; default is all that apply."""
     set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()

@@ -93,8 +93,8 @@ def whole_problem(path: Path, hours: int = 48) -> Problem:
     """The first hours of a case with all of its units, not cut and not scaled: what `solve` makes of a real system.
 
     Left out of the real one: cost curves in pieces (a line from least to most), starts that cost more after a longer
-    pause (the warm one), what units still owe of their hours on or off before the first hour, and separate limits up
-    and down (the smaller). Units that must run make their least, outside of the problem.
+    pause (that of the shortest), what units still owe of their hours on or off before the first hour, and separate
+    limits up and down (the smaller). Units that must run make their least, outside of the problem.
 
     Raises: ValueError naming the file where it is none, or has fewer hours.
     """
