@@ -82,27 +82,31 @@ class StudyReport(OfStudy):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFit:
-    """Fits a scaling law to points of a CSV file: columns params, tokens, loss; or compute, reward."""
+    """Fits points of a CSV file: a law of params, tokens, loss; or a sigmoid of compute, reward, as in curves.csv."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """CSV file; FILE.fit.html and FILE.fit.csv are written beside it."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Where to write them instead."""
     budgets: tuple[float, ...] = ()
-    """FLOPs at which the best split is told; default is the largest measured one, ten and a hundred times it."""
+    """FLOPs at which the best split is told (default: the largest measured one, ten and a hundred times it), or of a
+    study at which its arms are compared (default: what all of them have spent)."""
     start: float | None = None
     """Of a reward: its value before training, where it is known."""
     leave_out: float = 0.0
     """Of a reward: compute below which values are not used."""
     arm: str | None = None
-    """Of the curves.csv of a study: the arm whose evaluations are fitted."""
+    """Of the curves.csv of a study: the one arm that is fitted, on a page of its own; default is all of them."""
 
     def __call__(self) -> None:
+        from jaxsrl.studies.fit_arms import arms_of, fit_arms
         from jaxsrl.studies.fit_file import fit_file
 
-        said, page = fit_file(
-            self.file, out=self.out, budgets=self.budgets, start=self.start, leave_out=self.leave_out, arm=self.arm
-        )  # fmt: skip
+        settings = {"out": self.out, "budgets": self.budgets, "start": self.start, "leave_out": self.leave_out}
+        if self.arm is None and len(arms_of(self.file)) > 1:
+            said, page = fit_arms(self.file, **settings)
+        else:
+            said, page = fit_file(self.file, arm=self.arm, **settings)
         print(f"{said}\n{page}")
 
 

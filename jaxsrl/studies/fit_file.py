@@ -55,7 +55,7 @@ def fit_file(
         points = scaling.Points(**{name: columns[name] for name in LAW_COLUMNS})
         rows, alarms, body = _law(points, draws, budgets, notes, () if out else run_links(path))
     else:
-        compute, reward, start = _after_start(columns["compute"], columns["reward"], start)
+        compute, reward, start = after_start(columns["compute"], columns["reward"], start)
         settings = {"start": start, "leave_out": leave_out}
         found = sigmoid.fit_sigmoid(compute, reward, draws=draws, **settings)
         rows, alarms, body = _curve(compute, reward, found, settings, notes)
@@ -94,7 +94,16 @@ def read_columns(path: Path, arm: str | None = None) -> dict[str, np.ndarray]:
     return {name: read(name) for name in wanted}
 
 
-def _after_start(
+def read_column(path: Path, name: str) -> list[str]:
+    """One column as it stands, one value a line; none where the file has no such column, or is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        return [line[name] for line in reader] if name in (reader.fieldnames or ()) else []
+
+
+def after_start(
     compute: np.ndarray, reward: np.ndarray, start: float | None
 ) -> tuple[np.ndarray, np.ndarray, float | None]:  # fmt: skip
     """What was evaluated before any compute says where the curve starts, and is no point of it."""
@@ -156,7 +165,7 @@ def _law(
     judged = _extrapolation(score, "the lower half of the budgets", "carrying on their best loss", share=True)
     return [*rows, *best], alarms, tag(
         "main",
-        section("fit", "L(N, D) = E + A / N^α + B / D^β", HOW_LAW, _alarms([*alarms, *notes]), _values(rows),
+        section("fit", "L(N, D) = E + A / N^α + B / D^β", HOW_LAW, alarms_list([*alarms, *notes]), _values(rows),
                 _noise(found.noise), judged),
         section("loss", "Loss against compute", "", figure(_losses(points, found, links))),
         section("split", "How to split a budget", HOW_SPLIT, _values(best),
@@ -205,7 +214,7 @@ def _curve(
     )
     chart = figure(plot("Reward", "compute", "reward", [line], log_x=True))
     return rows, alarms, tag("main", section(
-        "fit", "Reward against compute", HOW_SIGMOID, _alarms([*alarms, *notes]), _values(rows),
+        "fit", "Reward against compute", HOW_SIGMOID, alarms_list([*alarms, *notes]), _values(rows),
         _noise(found.noise, share=False), chart, judged,
     ))  # fmt: skip
 
@@ -228,7 +237,7 @@ def _true(*said: tuple[bool, str]) -> list[str]:
     return [text for true, text in said if true]
 
 
-def _alarms(told: Sequence[str]) -> Html | None:
+def alarms_list(told: Sequence[str]) -> Html | None:
     return tag("ul", *(tag("li", text) for text in told), class_="alarms") if told else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from jaxsrl.config.overrides import to_dict
 from jaxsrl.config.run import Config
 from jaxsrl.policy import Compiled
-from jaxsrl.runs import read_json, write_json
+from jaxsrl.runs import RunError, read_json, write_json
 from jaxsrl.stages.begin import Prepared, prepare
 from jaxsrl.studies.cost import Cost, Useful, cost
 from jaxsrl.studies.identity import PLACES, code_version, data_fingerprint, run_id
@@ -96,4 +96,6 @@ def against(plan: Mapping[str, Any]) -> dict[str, str]:
 
 def read_plan(folder: Path) -> Mapping[str, Any]:
     """Raises RunError where the folder holds no study."""
+    if not (Path(folder) / PLAN).is_file():
+        raise RunError(f"no study in {folder}: `jaxsrl study run FILE` starts it, with the same --runs")
     return read_json(Path(folder) / PLAN)

@@ -133,18 +133,24 @@ def measure(plan: Mapping[str, Any], name: str, seed: int, cell: Path, state: St
         )
     folder, stage, estimator = cell / state.result["folder"], plan["arms"][name]["stage"], plan["estimator"]
     lines = [line for line in read(folder / "metrics.jsonl") if line["stage"] == stage]
-    evaluations = {
-        line["step"]: line[estimator["metric"]] for line in lines
-        if line["kind"] == "eval" and line["split"] == estimator["split"] and line.get(estimator["metric"]) is not None
+    every = {
+        line["step"]: line.get(estimator["metric"]) for line in lines
+        if line["kind"] == "eval" and line["split"] == estimator["split"]
     }  # fmt: skip
-    stopped = state.result["stopped"]
-    if len(evaluations) < (1 if stopped else estimator["last"]):
+    stopped, averaged = state.result["stopped"], estimator["last"]
+    if len(every) < (1 if stopped else averaged):
         return (
-            f"{len(evaluations)} of the {estimator['last']} evaluations of {estimator['metric']} that the estimator "
-            f"averages; lower validate.every of stage {stage}"
+            f"{len(every)} of the {averaged} evaluations that the estimator averages; lower validate.every of stage "
+            f"{stage}"
         )
-    steps, curve = zip(*sorted(evaluations.items()), strict=True)
-    last, counted = curve[-estimator["last"] :], steps[-estimator["last"] :]
+    counted = sorted(every)[-averaged:]
+    if without := [step for step in counted if every[step] is None]:
+        return (
+            f"{estimator['metric']} has no value at {len(without)} of the last {len(counted)} evaluations of stage "
+            f"{stage}: nothing there was well formed"
+        )
+    steps, curve = zip(*sorted((step, value) for step, value in every.items() if value is not None), strict=True)
+    last = curve[-averaged:]
     trained = [line["tokens/executed"] for line in lines if line["kind"] == "train"]
     return Measured(
         arm=name, seed=seed, folder=folder, value=sum(last) / len(last), steps=steps, curve=curve,

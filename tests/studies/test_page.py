@@ -122,9 +122,10 @@ def test_the_curves_of_an_arm_are_fitted_from_the_study_s_own_file(tmp_path, cap
     said, page = fit_file(path, arm="srl", draws=50)
     alone = write_csv(tmp_path / "alone.csv", compute=compute, reward=reward)
     assert said == fit_file(alone, start=0.1, draws=50)[0] and page == tmp_path / "curves.srl.fit.html"
-    for arguments in ([], ["--arm", "sft"]):
-        assert main(["study", "fit", str(path), *arguments]) == 2
-        assert "has the arms other, srl; give one of them as --arm" in capsys.readouterr().err
+    assert main(["study", "fit", str(path), "--arm", "sft"]) == 2
+    assert "has the arms other, srl; give one of them as --arm" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="give one of them as --arm, got None"):
+        fit_file(path)
 
 
 def test_what_a_run_did_not_log_is_not_made_up(tmp_path):
@@ -202,8 +203,28 @@ def test_what_is_missing_is_named_and_the_rest_is_shown(tmp_path):
     assert any(text.startswith("anchor, again, better, seed 4: ") for text in found.missing)
     assert any("better, seed 3: 0 of the 2 evaluations" in text for text in found.missing)
     assert found.comparisons[0].seeds == (0, 1, 2) and "No value of better, seed 3" in write_page(folder).read_text()
-    with pytest.raises(RunError, match="study.json"):
+    with pytest.raises(RunError, match="no study in .*nothing.*study run FILE"):
         read_plan(tmp_path / "nothing")
+
+
+def test_a_last_evaluation_without_a_value_is_not_replaced_by_an_earlier_one(tmp_path):
+    """A policy that ends without a well-formed action has no similarity there; what it had before does not count."""
+    folder = a_study(tmp_path, seeds=2)
+    path = folder / "cells" / "cell1" / "1" / "run" / "metrics.jsonl"
+    lines = [json.loads(x) for x in path.read_text().splitlines()]
+    for line in lines:
+        if (line["stage"], line["kind"]) == ("better", "eval"):
+            line |= {METRIC: None} if line["step"] == 3 else {}
+    path.write_text("".join(json.dumps(x) + "\n" for x in lines))
+    found = results(folder)
+    assert found.missing == (
+        f"better, seed 1: {METRIC} has no value at 1 of the last 2 evaluations of stage better: nothing there was well "
+        "formed",
+    )
+    lines = [x | ({METRIC: None} if x["kind"] == "eval" and x["step"] == 1 else {METRIC: 0.5}) for x in lines]
+    path.write_text("".join(json.dumps(x) + "\n" for x in lines))
+    one = next(r for r in results(folder).runs if (r.arm, r.seed) == ("better", 1))
+    assert one.steps == (2, 3) and one.value == 0.5
 
 
 def test_a_page_without_a_single_run_is_still_a_page(tmp_path):
