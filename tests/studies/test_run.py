@@ -70,7 +70,8 @@ def test_status_tells_of_every_run(whole, capsys):
 
 def test_status_of_what_was_never_run_names_the_folder(tmp_path, capsys):
     assert main(["study", "status", TINY, "--runs", str(tmp_path)]) == 1
-    assert "study.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"no study in {tmp_path}" in said and "`jaxsrl study run FILE` starts it" in said
 
 
 def test_one_wrong_arm_and_nothing_starts(tmp_path):
