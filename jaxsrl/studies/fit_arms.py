@@ -17,6 +17,7 @@ from jaxsrl.studies.fit_file import HOW_SIGMOID, after_start, alarms_list, read_
 from jaxsrl.studies.page import document, figure, section, table, write_whole
 
 BUDGETS = 6  # at which arms are compared, where none are given
+UNKNOWN = "not determined"
 HOW_FITS = (
     HOW_SIGMOID + " All seeds of an arm are fitted together, from the mean of what they had before training. "
     "Intervals are those of these runs: they do not say how other seeds would end."
@@ -91,10 +92,14 @@ def fit_arms(
             )  # fmt: skip
         except ValueError as error:
             alarms.append(f"{curves.name} has no curve: {error}")
-    if unknown := [name for name, fit in fits.items() if not _determined(fit)]:
-        alarms.append(f"Where these end is not determined, as they rise still or hardly move: {', '.join(unknown)}.")
+    told = {one.name: _parameters(one, fits[one.name]) for one in found if one.name in fits}
+    if unknown := [name for name, own in told.items() if own["A"] == UNKNOWN]:
+        alarms.append(
+            f"Where these end is not determined: {', '.join(unknown)}. They have not come half of the way, or hardly "
+            "move against the noise."
+        )
     short = [f"{name} ({fit.past_middle:.2g})" for name, fit in fits.items() if fit.past_middle < 10]
-    if short := [told for told in short if told.rpartition(" ")[0] not in unknown]:
+    if short := [text for text in short if text.rpartition(" ")[0] not in unknown]:
         alarms.append(f"A is mostly extrapolated where the data reach less than 10 times C_mid: {', '.join(short)}.")
     standings = [standing(found, compute) for compute in budgets or _budgets(found)]
     standings = [one for one in standings if one is not None]
@@ -105,12 +110,12 @@ def fit_arms(
                   tag("h1", f"{path.name}: {len(found)} arms against compute"), class_="top")  # fmt: skip
     body = tag(
         "main",
-        section("fit", "Reward against compute", HOW_FITS, alarms_list(alarms), _parameters(fits),
+        section("fit", "Reward against compute", HOW_FITS, alarms_list(alarms), _table(fits, told),
                 figure(_chart(found, fits))),
         section("best", "Which arm is best at which compute", HOW_BEST, _standings(found, standings)),
     )  # fmt: skip
     page = write_whole(folder / f"{path.stem}.fit.html", document(f"{path.name} – jaxsrl fit", heading, body))
-    return _said(fits, standings, alarms), page
+    return _said(told, standings, alarms), page
 
 
 def standing(arms: Sequence[Curves], compute: float) -> Standing | None:
@@ -128,6 +133,20 @@ def standing(arms: Sequence[Curves], compute: float) -> Standing | None:
         if name != best and (len(pairs) < 2 or t_interval(pairs).low <= 0):
             close.append(name)
     return Standing(compute=compute, rewards=rewards, best=best, close=tuple(close))
+
+
+def _parameters(curves: Curves, fit: sigmoid.SigmoidFit) -> dict[str, str]:
+    """R0, A, C_mid and B in words. A is known where C_mid was passed and its interval is narrower than what was won."""
+    compute, _ = curves.points()
+    low, high = fit.interval(lambda curve: curve.A)
+    won = abs(float(fit.curve.reward(compute.max())) - fit.curve.R0)
+    own = {"R0": f"{fit.curve.R0:.3g}"}
+    if fit.past_middle < 1 or high - low >= won:
+        return own | dict.fromkeys(("A", "C_mid", "B"), UNKNOWN)
+    own["A"] = _between(fit, "A")
+    if fit.curve.C_mid < compute[compute > 0].min():
+        return own | {"C_mid": "before the first evaluation", "B": UNKNOWN}
+    return own | {key: _between(fit, key) for key in ("C_mid", "B")}
 
 
 def _curves(path: Path, name: str) -> Curves:
@@ -153,26 +172,15 @@ def _budgets(found: Sequence[Curves]) -> list[float]:
     return [*([0.0] if all(c[0] == 0 for c in own) else []), *np.geomspace(first, last, BUDGETS).tolist()]
 
 
-def _parameters(fits: dict[str, sigmoid.SigmoidFit]) -> Html:
+def _table(fits: dict[str, sigmoid.SigmoidFit], told: dict[str, dict[str, str]]) -> Html:
     names = ("arm", "R0", "A", "C_mid", "B", "noise", "reaches C_mid")
     rows = [
-        (name, f"{fit.curve.R0:.3g}", *(_between(fit, key) for key in ("A", "C_mid", "B")), f"{fit.noise:.3g}",
-         f"{fit.past_middle:.2g} times")
-        for name, fit in fits.items()
-    ]  # fmt: skip
+        (name, *told[name].values(), f"{fit.noise:.3g}", f"{fit.past_middle:.2g} times") for name, fit in fits.items()
+    ]
     return table(names, rows, names[1:])
 
 
-def _determined(fit: sigmoid.SigmoidFit) -> bool:
-    """Whether the interval of A is narrower than what was won up to the last evaluation, and C_mid was reached."""
-    low, high = fit.interval(lambda curve: curve.A)
-    won = abs(float(fit.curve.reward(fit.curve.C_mid * fit.past_middle)) - fit.curve.R0)
-    return fit.past_middle >= 1 and high - low < won
-
-
 def _between(fit: sigmoid.SigmoidFit, key: str) -> str:
-    if key != "R0" and not _determined(fit):
-        return "not determined"
     low, high = fit.interval(lambda curve: getattr(curve, key))
     return f"{getattr(fit.curve, key):.3g} ({low:.3g} to {high:.3g})"
 
@@ -206,13 +214,8 @@ def _reward(value: tuple[float, float | None, float | None] | None, best: bool) 
     return tag("b", told) if best else told
 
 
-def _said(
-    fits: dict[str, sigmoid.SigmoidFit], standings: Sequence[Standing], alarms: Sequence[str]
-) -> str:  # fmt: skip
-    lines = [
-        f"{name}: R0 {fit.curve.R0:.3g}  A {_between(fit, 'A')}  C_mid {_between(fit, 'C_mid')}"
-        for name, fit in fits.items()
-    ]
+def _said(told: dict[str, dict[str, str]], standings: Sequence[Standing], alarms: Sequence[str]) -> str:
+    lines = [f"{name}: R0 {own['R0']}  A {own['A']}  C_mid {own['C_mid']}" for name, own in told.items()]
     for one in standings:
         close = f"; not told apart: {', '.join(one.close)}" if one.close else ""
         lines.append(f"at {one.compute:.2e} FLOPs: {one.best} with {one.rewards[one.best][0]:.3g}{close}")

@@ -33,7 +33,7 @@ def test_every_arm_is_fitted_and_the_best_one_changes_where_they_cross(tmp_path,
     path = write_curves(tmp_path / "curves.csv", {"small": SMALL.reward, "large": LARGE.reward, "flat": lambda c: 0.1})
     assert main(["study", "fit", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "flat: R0 0.1  A not determined" in said and "rise still or hardly move: flat" in said
+    assert "flat: R0 0.1  A not determined" in said and "end is not determined: flat." in said
     rows = {(row["arm"], row["number"]): row for row in csv.DictReader((tmp_path / "curves.fit.csv").open())}
     for name, truth in (("small", SMALL), ("large", LARGE)):
         row = rows[name, "A"]
@@ -52,6 +52,17 @@ def test_budgets_are_those_that_are_asked_for(tmp_path):
     assert "at 5.00e+02 FLOPs: small" in said and "at 5.00e+03 FLOPs: large" in said and "1.00e+09" not in said
     assert page == tmp_path / "out" / "curves.fit.html" and not (tmp_path / "curves.fit.html").exists()
     assert arms_of(path) == ("small", "large") and arms_of(tmp_path / "none.csv") == ()
+
+
+@pytest.mark.parametrize("middle, known", [(3e2, "C_mid 29"), (1e-1, "C_mid before the"), (1e6, None)])
+def test_an_end_is_known_where_it_was_come_near(tmp_path, middle, known):
+    """Not where most of it lies behind the last evaluation. What was won before the first one has no known middle."""
+    truth = Sigmoid(R0=0.0, A=0.6, C_mid=middle, B=1.0)
+    path = write_curves(tmp_path / "curves.csv", {"one": truth.reward, "other": LARGE.reward})
+    said, _ = fit_arms(path, draws=20)
+    own = next(line for line in said.splitlines() if line.startswith("one: "))
+    assert known in own and "A 0." in own if known else "A not determined  C_mid not determined" in own
+    assert "other: R0 0  A 0.8" in said or "other: R0 0  A 0.79" in said
 
 
 def test_who_is_best_by_hand():
