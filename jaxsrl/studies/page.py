@@ -39,6 +39,7 @@ HOW_COST = (
     "The second table is what the arm’s stage did by phase, counted from what was laid out and sampled. Its FLOPs are "
     "those of products with parameters. A run that does not log every step has none."
 )
+UNEVEN = 0.1  # share of an arm's tokens by which what two arms average may begin apart
 AXES = {
     "steps": "optimizer steps of the stage", "tokens": "tokens executed by the stage",
     "FLOPs": "FLOPs of the stage’s steps", "seconds": "seconds of the stage’s steps",
@@ -124,6 +125,7 @@ def _heading(found: Results) -> Html:
           for one in found.runs if one.stopped),
         *(f"{arm}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: nothing was learned from, as every group of "
           "rollouts was dropped. The value is that of the start." for arm, seeds in _unlearned(found).items()),
+        *_uneven(found),
     ]  # fmt: skip
     if alarms:
         parts.append(tag("ul", *(tag("li", text) for text in alarms), class_="alarms"))
@@ -137,6 +139,22 @@ def _unlearned(found: Results) -> dict[str, list[str]]:
         if one.spent.tokens and one.spent.tokens["sample"] and not one.spent.tokens["learn"]:
             arms.setdefault(one.arm, []).append(str(one.seed))
     return arms
+
+
+def _uneven(found: Results) -> list[str]:
+    """Arms whose last evaluations are of another part of training than their anchor's, as steps differ in cost."""
+    last, shares = found.plan["estimator"]["last"], {}
+    for one in found.runs:
+        tokens = one.spent.at.get(one.steps[-last:][0], {}).get("tokens")
+        if tokens is not None and one.tokens and not one.stopped:
+            shares.setdefault(one.arm, []).append(tokens / one.tokens)
+    begin = {arm: mean(own) for arm, own in shares.items()}
+    return [
+        f"{arm}: the evaluations that are averaged begin after {begin[arm]:.0%} of its tokens, those of {anchor} after "
+        f"{begin[anchor]:.0%}. Set validate.every so that both are of the same part of training"
+        for arm, anchor in against(found.plan).items()
+        if arm in begin and anchor in begin and abs(begin[arm] - begin[anchor]) > UNEVEN
+    ]  # fmt: skip
 
 
 def _index(found: Results, arm: str) -> int:

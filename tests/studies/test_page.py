@@ -111,6 +111,19 @@ def test_curves_and_ledger_by_what_was_spent(tmp_path):
     assert spent(place, "better").flops["learn"] == 720 * count
 
 
+def test_averages_over_other_parts_of_training_are_told(tmp_path):
+    """An arm evaluated at 1 and 3 of 3 steps averages from a third of its tokens on, its anchor from two thirds."""
+    folder = a_study(tmp_path, seeds=2)
+    assert "evaluations that are averaged begin" not in write_page(folder).read_text()
+    for path in folder.glob("cells/*/1/run/metrics.jsonl"):
+        lines = [json.loads(x) for x in path.read_text().splitlines()]
+        kept = [x for x in lines if (x["stage"], x["kind"], x["step"]) != ("better", "eval", 2)]
+        path.write_text("".join(json.dumps(x) + "\n" for x in kept))
+    html = write_page(folder).read_text()
+    assert "better: the evaluations that are averaged begin after 33% of its tokens, those of anchor after 67%" in html
+    assert html.count("evaluations that are averaged begin") == 1
+
+
 def test_the_curves_of_an_arm_are_fitted_from_the_study_s_own_file(tmp_path, capsys):
     """The seeds of one arm; what was evaluated before any compute is where the curve starts, and no point of it."""
     compute, reward = rewards(0)
