@@ -14,11 +14,11 @@ Seen:   2026-11-29. Exact actions after the expert's, of 50 validation problems:
     shuffled           0.064  0.263  0.016  0.281    -0.382 (-0.574 to -0.190)     0.016
 
 The control loses, as it must. Between similarity and equality nothing is decided: the page asks for seven seeds, which
-was not known before and is not done. At a base that is right on 0.41 both learn: `exact` ends at 0.557, `similarity` at
-0.564. `exact` takes 24 steps for its tokens, as it samples 19 % more for groups that differ, and `similarity` 32; so its
-average begins at 38 % of its tokens and not at 50 %, which the page says and which is to its disadvantage. In a first
-look, from a base of 250 steps at 0.2M and for 24 steps of each, hardly anything was learned: 0.02 by similarity, 0.04
-by equality, whose steps then had half as many tokens more.
+is not done. At a base that is right on 0.41 both learn: `exact` ends at 0.557, `similarity` at 0.564. `exact` takes 24
+steps for its tokens, as it samples 19 % more for groups that differ, and `similarity` 32. So its average begins at 38 %
+of its tokens and not at 50 %, which the page says and which is to its disadvantage. In a first look, from a base of 250
+steps at 0.2M and for 24 steps of each, hardly anything was learned: 0.02 by similarity, 0.04 by equality, which took
+half as many tokens again.
 
 The arms are stages of one run, and the base has a seed of its own: arms and seeds share it. Intervals hold for it.
 `similarity_again` is the anchor once more and gives the noise floor. `shuffled` is a control that must lose.

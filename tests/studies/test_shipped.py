@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from jaxsrl.bench.flops import useful
+from jaxsrl.models.config import parameter_count
 from jaxsrl.studies.plan import plan
 from jaxsrl.studies.study import Study, load_made, load_study
 from jaxsrl.studies.transfer import Transfer
@@ -42,3 +43,23 @@ def test_the_sweep_that_ships_is_one():
     path = CONFIGS / "ladders" / "arithmetic_rates.py"
     made = load_made(path, "transfer", Transfer)
     assert "Seen:" in path.read_text() and len(made.rates) >= 5 and len(made.seeds) >= 4
+
+
+def test_the_example_of_the_readme_is_a_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    text = (CONFIGS.parent / "jaxsrl" / "studies" / "README.md").read_text()
+    path = tmp_path / "rates.py"
+    path.write_text(re.search(r"```python\n(from .*?)```", text, re.DOTALL).group(1))
+    cells = plan(on_few(load_study(path)), useful)
+    assert len(cells) == 5 and cells[0].arms == ("anchor", "again")  # of one seed; the text says 20 of four
+
+
+def test_a_size_of_the_srl_ladder_takes_the_budget():
+    """FLOPs of SRL, the same for every size, from the tokens that its budget names."""
+    made = load_study(CONFIGS / "studies" / "srl_ladder.py")
+    configs = [arm.config for arm in made.arms]
+    assert len({parameter_count(config.model) for config in configs}) >= 6
+    flops = [config.stages[1].tokens * parameter_count(config.model) for config in configs]
+    assert max(flops) < 1.001 * min(flops)
+    rates = [[stage.optimizer.lr * config.model.width for stage in config.stages] for config in configs]
+    assert all(own == pytest.approx(rates[0]) for own in rates)
