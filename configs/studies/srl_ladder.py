@@ -16,14 +16,14 @@ Seen:   2026-11-29. Exact actions after the expert's, of 50 validation problems,
     228,864       23     0.160  0.263   0.149  0.211   0.167  0.269
     304,640       16     0.289  0.269   0.280  0.240   0.314  0.258
 
-There is no law in this, and no best size. Every run that begins above 0 loses first, and within the budget only three of
-twelve end above their base, by 0.03 at most. So no sigmoid is determined but one that falls, and `study fit` says so.
-The largest size is ahead at every budget above 0, as its base is; with two seeds, whose bases differ by up to 0.11, it
-is not told apart from the two below it. What is seen is where SRL has something to begin with: bases of less than 10^5
-parameters are right on 0.054 at most after 400 steps, and get nothing from it. The base of `objectives.py`, right on
-0.41, gains 0.14 for 3e11 FLOPs. To see a law one would take bases that know more (800 steps took one of 106,496
-parameters to 0.27 on a seed where the recipe is slow), a budget of 2e12 and eight seeds: some ten times the cost, and
-not run. Learning rates of SRL were not searched at any size.
+There is no law in this, and no best size. Every run that begins above 0 loses first, and within the budget only three
+of twelve end above their base, by 0.03 at most. So no sigmoid is determined but one that falls, and `study fit` says
+so. The largest size is ahead at every budget above 0, as its base is. With two seeds, whose bases differ by up to 0.11,
+it is not told apart from the two below it. What is seen is where SRL has something to begin with: bases of less than
+10^5 parameters are right on 0.054 at most after 400 steps, and get nothing from it. The base of `objectives.py`, right
+on 0.41, gains 0.14 for 3e11 FLOPs. To see a law one would take bases that know more (800 steps took one of 106,496
+parameters to 0.27), a budget of 2e12 and eight seeds: some ten times the cost, and not run. Learning rates of SRL were
+not searched at any size.
 
 Six sizes of one shape, two layers deep. Each has a base of its own by one recipe, and from it SRL for the same FLOPs:
 a small model takes many steps, a large one few. A budget is that of SRL alone; what the base took is not in it, as

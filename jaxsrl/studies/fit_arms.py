@@ -175,7 +175,13 @@ def _budgets(found: Sequence[Curves]) -> list[float]:
 def _table(fits: dict[str, sigmoid.SigmoidFit], told: dict[str, dict[str, str]]) -> Html:
     names = ("arm", "R0", "A", "C_mid", "B", "noise", "reaches C_mid")
     rows = [
-        (name, *told[name].values(), f"{fit.noise:.3g}", f"{fit.past_middle:.2g} times") for name, fit in fits.items()
+        (
+            name,
+            *told[name].values(),
+            f"{fit.noise:.3g}",
+            "–" if UNKNOWN in told[name].values() else f"{fit.past_middle:.2g} times",
+        )
+        for name, fit in fits.items()
     ]
     return table(names, rows, names[1:])
 
@@ -198,12 +204,13 @@ def _chart(found: Sequence[Curves], fits: dict[str, sigmoid.SigmoidFit]) -> Html
 
 
 def _standings(found: Sequence[Curves], standings: Sequence[Standing]) -> Html:
-    names = ("compute", *(one.name for one in found), "best", "not told apart from it")
+    names = ("compute", "best", "not told apart from it", *(one.name for one in found))
     rows = []
     for one in standings:
         told = [_reward(one.rewards.get(arm.name), best=arm.name == one.best) for arm in found]
-        rows.append((f"{one.compute:.2e}", *told, one.best, ", ".join(one.close) or "–"))
-    return table(names, rows, names[1 : len(found) + 1])
+        close = tag("span", ", ".join(one.close) or "–", style="display: inline-block; min-width: 11rem")
+        rows.append((f"{one.compute:.2e}", one.best, close, *told))
+    return table(names, rows, names[3:])
 
 
 def _reward(value: tuple[float, float | None, float | None] | None, best: bool) -> Html | str:
