@@ -37,8 +37,8 @@ HOW_COST = (
     "Means over seeds. Tokens are those that the arm’s stage executed: prefilled, sampled and learned from. FLOPs are "
     "the most that the whole run was expected to cost. Seconds are of the whole run, with what other stages it has; of "
     "one that was taken over, those of its last worker. The second table is what the arm’s stage did by phase, counted "
-    "from what was laid out and sampled. Its FLOPs are those of products with parameters. A run that does not log every "
-    "step has none."
+    "from what was laid out and sampled. Its FLOPs are those of products with parameters. A run that does not log "
+    "every step has none."
 )
 UNEVEN = 0.1  # share of an arm's tokens by which what two arms average may begin apart
 AXES = {
