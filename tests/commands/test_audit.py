@@ -155,9 +155,7 @@ def test_a_run_on_data_of_its_config_file_is_audited_with_that_file(own_file, tm
     code, _, err = call(capsys, *given)
     assert code == 2 and "stages.sft.data is a Sums, a class of the config file's own" in err and "--config FILE" in err
     code, out, err = call(capsys, *given, "--config", path)
-    assert code == 0 and "1 test problems of owned, stage sft" in out, (
-        err
-    )  # as the run was started, not as the file says
+    assert code == 0 and "1 test problems of owned, stage sft" in out, err  # as it was started, not as the file says
     code, _, err = call(capsys, *given, "--config", tmp_path / "owned2.py")
     assert code == 2 and f"did you mean {path}" in err
     code, _, err = call(capsys, "audit", "--weights", tmp_path, "--config", path)
