@@ -134,7 +134,7 @@ def test_data_of_ones_own_need_their_config_file_only_where_they_are_read(tmp_pa
     assert code == 0 and "9:xyx" in out, err
     assert call(capsys, "eval", run, "--benchmark", "gsm8k", "--data-dir", data, "--problems", 1, *SMALL)[0] == 0
     code, _, err = call(capsys, "eval", run)
-    assert code == 2 and "stages.sft.data is a Spelling" in err and "give the config file" in err
+    assert code == 2 and "stages.sft.data is a Spelling" in err and "take the config file" in err
 
 
 def test_only_a_run_with_the_same_ids_steers(run, model, tmp_path, capsys):

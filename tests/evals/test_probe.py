@@ -231,10 +231,10 @@ def test_an_unknown_name_is_told_the_nearest():
 
 def test_probes_of_a_run_are_read_back_from_its_folder(own_file):
     given = InformationGain(style="sentences")
-    assert _value(Probe, to_dict(given), "where") == given
-    lost = _value(Probe, to_dict(find_probe(str(own_file))), "where")
+    assert _value(Probe, to_dict(given), "where", ()) == given
+    lost = _value(Probe, to_dict(find_probe(str(own_file))), "where", ())
     assert isinstance(lost, ProbeElsewhere) and lost.name == "shouting"
-    with pytest.raises(ValueError, match="give the config file"):
+    with pytest.raises(ValueError, match="take the config file"):
         lost(None, (), None)
 
 
