@@ -25,8 +25,10 @@ WARM, STEPS = 64, 160  # calls of `stop` that warm up, and that a short run ends
 COLUMNS = 7
 SLACK = 4  # arrays, descriptors and threads that are there at one moment and not at another: a leak is one a step
 # Growth per 1000 calls, where the run is long enough to tell: MiB that are resident, MiB that the C library has given
-# out (what it keeps for itself is not in it), and Python's blocks of small objects.
-SLOPES = {"resident": 1.0, "in use": 1.0, "blocks": 1000.0}
+# out (what it keeps for itself is not in it), and Python's blocks of small objects. Of these TensorStore keeps eight a
+# save, which is 900 here. STEP is what may be added once, as an allocator takes memory in pieces.
+SLOPES = {"resident": 1.0, "in use": 1.0, "blocks": 2000.0}
+STEP = {"resident": 1.0, "in use": 1.0, "blocks": 1000.0}
 
 
 class Mallinfo(ctypes.Structure):
@@ -110,4 +112,5 @@ def test_nothing_grows(tmp_path):
     grown = np.polyfit(np.arange(len(second)), second[:, 4:], 1)[0] * 1000
     slopes = dict(zip(SLOPES, grown.round(2).tolist(), strict=True))
     print(f"{len(rows)} calls, arrays {second[:, 0].max():.0f}, per 1000 calls {slopes}")
-    assert not SECONDS or all(slopes[name] < most for name, most in SLOPES.items()), slopes
+    for name, most in SLOPES.items() if SECONDS else ():
+        assert slopes[name] < most + STEP[name] * 1000 / len(second), slopes
