@@ -2,8 +2,9 @@
 
 Run:    launch/local.sh configs/quickstart.py
 Takes:  1 to 3 minutes on two CPU cores, compilation included (after the installation)
-Expect: exact actions after the expert's, 50 held-out problems: base 0.35, SFT 0.00, SRL 0.41; no whole long problem
-        is solved by any. (one seed, measured 2026-11-29)
+Expect: exact actions after the expert's, 50 held-out problems: base 0.35, SFT 0.00, SRL 0.39 or 0.41 (one seed on two
+        machines, which round otherwise; its interval is 0.08 to each side); no whole long problem is solved by any.
+        Measured 2026-11-29
 """
 
 from dataclasses import replace
