@@ -21,8 +21,8 @@ Mazes as small as 3 x 3 are few: 200 test problems are 62 mazes. On these the ba
 which 0.30 (0.17-0.47) stand behind a valid search, and 0.03 (0.01-0.17) of the others. The length of its searches
 follows the work there (rank correlation 0.48, 0.24-0.70). Of the 15 mazes by Wilson that 200 draws give, which are
 Kruskal's too, it solves none (0.00-0.20), and none of 12 grids without walls (0.00-0.24):
-`jaxsrl audit runs/task-mazes:base --stages base --problems 200 --probes FILE`, where FILE has
-`PROBE = Traces(away=("wilson", "kruskal", "free_space"), problems=200)`.
+`jaxsrl audit runs/task-mazes:base --stages base --problems 200 --probes traces --set traces.problems=200
+--set traces.away=wilson,kruskal,free_space`.
 """
 
 from jaxsrl.config import Config

@@ -31,7 +31,7 @@ class Audit:
     probes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Names of audits, or files of your own with a value PROBE; default is all that apply."""
     set: tyro.conf.UseAppendAction[Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]] = ()
-    """A setting of a probe, as faithfulness.samples=4; may be given several times."""
+    """A setting of a probe, as faithfulness.samples=4 or traces.away=wilson,kruskal; may be given several times."""
     scorer: Annotated[str | None, tyro.conf.arg(metavar="POLICY")] = None
     """What texts are scored under, alike for all: a policy or a model's folder; default is the first one's base."""
     benchmark: Literal["gsm8k", "math500", "amc23", "aime24", "aime25", "minerva"] | None = None

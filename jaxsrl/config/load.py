@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib.util
 import re
+import sys
 import traceback
 import types as pytypes
 import typing
@@ -39,7 +40,7 @@ def load(path: str | Path) -> Config:
     spec = importlib.util.spec_from_file_location(f"jaxsrl_config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is no Python file; a config is a file with a function config()")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where its annotations are looked up
     try:
         spec.loader.exec_module(module)
         made = module.config() if hasattr(module, "config") else NotImplemented  # which no config is

@@ -188,11 +188,10 @@ def coerce(text: str, kind: Any, old: Any) -> Any:
         if text not in map(str, args):
             raise ValueError(f"must be one of {', '.join(map(str, args))}")
         return next(arg for arg in args if str(arg) == text)
+    if kind is tuple:
+        raise ValueError("is a tuple of any values; declare it as tuple[int, ...] or the like, or write it in a file")
     if origin is tuple:
-        item = args[0] if args else str
-        if dataclasses.is_dataclass(item):
-            raise ValueError(f"is a list of {item.__name__} values; set a field of one of them")
-        return tuple(coerce(part.strip(), item, None) for part in text.split(",") if part.strip())
+        return _items(text, args)
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"must be true or false, got {text!r}")
@@ -209,6 +208,26 @@ def coerce(text: str, kind: Any, old: Any) -> Any:
     if kind is str:
         return text
     raise ValueError(f"{type(old).__name__} is no number or text; set one of its fields, or write it in a config file")
+
+
+def _items(text: str, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A tuple from its values, `1, 2`: as many as are declared, each of its own type.
+
+    Raises: ValueError naming what was expected.
+    """
+    named = next((kind.__name__ for kind in kinds if dataclasses.is_dataclass(kind)), None)
+    if named is not None:
+        raise ValueError(f"is a list of {named} values; set a field of one of them")
+    if any(typing.get_origin(kind) is tuple for kind in kinds):
+        raise ValueError("is a list of lists; write it in a config file")
+    if text[:1] + text[-1:] in ("()", "[]"):
+        raise ValueError(f"write values with commas between them and no brackets: {text[1:-1]}")
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if kinds[-1:] == (...,):
+        kinds = kinds[:1] * len(parts)
+    if len(parts) != len(kinds):
+        raise ValueError(f"must be {len(kinds)} values with commas between them, got {len(parts)}")
+    return tuple(coerce(part, kind, None) for part, kind in zip(parts, kinds, strict=True))
 
 
 def to_dict(value: Any) -> Any:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -40,7 +41,7 @@ def _module(path: Path) -> ModuleType:
     if not path.is_file():
         raise ValueError(f"no file {path}; a probe of your own is a file with a frozen value PROBE")
     spec = importlib.util.spec_from_file_location(f"jaxsrl_probe_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where its annotations are looked up
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a file does when it is run, it is the file that is wrong

@@ -207,5 +207,9 @@ def test_what_is_wrong_is_named(run, capsys, arguments, said):
 def test_settings_of_probes_are_set_by_name(own_file):
     gain, own = chosen_probes(["information_gain", str(own_file)], ["information_gain.style=sentences"])
     assert gain.style == "sentences" and own.least == 1
+    traces, length = chosen_probes(("traces", "length"), ("traces.away=wilson, kruskal", "length.per_action=2"))
+    assert traces.away == ("wilson", "kruskal") and length.per_action == (2,)
+    with pytest.raises(ConfigError, match=r"--set traces.away=\[wilson\]: write values .* no brackets: wilson"):
+        chosen_probes(("traces",), ("traces.away=[wilson]",))
     with pytest.raises(ValueError, match="each probe once: shouting"):
         chosen_probes([str(own_file), str(own_file)], [])

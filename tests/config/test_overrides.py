@@ -22,6 +22,9 @@ class Inner:
     lr: float = 0.1
     kind: Literal["one", "two"] = "one"
     forms: tuple[Literal["action", "solve"], ...] = ("action",)
+    named: tuple[str, int] = ("a", 1)
+    loose: tuple = ()
+    pairs: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self):
         if self.lr < 0:
@@ -64,6 +67,10 @@ def test_a_list_is_read_by_its_commas(forms):
     assert made.parts[1].inner.forms == tuple(forms)
 
 
+def test_each_value_of_a_tuple_has_its_own_type():
+    assert override(Whole(), ["parts.b.inner.named= b, 2"]).parts[1].inner.named == ("b", 2)
+
+
 @given(st.sampled_from(keys(Whole())), st.text(max_size=6))
 def test_an_override_changes_its_key_alone_or_names_it(key, text):
     assume("." not in text or not key.endswith(".name"))  # `_leaves` finds parts by names that it splits at dots
@@ -101,6 +108,13 @@ def _leaves(config):
     ("parts.a.inner=3", "one of its fields"),
     ("parts.a=3", "one of its fields"),
     ("parts=3", "list of Part"),
+    ("parts.a.inner.named=b", "must be 2 values with commas between them, got 1"),
+    ("parts.a.inner.named=b,2,3", "must be 2 values with commas between them, got 3"),
+    ("parts.a.inner.named=b,c", "whole number, got 'c'"),
+    ("parts.a.inner.named=(b,2)", "no brackets: b,2"),
+    ("parts.a.inner.forms=[action]", "no brackets: action"),
+    ("parts.a.inner.loose=1,2", "declare it as tuple[int, ...] or the like"),
+    ("parts.a.inner.pairs=a,1", "list of lists; write it in a config file"),
     ("parts.a.limit=few", "whole number"),
 ])  # fmt: skip
 def test_a_wrong_value_names_key_value_and_what_would_do(assignment, expected):
@@ -287,6 +301,14 @@ def test_a_value_of_another_type_is_named_by_its_key(extra, said, tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(caught.value) == f"{path}: {said}"
+
+
+def test_a_config_may_postpone_its_annotations(tmp_path):
+    path = tmp_path / "postponed.py"
+    own = "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Own:\n    sizes: tuple[int, ...] = (1,)\n"
+    end = "        steps=2),), log_every=Own().sizes[0])"
+    path.write_text("from __future__ import annotations\n" + own + HEAD + end)
+    assert load(path).log_every == 1
 
 
 def test_every_shipped_config_has_values_of_the_declared_types():

@@ -7,7 +7,7 @@ import pytest
 
 from jaxsrl.collect.score import RowScorer, score_trees
 from jaxsrl.collect.share import Share
-from jaxsrl.config.overrides import to_dict
+from jaxsrl.config.overrides import override, to_dict
 from jaxsrl.config.run import Validate
 from jaxsrl.config.saved import ProbeElsewhere, _value
 from jaxsrl.data.actions import Splitter
@@ -198,6 +198,12 @@ def test_a_made_up_audit_is_one_file(own_file):
     Validate(evaluation=settings, metric="shouting/upper")
     with pytest.raises(ValueError, match="belongs to no mode of this evaluation; it begins with one of shouting"):
         Validate(evaluation=settings, metric="actions/exact")
+
+
+def test_its_file_may_postpone_annotations(tmp_path):
+    path = tmp_path / "postponed.py"
+    path.write_text("from __future__ import annotations\n" + OWN)
+    assert override((find_probe(str(path)),), ["shouting.least=3"])[0].least == 3
 
 
 def test_every_file_of_the_folder_is_an_audit():
