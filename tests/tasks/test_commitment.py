@@ -7,9 +7,22 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from jaxsrl.config.generated import UnitCommitment
-from jaxsrl.tasks.commitment import Commitment, cost_of, judged, read, read_case, right, solve, spell, whole_problem
+from jaxsrl.tasks.commitment import (
+    Commitment,
+    Problem,
+    Unit,
+    cost_of,
+    judged,
+    read,
+    read_case,
+    right,
+    solve,
+    spell,
+    whole_problem,
+)
 from jaxsrl.tasks.draw import generate, split_of
 
 PROBLEM = read(
@@ -44,6 +57,9 @@ def held(*rows):
 
 
 OWES = PROBLEM.units[0][1]
+FREE = Unit(least=2, most=6, ramp=1, start=2, up=1, down=1, cost=10, then=1, begin=20, was=2)
+DEAR = Unit(least=1, most=9, ramp=9, start=9, up=1, down=1, cost=9, then=7, begin=5)
+SLOW = Problem(load=(2, 6, 6), reserve=(0,) * 3, units=(("a", FREE), ("b", DEAR)))
 
 
 @pytest.mark.parametrize("problem", [
@@ -51,7 +67,10 @@ OWES = PROBLEM.units[0][1]
     replace(PROBLEM, free=(2, 0, 3)),
     replace(PROBLEM, load=(7, 2, 2, 8), reserve=(0,) * 4, units=(("a", replace(OWES, down=3)), PROBLEM.units[1])),
     replace(PROBLEM, load=(2, 8, 3, 2), reserve=(0,) * 4, units=(("a", replace(OWES, was=0, up=9)), PROBLEM.units[1])),
-], ids=["whole", "free output", "off for three hours", "on to the end"])  # fmt: skip
+    SLOW,
+    replace(SLOW, load=(6, 6, 2, 6), reserve=(0,) * 4, units=(("a", replace(FREE, ramp=3, was=0)), SLOW.units[1])),
+    replace(SLOW, load=(0, 4, 3, 0), reserve=(0,) * 4, units=(("a", replace(FREE, start=6, was=0)), SLOW.units[1])),
+], ids=["whole", "free output", "off for three hours", "on to the end", "slow", "ends low", "begins high"])  # fmt: skip
 def test_the_solver_agrees_with_trying_everything(problem):
     costs = {}
     for made in product(*[range(least, load + 1) for least, load in zip(problem.least, problem.load, strict=True)]):
@@ -65,6 +84,19 @@ def test_the_solver_agrees_with_trying_everything(problem):
     assert costs[tuple(map(tuple, best.tolist()))] == min(costs.values())
     assert problem.free or solve(replace(problem, load=(4, 30, *problem.load[2:]))) is None
     assert read(spell(problem)) == problem
+
+
+def test_its_relaxation_knows_what_a_start_allows(monkeypatch):
+    """Where ramps do not read starts the bound is 58.9, of 77."""
+    bounds = []
+
+    def relaxed(cost, matrix, low, high, bounds_of, gap):
+        found = milp(cost, constraints=LinearConstraint(matrix, low, high), bounds=Bounds(*bounds_of))
+        bounds.append(found.fun)
+
+    assert cost_of(SLOW, solve(SLOW)) == 77
+    monkeypatch.setattr("jaxsrl.tasks.commitment.minimise", relaxed)
+    assert solve(SLOW) is None and bounds == [pytest.approx(66.8667, abs=1e-3)]
 
 
 @pytest.mark.parametrize(
