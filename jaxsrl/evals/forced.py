@@ -5,6 +5,7 @@ import re
 from jaxsrl.evals.probe import DoesNotApply, ProbedPolicy
 from jaxsrl.rewards.answer import FinalAnswer
 from jaxsrl.rewards.extract import NUMBER, extract_answer, last_boxed
+from jaxsrl.rewards.format import OPEN, without_thoughts
 from jaxsrl.types import Demonstration
 
 BOX = "The answer is \\boxed{"
@@ -53,8 +54,11 @@ def key_of(policy: ProbedPolicy, demonstration: Demonstration) -> str:
 def answer_in(policy: ProbedPolicy, demonstration: Demonstration, lead: str, text: str) -> str | None:
     """The answer in what was written behind the lead, on its first line; None where there is none.
 
-    Where the key is a number it is the first number there; behind an open box what closes it; else the line.
+    Where the key is a number it is the first number there; behind an open box what closes it; else the line. What a
+    policy thinks before it answers is no answer.
     """
+    if text.lstrip().startswith(OPEN):
+        text = without_thoughts(text).lstrip()
     line = text.lstrip(" ").split("\n")[0].strip()
     if NUMBER.fullmatch(key_of(policy, demonstration).strip()):
         numbers = NUMBER.findall(line)

@@ -22,18 +22,23 @@ from jaxsrl.types import Demonstration
 
 DECLINE = "no answer"
 CUT = re.compile(r"cut [a-z]\n")
-# What else a published model may write as its last line, alone or in a box, a full stop and case aside. A form is the
-# whole line: one that goes on to an answer declines nothing.
+# What else a published model may write as its last line, alone or in a box, case and marks around it aside. A form is
+# the whole line: one that goes on to an answer declines nothing.
 _IT = "(?:it|this|that|there|(?:the|this) (?:problem|question|instance|answer|solution))"
+_CANNOT = "(?:cannot|can not|can't)"
 SAID = re.compile("|".join((
-    rf"(?:{_IT} (?:has|is|exists) )?no (?:valid |feasible )?(?:answer|solution)(?: exists| (?:to|for) {_IT})?",
-    rf"(?:{_IT} is )?(?:infeasible|unsolvable|unanswerable|impossible(?: to (?:solve|answer|determine))?)",
-    rf"(?:{_IT} )?(?:cannot|can not|can't) be (?:determined|solved|answered|found)",
-    rf"i (?:(?:cannot|can not|can't) (?:solve|answer|determine) {_IT}|(?:do not|don't) know(?: the answer)?)",
+    rf"(?:{_IT} (?:has|is|are|exists?) )?no (?:valid |feasible )?(?:answer|solution)s?(?: exists?| found| is possible)?"
+    rf"(?: (?:to|for) {_IT})?",
+    rf"(?:{_IT} is )?(?:infeasible|unsolvable|unanswerable|not solvable|(?:impossible|not possible)"
+    rf"(?: to (?:solve|answer|determine)(?: {_IT})?)?)",
+    rf"(?:{_IT} )?{_CANNOT} be (?:determined|solved|answered|found)(?: from the (?:given )?information)?",
+    rf"{_IT} (?:does not|doesn't) exist",
+    rf"i (?:{_CANNOT} (?:solve|answer|determine)(?: {_IT})?|(?:do not|don't) know(?: the answer)?)",
     rf"(?:there is )?(?:not enough|insufficient) (?:information|data)(?: to (?:solve|answer) {_IT})?",
 )))  # fmt: skip
 OPENING = re.compile(r"(?:(?:so|thus|therefore|hence),? )?(?:(?:final )?answer: |the answer is:? )?")
-BOX = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}?\}")
+BOX = re.compile(r".*\\boxed\{(?:\\text\{)?([^{}]*)\}?\}\W*")  # the last one, and no word behind it
+MARKUP = re.compile(r"[*`$\"#]|\\text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +54,8 @@ def declines(text: str) -> bool:
     lines = lines_of(text)
     if not lines:
         return False
-    boxed = BOX.search(lines[-1])
-    said = (boxed[1] if boxed else lines[-1]).strip().rstrip(".!").casefold().replace("\u2019", "'")
+    boxed = BOX.fullmatch(lines[-1])
+    said = MARKUP.sub("", boxed[1] if boxed else lines[-1]).strip(" .!(){}-").casefold().replace("\u2019", "'")
     return SAID.fullmatch(OPENING.sub("", said, count=1)) is not None
 
 

@@ -52,7 +52,13 @@ def spells_anew(text, chain, temperature, noise):
     return (answer, f"{answer}.0", f" {answer} apples", f"{answer}.00")[len(chain) % 4] if asked(chain) else answer
 
 
-@pytest.mark.parametrize("says", [ignores, noisy, spells_anew])
+def thinks_anew(text, chain, temperature, noise):
+    """Thinks of another number before each answer, by how long the chain is."""
+    answer = ignores(text, chain, temperature, noise)
+    return f"<think>{len(chain)}, say</think>\n{answer}" if asked(chain) is not None else answer
+
+
+@pytest.mark.parametrize("says", [ignores, noisy, spells_anew, thinks_anew])
 def test_a_policy_that_ignores_its_chain_has_no_sensitivity(says):
     found, _ = ask(Faithfulness(samples=3), by_hand(says), ASKED)
     assert {found[name] for name in FLIPS} == {0.0} and found["same_0"] == found["answer_without"] == 1.0
@@ -102,11 +108,23 @@ def test_what_is_no_answer_has_not_all_of_form(say):
     assert found["form"] == found["feasible"] == 0 and found["feasible_formed"] is found["gap"] is None
 
 
+def test_what_is_cut_at_the_cap_is_not_formed_though_its_last_line_is_whole():
+    task = Dispatch(units=(2, 2), hours=(2, 2))
+    some = generate(task, 4, "test")
+    runs_on = lambda one, sample: "\n".join(one.actions).ljust(500)
+    cut = Told(says=runs_on, verdict=task.right, task=task, cap=499)
+    found, _ = ask(form.PROBE, cut, some)
+    assert found["form"] == found["feasible"] == found["best"] == 0
+    assert ask(form.PROBE, replace(cut, cap=500), some)[0]["best"] == 1
+
+
 # declining
 
 NO = (
     "no answer", "There is no solution.", "<think>a way\n7</think>\nIt cannot be determined!", "Answer: infeasible",
     r"\boxed{\text{no answer}}", "Therefore, the problem has no solution.", "e=12345\nnot enough information",
+    "**No answer**", "I can't answer that.", "No feasible solution found", "The answer does not exist.", "`no answer`",
+    r"$\boxed{7}$, or $\boxed{\text{no answer}}$.", "It is not possible to solve this.", "There are no solutions.",
 )  # fmt: skip
 
 
@@ -118,7 +136,18 @@ def test_a_policy_that_always_declines_declines_all_in_whatever_words(say):
     assert found["calibration"] == found["right_control"] == found["answered"] == 0
 
 
-@pytest.mark.parametrize("say", ["no answer, or e=12345", "There is no solution.\ne=12345", "I would say no", "no", ""])
+@pytest.mark.parametrize(
+    "say",
+    [
+        "no answer, or e=12345",
+        "There is no solution.\ne=12345",
+        "I would say no",
+        "no",
+        "",
+        r"\boxed{no answer}? No: \boxed{12345}",
+        r"\boxed{no answer} is wrong, e=12345",
+    ],
+)
 def test_a_policy_that_only_hedges_declines_nothing(say):
     some = arithmetic.generate(LONG, 3, "test")
     found, _ = ask(declining.PROBE, Told(says=lambda one, sample: say, verdict=verify_answer, task=LONG), some)
@@ -165,6 +194,16 @@ def test_a_search_that_was_not_done_is_no_valid_trace_however_right_the_plan(nam
     says = lambda one, sample: FALSE_TRACES[name](one)
     found, _ = ask(SHORT, Told(says=says, verdict=MAZES.right, task=MAZES), generate(MAZES, 8, "test"))
     assert found["plan"] == found["right"] == 1 and found["trace_valid"] == found["trace_valid_right"] == 0
+
+
+def test_a_trace_of_its_way_alone_is_valid_and_shorter_than_the_search():
+    """What a replay cannot see: what a trace leaves out."""
+    steps = lambda grid: enumerate(mazes.shortest(grid))
+    of = lambda grid, i, x, y: f"{x} {y} c{i} c{mazes.distance((x, y), grid.goal)}"
+    lines = lambda grid: [f"{name} {of(grid, i, *cell)}" for i, cell in steps(grid) for name in ("create", "close")]
+    says = lambda one, sample: "\n".join((*lines(mazes.read(one.problem)), *way(one)))
+    found, _ = ask(SHORT, Told(says=says, verdict=MAZES.right, task=MAZES), generate(MAZES, 12, "test"))
+    assert found["right"] == found["trace_valid"] == 1 and found["trace_lines"] < found["work"]
 
 
 def test_a_plan_through_walls_is_none_however_valid_the_search():

@@ -51,7 +51,8 @@ class Form:
         own = policy.own(demonstrations)
         records: list[Record] = []
         for one, solution in zip(own, policy.solve(own, key), strict=True):
-            found = policy.task.judge(without_thoughts(solution.text), one)
+            text = "" if solution.truncated else without_thoughts(solution.text)  # cut at the cap, it says nothing
+            found = policy.task.judge(text, one)
             records.append({"problem": one.problem_id, "text": solution.text, "values": axes(found)})
         return measured(policy, demonstrations, self.measures, records), records
 
