@@ -20,6 +20,7 @@ import heapq
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal, get_args
 
 from jaxsrl.tasks.draw import Split, first_of, lines_of, pick, problem_id, split_of, stream
@@ -38,7 +39,7 @@ class Mazes:
       size: cells a side; odd, so that every second cell is a room.
       family: see `grids.py`.
       trace: `correct` shows the search before the plan, `swapped` that of the next problem of the split (a control: it
-        has nothing to do with this one), `none` the plan alone.
+        is no search of this one), `none` the plan alone.
       least: fewest steps of a shortest way.
       seed: of the problems.
     """
@@ -63,7 +64,7 @@ class Mazes:
         grid = self._draw(split, index)
         shown: tuple[str, ...] = ()
         if self.trace != "none":
-            shown = search(grid if self.trace == "correct" else self._draw(split, index + 1))
+            shown = search(grid) if self.trace == "correct" else self._other(grid, split, index)
         problem = spell(grid)
         return Demonstration(
             problem_id=problem_id("mazes", problem), problem=problem, actions=(*shown, *map(_plan, shortest(grid))),
@@ -81,6 +82,12 @@ class Mazes:
     def difficulty(self, demonstration: Demonstration) -> float:
         """Operations of the search."""
         return float(len(search(read(demonstration.problem))))
+
+    def _other(self, grid: "Grid", split: Split, index: int) -> tuple[str, ...]:
+        """The search of the next problem whose search is none of this grid: small mazes share some."""
+        others = (search(self._draw(split, number)) for number in count(index + 1))
+        draw = lambda: lines if trace_fault(grid, lines := next(others)) is not None else None
+        return first_of(draw, f"search of another maze than {self} has")
 
     def _draw(self, split: Split, index: int) -> "Grid":
         rng = stream("mazes", self.family, self.size, self.seed, split, index)
