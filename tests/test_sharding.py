@@ -292,7 +292,7 @@ def test_what_a_reshard_moves():
     assert sent["embedding"].dtype == "bfloat16" and sent["final_norm"].dtype == "float32"
 
 
-# Learner, sampler, bytes received in parts of the least: more only where both cut heads, and in another order.
+# Learner, sampler, bytes received in parts of the least, at most: more only where both cut heads, and in another order.
 MOVES = [
     (MeshShape(fsdp=8), MeshShape(data=2, tensor=4), 1),
     (MeshShape(fsdp=8), MeshShape(tensor=8), 1),
@@ -316,7 +316,7 @@ def test_a_reshard_receives_what_it_must(monkeypatch):
     params = jax.eval_shape(lambda: init_params(replace(MODEL, kv_heads=8), jax.random.key(0)))
     for learner, sampler, share in MOVES:
         found, least = received(learner, sampler, params)
-        assert found == pytest.approx(share * least, rel=0.02), (learner, sampler)
+        assert 0.98 * least < found < 1.02 * share * least, (learner, sampler)
     # A control: compilers left to themselves gather all that they hold parts of.
     monkeypatch.setattr(sharding, "_ways", lambda source, target: [])
     found, least = received(*MOVES[0][:2], params)

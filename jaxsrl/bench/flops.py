@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxsrl.data.compaction import plan
 from jaxsrl.data.fill import fill
@@ -144,20 +144,25 @@ def _equation(equation, given: list[Any]) -> tuple[float, list[Any]]:
     if name == "dot_general":
         return _product(equation), nothing
     if name == "scan":
-        return _scan(params, given, nothing)
+        return _scan(equation, given, nothing)
     if name == "while":
         return _while(params, given), nothing
     if name == "cond":
-        costs = [_walk(branch.jaxpr, branch.consts, given[1:])[0] for branch in params["branches"]]
+        costs = [_called(branch, given[1:])[0] for branch in params["branches"]]
         if any(costs):
             raise ValueError("products within a condition cannot be counted: which branch is taken is not known")
     inner = next((params[key] for key in INNER if key in params), None)
     if inner is not None:
-        return _walk(inner, (), given) if isinstance(inner, Jaxpr) else _walk(inner.jaxpr, inner.consts, given)
+        return _called(inner, given)
     if any(x is UNKNOWN for x in given):
         return 0.0, nothing
     results = equation.primitive.bind(*given, **params)
     return 0.0, list(results) if equation.primitive.multiple_results else [results]
+
+
+def _called(inner: Jaxpr | ClosedJaxpr, given: Sequence[Any]) -> tuple[float, list[Any]]:
+    """Of the two classes of jax 0.10 one keeps its constants; since 0.12 there is one."""
+    return _walk(inner.jaxpr, inner.consts, given) if isinstance(inner, ClosedJaxpr) else _walk(inner, (), given)
 
 
 def _product(equation) -> float:
@@ -166,12 +171,17 @@ def _product(equation) -> float:
     return 2.0 * np.prod(out) * np.prod([left[i] for i in contracted])
 
 
-def _scan(params, given, nothing) -> tuple[float, list[Any]]:
-    """One turn, as often as it runs. What is the same at every turn is known within it, and what it makes of that."""
-    fixed, carried, body, length = params["num_consts"], params["num_carry"], params["jaxpr"], params["length"]
+def _scan(equation, given, nothing) -> tuple[float, list[Any]]:
+    """One turn, as often as it runs. What is the same at every turn is known within it, and what it makes of that.
+
+    What is cut and stacked has an axis less within; how else a scan says which is which depends on jax's version.
+    """
+    body, length = equation.params["jaxpr"], equation.params["length"]
+    carried = sum(x.aval.ndim == own.ndim for x, own in zip(equation.outvars, body.out_avals, strict=True))
+    fixed = sum(x.aval.ndim == own.ndim for x, own in zip(equation.invars, body.in_avals, strict=True)) - carried
     same = lambda x: UNKNOWN if x is UNKNOWN or not bool(jnp.all(x[:1] == x)) else x[0]
     inside = given[:fixed] + [UNKNOWN] * carried + [same(x) for x in given[fixed + carried :]]
-    flops, results = _walk(body.jaxpr, body.consts, inside)
+    flops, results = _called(body, inside)
     stacked = [x if x is UNKNOWN else jnp.broadcast_to(x, (length, *jnp.shape(x))) for x in results[carried:]]
     return length * flops, nothing[:carried] + stacked
 
@@ -181,7 +191,7 @@ def _while(params, given) -> float:
     body, before = params["body_jaxpr"], params["cond_nconsts"]
     outer = given[before : before + params["body_nconsts"]]
     carried = given[before + params["body_nconsts"] :]
-    flops, _ = _walk(body.jaxpr, body.consts, [*outer, *[UNKNOWN] * len(carried)])
+    flops, _ = _called(body, [*outer, *[UNKNOWN] * len(carried)])
     if not flops:
         return 0.0
     (test,) = params["cond_jaxpr"].jaxpr.eqns
