@@ -31,7 +31,7 @@ from jaxsrl.collect.collect import whole_step
 from jaxsrl.commands.doctor import run_state
 from jaxsrl.config import Survive
 from jaxsrl.config.overrides import load, override
-from jaxsrl.exit_codes import HUNG
+from jaxsrl.exit_codes import FAILED, HUNG
 from jaxsrl.metrics import read, read_rollouts, rollout_files
 from jaxsrl.models.transformer import init_params
 from jaxsrl.policy import Compiled, sampling_params
@@ -391,7 +391,7 @@ def test_what_slurm_says_is_found(monkeypatch):
     assert address.startswith("node3:") and (count, index) == (3, 2)
 
 
-@pytest.mark.parametrize("index, whom", [(1, "the first process at one:8476"), (0, "the other processes of 2")])
+@pytest.mark.parametrize("index, whom", [(1, "the first process at one:0"), (0, "the other processes of 2")])
 def test_a_coordinator_that_never_answers_is_said(monkeypatch, capsys, index, whom):
     """While it is waited for, not when patience is over."""
     heard = []
@@ -404,10 +404,31 @@ def test_a_coordinator_that_never_answers_is_said(monkeypatch, capsys, index, wh
     assert start.SAID_AFTER <= 15 < Processes().patience  # the first word, and each that follows it
     monkeypatch.setattr(start, "SAID_AFTER", 0.05)
     monkeypatch.setattr(jax.distributed, "initialize", waits)
-    with joined(Processes(coordinator="one:8476", count=2, index=index)):
+    with joined(Processes(coordinator="one:0", count=2, index=index)):
         pass
     assert whom in heard[0] and "of 300 s" in heard[0] and "is the port open" in heard[0]
     assert not [t for t in threading.enumerate() if t.name == "waiting for processes"]
+
+
+ALONE = """
+import sys
+from jaxsrl.clusters import start
+with start.joined(start.Processes(coordinator=sys.argv[1], count=2, index=int(sys.argv[2]), patience=2)):
+    print("joined")
+"""
+
+
+def test_one_that_waits_in_vain_ends_in_a_line():
+    """The first and the second of two: JAX itself would abort, with a code of its own and its native stacks."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    for index, whom in ((0, "the other processes of 2 to come to"), (1, "the first process at")):
+        command = [sys.executable, "-c", ALONE, address, str(index)]
+        ended = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=PATIENCE)
+        assert ended.returncode == FAILED and "joined" not in ended.stdout, ended.stderr
+        said = [line for line in ended.stderr.splitlines() if not re.match(r"[WIE]\d{4} ", line)]
+        assert len(said) == 1 and re.match(rf"error: waited \d+ s for {whom} {address}: Are all started", said[0]), said
 
 
 def test_one_process_talks_to_itself():

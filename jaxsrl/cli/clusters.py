@@ -89,7 +89,7 @@ class Launch:
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of demonstration files, as the machines see it."""
     processes: int = 1
-    """On this machine."""
+    """On this machine; of GPUs each takes one."""
     restarts: int = 20
     """After a failure that is no wrong config."""
     place: Place = Place()
