@@ -16,10 +16,11 @@ from jaxsrl.clusters.hardware import hardware
 from jaxsrl.clusters.launch import local, slurm, tpu_vm
 from jaxsrl.clusters.launch.job import Job, Place
 from jaxsrl.metrics import read
+from tests.listening import below, listening, on_loopback
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "launch" / "one_step.py"
-PATIENCE = 200
+PATIENCE = 900  # seconds that something may take on a machine that does other things too
 
 
 def tool(folder: Path, name: str, body: str) -> Path:
@@ -57,7 +58,8 @@ PLAYED = 'n=$(cat {0}/n 2>/dev/null || echo 0); echo $((n + 1)) >{0}/n; codes=({
 
 
 @pytest.mark.parametrize("codes, code, attempts", [
-    ("0", 0, 1), ("2", 2, 1), ("75", 75, 1), ("1 0", 0, 2), ("134 137 0", 0, 3), ("1 1 1", 1, 3), ("1 2", 2, 2),
+    ("0", 0, 1), ("2", 2, 1), ("3", 3, 1), ("75", 75, 1), ("1 0", 0, 2), ("134 137 0", 0, 3), ("1 1 1", 1, 3),
+    ("1 2", 2, 2),
 ])  # fmt: skip
 def test_a_process_that_fails_is_started_again(codes, code, attempts, tmp_path):
     tool(tmp_path, "python", PLAYED.format(tmp_path, codes))
@@ -71,8 +73,23 @@ def test_a_process_that_fails_is_started_again(codes, code, attempts, tmp_path):
 def test_of_several_processes_the_worst_counts(tmp_path):
     tool(tmp_path, "python", 'case $JAX_PROCESS_ID in 0) exit 75 ;; 1) exit "$CODE" ;; esac; exit 0')
     script = local.render(job(tmp_path, processes=3, restarts=0)).files["run.sh"]
-    for code, expected in (("75", 75), ("2", 2), ("9", 9), ("0", 75)):
+    for code, expected in (("75", 75), ("2", 2), ("3", 3), ("9", 9), ("0", 75)):
         assert ended(begin(script, tmp_path / "run.sh", CODE=code))[0] == expected
+
+
+def test_logs_wait_for_the_first_attempt(tmp_path):
+    """A job that is queued has none yet; of two, the newest is followed."""
+    logs = tmp_path / "logs"
+    tool(
+        tmp_path / "bin", "sleep", f"mkdir -p {logs}/attempt_1 {logs}/attempt_2; touch -d '1 day ago' {logs}/attempt_1"
+    )
+    tool(tmp_path / "bin", "tail", 'echo "$@"')
+    ((*command, text),) = local.render(job(tmp_path)).logs
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [*command, text], env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.stdout.splitlines() == ["no attempt yet", f"-n 50 -F {logs}/attempt_2/process_0.txt"], done
 
 
 def test_told_to_stop_it_waits_for_what_is_saved(tmp_path):
@@ -111,7 +128,7 @@ def slurm_job(tmp_path: Path) -> Job:
     return job(tmp_path, name="many", devices=hardware("2xh200"), place=place, config="tests/launch/one_step.py")
 
 
-@pytest.mark.parametrize("code, asked", [("0", False), ("2", False), ("75", True), ("1", True)])
+@pytest.mark.parametrize("code, asked", [("0", False), ("2", False), ("3", False), ("75", True), ("1", True)])
 def test_slurm_queues_again_what_was_cut_off(code, asked, tmp_path):
     tool(tmp_path / "bin", "srun", f"exit {code}")
     tool(tmp_path / "bin", "scontrol", f'echo "$@" >{tmp_path}/asked')
@@ -152,15 +169,28 @@ def test_real_processes_under_slurm_take_a_step(tmp_path, cache):
     assert "JAX_NUM_CPU_DEVICES=1" in (logs / "environment.txt").read_text()
 
 
-def test_real_processes_on_one_machine_take_a_step(tmp_path, cache):
-    """`--target local --processes 2`; the variables are those that a JobSet gives its pods."""
-    made = job(tmp_path, config=str(CONFIG), processes=2, python=sys.executable, restarts=0, environment=CPU | cache,
-               arguments=("--runs", str(tmp_path / "runs")))  # fmt: skip
-    script = local.render(made).files["run.sh"]
-    code, said = ended(begin(script, tmp_path / "run.sh", PYTHONPATH=str(ROOT)))
-    logs = tmp_path / "logs" / "attempt_1"
-    assert code == 0, said + "".join(path.read_text() for path in logs.glob("process_*.txt"))
-    took_a_step(tmp_path / "runs")
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
+@pytest.mark.parametrize("count, more", [(2, ()), (1, ("--trace", "1:1"))])
+def test_real_processes_on_one_machine_take_a_step(count, more, tmp_path, cache):
+    """`--target local --processes 2`, with the variables that a JobSet gives its pods; all listen on loopback alone.
+
+    Of two the first waits for the other, and both for each other's numbers. One listens nowhere, profiled or not.
+    """
+    devices = {"JAX_NUM_CPU_DEVICES": str(2 // count)}
+    made = job(tmp_path, config=str(CONFIG), processes=count, python=sys.executable, restarts=0,
+               environment=CPU | devices | cache, arguments=("--runs", str(tmp_path / "runs"), *more))  # fmt: skip
+    script = begin(local.render(made).files["run.sh"], tmp_path / "run.sh", PYTHONPATH=str(ROOT))
+    seen = set()
+    while script.poll() is None:
+        seen |= listening(below(script.pid))
+        time.sleep(0.1)
+    code, said = ended(script)
+    words = [path.read_text() for path in sorted((tmp_path / "logs" / "attempt_1").glob("process_*.txt"))]
+    assert code == 0, said + "".join(words)
+    took_a_step(tmp_path / "runs", count)
+    assert all(on_loopback(address) for address, _ in seen) and len(seen) == (3 if count == 2 else 0), seen
+    ports = [port for _, port in seen if f"listening for the other processes on 127.0.0.1:{port}\n" in words[0]]
+    assert len(ports) == count - 1 and "listening" not in "".join(words[1:])
 
 
 def test_real_processes_under_a_tpu_s_variables_take_a_step(tmp_path, cache):
@@ -187,10 +217,10 @@ def test_real_processes_under_a_tpu_s_variables_take_a_step(tmp_path, cache):
     took_a_step(tmp_path / "runs")
 
 
-def took_a_step(runs: Path) -> None:
+def took_a_step(runs: Path, processes: int = 2) -> None:
     lines = [x for x in read(runs / "many" / "metrics.jsonl") if x["kind"] == "train"]
     assert [(x["stage"], x["step"]) for x in lines] == [("sft", 1)]
-    assert '"processes": 2' in (runs / "many" / "environment.json").read_text()
+    assert f'"processes": {processes}' in (runs / "many" / "environment.json").read_text()
 
 
 def free_port() -> int:

@@ -85,7 +85,7 @@ def check_jobset(made: dict, job) -> None:
     limits = container["resources"]["limits"]
     assert made["kind"] == "JobSet" and spec["failurePolicy"]["maxRestarts"] == job.restarts
     assert part["replicas"] * inner["completions"] * sum(limits.values()) == job.devices.devices
-    assert inner["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
+    assert inner["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3]
     values = {x["name"]: x.get("value") for x in container["env"]}
     assert values.items() >= dict(job.environment).items()
     assert ("JAX_PROCESS_ID" in values) == (job.devices.chip.platform == "gpu")

@@ -11,7 +11,8 @@ GPUS = {"h100": "nvidia-h100-80gb", "h200": "nvidia-h200-141gb"}
 GRACE = 300  # seconds in which a pod that is told to stop saves
 JOBSET = """\
 # {name} on {devices}. kubectl apply -f FILE; the same file goes on after any stop.
-# A pod that is evicted saves and ends with 75; the JobSet starts all of them again. A wrong config, code 2, ends it.
+# A pod that is evicted saves and ends with 75; the JobSet starts all of them again. A wrong config (2) ends it, and so
+# does a divergence (3).
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet
 metadata:
@@ -40,7 +41,7 @@ spec:
                 onExitCodes:
                   containerName: train
                   operator: In
-                  values: [2]
+                  values: [2, 3]
           template:
             spec:
               restartPolicy: Never

@@ -129,8 +129,16 @@ def train(job: Job, config: str, runs: str | None) -> str:
     return shlex.join(words)
 
 
-# Codes of `jaxsrl train`, for every script: 0 done, 2 wrong config, 75 told to stop and saved. `worst` is the one of
-# several processes that says what to do: a wrong config first, then any failure, then a stop.
+def newest(folder: str, file: str) -> str:
+    """Follows a file of the newest attempt, once there is one: a job may be queued for long."""
+    return (
+        f"until ls -d {folder}/logs/attempt_* >/dev/null 2>&1; do echo 'no attempt yet'; sleep 10; done; "
+        f'tail -n 50 -F "$(ls -td {folder}/logs/attempt_* | head -n 1)/{file}"'
+    )
+
+
+# Codes of `jaxsrl train`, for every script: 0 done, 2 wrong config, 3 diverged, 75 told to stop and saved. `worst` is
+# the one of several processes that says what to do: what would end alike again first, then any failure, then a stop.
 WORST = """\
 worst() { # of the codes given
     local code=0 one
@@ -138,8 +146,9 @@ worst() { # of the codes given
         case $one in
             0) ;;
             2) code=2 ;;
+            3) if [ "$code" != 2 ]; then code=3; fi ;;
             75) if [ "$code" = 0 ]; then code=75; fi ;;
-            *) if [ "$code" != 2 ]; then code=$one; fi ;;
+            *) if [ "$code" != 2 ] && [ "$code" != 3 ]; then code=$one; fi ;;
         esac
     done
     echo "$code"

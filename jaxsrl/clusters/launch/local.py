@@ -2,12 +2,13 @@
 
 import shlex
 
-from jaxsrl.clusters.launch.job import WAIT, WORST, Job, Rendered, exports, train
+from jaxsrl.clusters.launch.job import WAIT, WORST, Job, Rendered, exports, newest, train
 
 SCRIPT = """\
 #!/usr/bin/env bash
 # {name} on this machine, {processes} process(es). Start it again after any stop: the run goes on from its checkpoint.
-# Ends with 0 done, 2 wrong config, 75 told to stop and saved; after anything else it starts again, {restarts} times.
+# Ends with 0 done, 2 wrong config, 3 diverged, 75 told to stop and saved; anything else is started again, {restarts}
+# times.
 set -uo pipefail
 logs={folder}/logs
 mkdir -p "$logs"
@@ -22,7 +23,10 @@ start() {{ # ATTEMPT
     local port=$((20000 + RANDOM % 12000)) i
     pids=()
     for ((i = 0; i < count; i++)); do
-        if [ "$count" -gt 1 ]; then export JAX_COORDINATOR_ADDRESS=127.0.0.1:$port; fi
+        if [ "$count" -gt 1 ]; then # a GPU each; nothing listens beyond this machine
+            export JAX_COORDINATOR_ADDRESS=127.0.0.1:$port JAX_LOCAL_DEVICE_IDS=$i
+            export NCCL_SOCKET_IFNAME=${{NCCL_SOCKET_IFNAME-lo}}
+        fi
         export JAX_NUM_PROCESSES=$count JAX_PROCESS_ID=$i
         {python} {train} >"$logs/attempt_$1/process_$i.txt" 2>&1 &
         pids+=($!)
@@ -44,7 +48,7 @@ for ((try = 0; try <= {restarts}; try++)); do
     done
     code=$(worst "${{codes[@]}}")
     echo "attempt $attempt ended with ${{codes[*]}}"
-    case $code in 0 | 2 | 75) break ;; esac
+    case $code in 0 | 2 | 3 | 75) break ;; esac
     if [ "$stopped" = yes ]; then break; fi
     sleep $((try < 6 ? 1 << try : 60)) &
     pids=($!)
@@ -62,11 +66,10 @@ def render(job: Job) -> Rendered:
         name=job.name, processes=job.processes, restarts=job.restarts, folder=folder, exports=exports(job.environment),
         worst=WORST, wait=WAIT, python=shlex.quote(job.python), train=train(job, job.config, job.place.runs),
     )  # fmt: skip
-    latest = f'tail -n 50 -F "$(ls -td {folder}/logs/attempt_* | head -n 1)/process_0.txt"'
     return Rendered(
         files={"run.sh": script},
         start=(("bash", f"{job.folder}/run.sh"),),
         status=(("bash", "-c", f'if [ -e {folder}/pid ]; then echo running; else echo "not running"; fi'),),
-        logs=(("bash", "-c", latest),),
+        logs=(("bash", "-c", newest(folder, "process_0.txt")),),
         stop=(("bash", "-c", f'kill -TERM "$(cat {folder}/pid)"'),),
     )

@@ -2,13 +2,13 @@
 
 import shlex
 
-from jaxsrl.clusters.launch.job import WAIT, Job, Rendered, exports, require, train
+from jaxsrl.clusters.launch.job import WAIT, Job, Rendered, exports, newest, require, train
 
 SIGNAL = 180  # seconds before the time limit, in which a step ends and is saved
 SCRIPT = """\
 #!/bin/bash
 # {name} on {devices}. A task that is preempted or reaches its time limit saves, ends with 75, and the job is queued
-# again; after any failure but a wrong config (2) too, {restarts} times.
+# again; after any failure but a wrong config (2) or a divergence (3) too, {restarts} times.
 #SBATCH --job-name={name}
 #SBATCH --nodes={nodes}
 #SBATCH --ntasks-per-node={tasks}
@@ -33,7 +33,7 @@ step=$!
 trap 'stopped=yes; kill -TERM "$step"' TERM
 ended "$step"
 echo "attempt $attempt ended with $code: $logs"
-case $code in 0 | 2) exit "$code" ;; esac
+case $code in 0 | 2 | 3) exit "$code" ;; esac
 if [ -e {folder}/stop ] || [ "$attempt" -gt {restarts} ]; then exit "$code"; fi
 scontrol requeue "$SLURM_JOB_ID"
 """
@@ -68,7 +68,7 @@ def render(job: Job) -> Rendered:
             ("sbatch", f"{job.folder}/job.sbatch"),
         ),
         status=(("squeue", "--me", f"--name={job.name}"),),
-        logs=(("bash", "-c", f'tail -n 50 -F "$(ls -td {folder}/logs/attempt_* | head -n 1)/process_0.txt"'),),
+        logs=(("bash", "-c", newest(folder, "process_0.txt")),),
         # A job that is cancelled is told to stop like one that is preempted: the file says that it is not to come back.
         stop=(("touch", f"{folder}/stop"), ("scancel", "--me", f"--name={job.name}")),
     )

@@ -2,7 +2,7 @@
 
 import shlex
 
-from jaxsrl.clusters.launch.job import Job, Rendered, exports, require, train
+from jaxsrl.clusters.launch.job import Job, Rendered, exports, newest, require, train
 
 RUNTIME = {"v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5", "v6e": "v2-alpha-tpuv6e"}
 WORKER = """\
@@ -45,7 +45,7 @@ DRIVE = """\
 #!/usr/bin/env bash
 # {name} on {count} x {accelerator}: asks for the TPUs, waits, starts every worker, and asks anew where they are taken
 # away. Give the same command at any time: it goes on with what is there.
-# Ends with 0 done, 2 wrong config, 75 told to stop and saved.
+# Ends with 0 done, 2 wrong config, 3 diverged, 75 told to stop and saved.
 set -uo pipefail
 zone=(--zone={zone} --project={project})
 nodes=({node_names})
@@ -89,13 +89,13 @@ for ((try = 0; try <= {restarts}; try++)); do
     code=0
     for node in "${{nodes[@]}}"; do
         found=$(cat "{folder}/codes/$node")
-        if [ "$found" != 0 ] && [ "$code" != 2 ]; then code=$found; fi
+        if [ "$found" != 0 ] && [ "$code" != 2 ] && [ "$code" != 3 ]; then code=$found; fi
     done
     if [ "$code" = 0 ]; then
         delete
         exit 0
     fi
-    if [ "$code" = 2 ]; then exit 2; fi
+    case $code in 2 | 3) exit "$code" ;; esac
     if [ "$code" = 75 ] && [ "$(state)" = ACTIVE ]; then exit 75; fi # told to stop by someone, not taken away
     echo "$(date +%T) {name}: ended with $code, the TPUs are $(state); going on"
     sleep "${{POLL:-30}}"
@@ -130,13 +130,12 @@ def render(job: Job) -> Rendered:
     ssh = lambda node, worker, command: (
         "gcloud", "compute", "tpus", "tpu-vm", "ssh", node, *where, f"--worker={worker}", f"--command={command}"
     )  # fmt: skip
-    newest = f'tail -n 50 -F "$(ls -td {folder}/logs/attempt_* | head -n 1)/$(hostname).txt"'
     queued = ("gcloud", "compute", "tpus", "queued-resources")
     return Rendered(
         files={"worker.sh": worker, "drive.sh": drive},
         start=(("bash", f"{job.folder}/drive.sh"),),
         status=((*queued, "describe", job.name, *where, "--format=value(state.state)"),),
-        logs=(ssh(names[0], "0", newest),),
+        logs=(ssh(names[0], "0", newest(folder, "$(hostname).txt")),),
         stop=(*(ssh(node, "all", 'kill -TERM "$(cat jaxsrl.pid)"; tail --pid="$(cat jaxsrl.pid)" -f /dev/null')
                 for node in names),
               (*queued, "delete", job.name, *where, "--force", "--quiet")),
