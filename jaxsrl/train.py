@@ -68,31 +68,36 @@ def train(
       it cannot be used; Stopped where `stop` said so.
     """
     check_installed(config.mirrors)
-    began = time.monotonic()
+    began, trained = time.monotonic(), []
     prepared = prepare(config, compiled or Compiled())
-    with kept(config.runs, config.name, config.survive.failed_saves) as place:
+    with in_training(trained), kept(config.runs, config.name, config.survive.failed_saves) as place:
         with open_run(place.folder, to_dict(config), check_unchanged) as run, place.storing(run.console.say):
             # The ledger is of the whole call: what came before there was one was a part of its begin.
             run.watch.began, run.watch.ledger["begin"] = began, run.watch.began - began
             names = config.mirrors if is_first() else ()
             with open_mirrors(names, run.folder, config.name, to_dict(config), run.console.say) as mirrors:
-                run_stages(replace(run, mirrors=mirrors), config, prepared, place.asked(stop), trace)
+                run_stages(replace(run, mirrors=mirrors), config, prepared, place.asked(stop), trace, trained)
         if is_first():
             print(f"report: {write_report(run.folder)}")
     return run.folder
 
 
 def run_stages(
-    run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool], trace: Steps | None = None
-) -> None:
-    """The stages of an open run, from its checkpoint on. Raises as `train` does."""
+    run: Run, config: Config, prepared: Prepared, stop: Callable[[], bool], trace: Steps | None = None,
+    trained: list[str] | None = None,
+) -> None:  # fmt: skip
+    """The stages of an open run, from its checkpoint on. Raises as `train` does.
+
+    Args:
+      trained: gets the name of each stage once its training begins.
+    """
     told, watch = run.watch.heard(stop), run.watch
+    trained = [] if trained is None else trained
     first = begin(run, config, prepared)
-    with watch.watching(limits(config.survive)):
+    with in_training(trained), watch.watching(limits(config.survive)):
         for index in range(first, len(config.stages)):
             name = config.stages[index].name
-            with in_training(index > first):
-                state = run_stage(run, config, index, prepared.material, prepared.splits[name], told, trace)
+            state = run_stage(run, config, index, prepared.material, prepared.splits[name], told, trace, trained)
             run.console.say(f"[{name}] done: state {state_hash(state)}")
         run.checkpoints.wait()
 
@@ -105,15 +110,17 @@ def limits(survive: Survive) -> Limits:
 
 
 @contextmanager
-def in_training(begun: bool) -> Iterator[None]:
-    """Errors of values and files are another's once training has begun: a relauncher is to trust exit code 2.
+def in_training(trained: list[str]) -> Iterator[None]:
+    """Errors of values and files are another's once a stage trains: a relauncher is to trust exit code 2.
+
+    Also those of what comes after training: last saves, mirrors, the report.
 
     A device without room is said in one line, not in the compiler's hundred, with what tells how to make some.
     """
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
-        if not begun:
+        if not trained:
             raise
         raise TrainingError(str(error)) from error
     except jax.errors.JaxRuntimeError as error:
@@ -127,7 +134,7 @@ def in_training(begun: bool) -> Iterator[None]:
 
 def run_stage(
     run: Run, config: Config, index: int, material: Material, splits: TaskData, stop: Callable[[], bool],
-    trace: Steps | None = None,
+    trace: Steps | None, trained: list[str],
 ) -> TrainState:  # fmt: skip
     """Trains one stage to its end, from its start or from the run's checkpoint: sample, reward, weigh, update.
 
@@ -136,11 +143,11 @@ def run_stage(
     run.watch.enter("begin")
     parts, state, progress = make_parts(run, config, index, material, splits, stop)
     saved = progress.step if run.record and run.record["index"] == index else None
+    trained.append(config.stages[index].name)
     try:
-        with in_training(True):
-            if saved is not None:
-                drop_worse(parts, progress)
-            return _take_steps(parts, state, progress, saved, trace)
+        if saved is not None:
+            drop_worse(parts, progress)
+        return _take_steps(parts, state, progress, saved, trace)
     finally:
         parts.writer.close()
 

@@ -8,7 +8,8 @@ import jax
 import pytest
 
 import jaxsrl.__main__ as command
-from jaxsrl.checkpoint import CheckpointError, SaveError
+import jaxsrl.train as loop
+from jaxsrl.checkpoint import CheckpointError, Checkpoints, SaveError
 from jaxsrl.clusters.start import ProcessError
 from jaxsrl.config.overrides import ConfigError, load, override
 from jaxsrl.exit_codes import OF_ERROR, code_of
@@ -48,20 +49,22 @@ def test_names_in_the_table_are_of_errors_that_there_are():
 
 def test_a_wrong_value_is_another_error_once_training_has_begun():
     """So that 2 is never seen by a relauncher that would then give up a run of days."""
-    with pytest.raises(TrainingError, match="the value"), in_training(True):
+    trained = []
+    with pytest.raises(ValueError), in_training(trained):
         raise ValueError("the value")
-    with pytest.raises(ValueError), in_training(False):
+    with pytest.raises(TrainingError, match="the value"), in_training(trained):
+        trained.append("sft")
         raise ValueError("the value")
-    with pytest.raises(Stopped), in_training(True):
+    with pytest.raises(Stopped), in_training(trained):
         raise Stopped
 
 
 def test_a_device_without_room_is_one_message():
     dump = "RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nBufferAssignment OOM Debugging.\n" + "x\n" * 100
-    with pytest.raises(TrainingError, match="99 bytes.. `jaxsrl plan CONFIG") as caught, in_training(False):
+    with pytest.raises(TrainingError, match="99 bytes.. `jaxsrl plan CONFIG") as caught, in_training([]):
         raise jax.errors.JaxRuntimeError(dump)
     assert "\n" not in str(caught.value) and code_of(caught.value) == 1
-    with pytest.raises(jax.errors.JaxRuntimeError), in_training(True):
+    with pytest.raises(jax.errors.JaxRuntimeError), in_training(["sft"]):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
@@ -77,6 +80,27 @@ def test_a_run_that_fails_in_its_second_step_does_not_exit_2(tmp_path):
     with pytest.raises(TrainingError, match="a file of the data"):
         train(replace(load(TINY), runs=str(tmp_path)), stop)
     assert (tmp_path / "tiny" / "metrics.jsonl").stat().st_size
+
+
+@pytest.mark.parametrize("where", ["report", "last save", "first stage"])
+def test_what_fails_after_training_does_not_exit_2(where, tmp_path, monkeypatch):
+    """Nor what fails before it with another code: a run that never began is wrong the next time too."""
+
+    def fails(*_, **__):
+        raise ValueError(f"fails: {where}")
+
+    config = override(load(TINY), ["stages.sft.steps=1", "stages.sft.validate.every=0"])
+    config = replace(config, runs=str(tmp_path), stages=config.stages[:1])
+    match where:
+        case "report":
+            monkeypatch.setattr(loop, "write_report", fails)
+        case "last save":
+            monkeypatch.setattr(loop, "finish", lambda *_: monkeypatch.setattr(Checkpoints, "wait", fails))
+        case "first stage":
+            monkeypatch.setattr(loop, "make_parts", fails)
+    with pytest.raises(ValueError if where == "first stage" else TrainingError, match=f"fails: {where}") as caught:
+        train(config)
+    assert code_of(caught.value) == (2 if where == "first stage" else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,8 +97,8 @@ def train_population(
     how = how or How()
     began = time.monotonic()
     prepared = prepared_by(configs[0]) if prepared_by else prepare(configs[0], compiled or Compiled())
-    took = time.monotonic() - began
-    with ExitStack() as held:
+    took, trained = time.monotonic() - began, []
+    with in_training(trained), ExitStack() as held:
         nowhere = held.enter_context(open(os.devnull, "w"))
         runs = [
             held.enter_context(
@@ -109,10 +109,11 @@ def train_population(
         for number, run in enumerate(runs):
             run.watch.began, run.watch.ledger["begin"] = began, took
             note(run, name, number, configs, how)
-        _run_stages(runs, configs, prepared, stop, how)
+        _run_stages(runs, configs, prepared, stop, how, trained)
     print(f"{len(runs)} members of {name}; reports:")
-    for run in runs:
-        print(f"  {write_report(run.folder)}")
+    with in_training(trained):
+        for run in runs:
+            print(f"  {write_report(run.folder)}")
     return [run.folder for run in runs]
 
 
@@ -131,23 +132,24 @@ def by_of(how: How) -> By:
 
 
 def _run_stages(
-    runs: Sequence[Run], configs: Sequence[Config], prepared: Prepared, stop: Callable[[], bool], how: How
-) -> None:
+    runs: Sequence[Run], configs: Sequence[Config], prepared: Prepared, stop: Callable[[], bool], how: How,
+    trained: list[str],
+) -> None:  # fmt: skip
     first = [begin(run, config, prepared) for run, config in zip(runs, configs, strict=True)]
     watch = runs[0].watch
     told = watch.heard(stop)
     with watch.watching(limits(configs[0].survive)):
         for index in range(min(first), len(configs[0].stages)):
             own = [(run, config) for run, config, at in zip(runs, configs, first, strict=True) if at <= index]
-            with in_training(index > min(first)):
-                _run_stage(own, index, prepared, told, how)
+            _run_stage(own, index, prepared, told, how, trained)
         for run in runs:
             run.checkpoints.wait()
 
 
 def _run_stage(
-    runs: Sequence[tuple[Run, Config]], index: int, prepared: Prepared, stop: Callable[[], bool], how: How
-) -> None:
+    runs: Sequence[tuple[Run, Config]], index: int, prepared: Prepared, stop: Callable[[], bool], how: How,
+    trained: list[str],
+) -> None:  # fmt: skip
     """One stage of these runs, from its start or from where each of them was saved."""
     config, members = runs[0][1], []
     splits = prepared.splits[config.stages[index].name]
@@ -161,8 +163,8 @@ def _run_stage(
             run.watch.enter("other")
             if saved is not None:
                 drop_worse(parts, progress)
-        with in_training(True):
-            _train(members, prepared.material.compiled, how)
+        trained.append(config.stages[index].name)
+        _train(members, prepared.material.compiled, how)
     finally:
         for one in members:
             one.parts.writer.close()
