@@ -6,6 +6,7 @@ none.
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,17 @@ def append_note(path: Path, note: Mapping[str, Any]) -> None:
 def read_notes(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of notes; those that a kill or a bad disk has damaged are left out."""
     return list(_whole(path.read_bytes().splitlines())) if path.is_file() else []
+
+
+def mend_notes(path: Path) -> int:
+    """Takes damaged lines out of a file of notes. Returns how many there were."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    good = [line for line in lines if any(_whole([line]))]
+    if len(good) < len(lines):
+        whole = path.with_suffix(".tmp")
+        whole.write_bytes(b"".join(good))
+        os.replace(whole, path)
+    return len(lines) - len(good)
 
 
 def _whole(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:

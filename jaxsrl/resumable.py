@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxsrl.checkpoint import CheckpointError, damage_of
 from jaxsrl.checksums import NAME as CHECKSUMS
-from jaxsrl.checksums import SHORT, append_note, journal_damage, read_notes
+from jaxsrl.checksums import SHORT, append_note, journal_damage, mend_notes, read_notes
 from jaxsrl.processes import broadcast_from_first
 
 NOTES = "saves.jsonl"  # in the run folder: a line for each save that was complete
@@ -56,6 +56,8 @@ def choose(folder: Path, needed: Callable[[str], bool] = lambda name: False) -> 
             )
         return Resumable(count=None)
     said, lines = [], {}
+    if lost := broadcast_from_first(lambda: mend_notes(folder / NOTES)):
+        said.append(f"{folder / NOTES}: {lost} of its lines were damaged and are left out")
     if notes and max(notes) > counts[-1]:
         said.append(f"checkpoint {max(notes)}, of {_place(notes[max(notes)])}, was saved and is no longer there")
     for count in reversed(counts):
