@@ -50,6 +50,17 @@ def test_weights_and_moments_keep_their_bits(bad, moments):
     assert same_bits(later.params, without.params) and same_bits(later.opt_state, without.opt_state)
 
 
+def test_the_schedule_goes_on_with_the_step():
+    """What comes after has the rate of its step, not that of the one that was left out."""
+    settings = AdamW(lr=0.1, schedule="linear")
+    rate = learning_rate(settings, 40)
+    before, _, later = taken(settings, [(0.3, 1.0), (np.nan, np.nan), (-0.2, 1.0)])[1:]
+    without = taken(settings, [(0.3, 1.0), (-0.2, 1.0)])[-1]
+    moved = [(x.params["w"] - before.params["w"]) for x in (later, without)]
+    np.testing.assert_allclose(moved[0] / moved[1], rate(2) / rate(1), rtol=1e-4)
+    assert rate(2) / rate(1) < 0.99
+
+
 SPIKES = Spikes(window=4, sigmas=3.0)
 
 
@@ -92,6 +103,7 @@ def test_a_run_that_does_nothing_but_skip_says_so_and_ends(tmp_path, capsys):
     steps = [x for x in read(tmp_path / "tiny" / "metrics.jsonl") if x["kind"] == "train"]
     named = [names.split(", ") for names in re.findall(r"its problems: (.*)", said)]
     assert all(len(names) == 2 and set(names) <= set("01234") for names in named)
+    assert named[0] != named[1]  # the batch is spent
     assert [x["update/skipped"] for x in steps][-3:] == [1, 2, 3] and steps[-1]["step"] == int(lines[-1][0])
     with pytest.raises(Diverged):  # the count goes on over a resume, to the same end
         train(config)

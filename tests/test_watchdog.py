@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxsrl import descendants, watchdog
+from jaxsrl.checkpoint import Checkpoints
 from jaxsrl.config import Survive
 from jaxsrl.config.overrides import load, override
 from jaxsrl.exit_codes import HUNG
@@ -79,6 +80,15 @@ def test_what_is_slow_by_nature_is_no_alarm(tmp_path, doing):
     with watch.watching(replace(SHORT, warn=0.02, hang=0.05)), watch.phase(doing):
         time.sleep(0.2)
     assert not said and not codes
+
+
+@pytest.mark.parametrize("doing", ["begin", "compile", "evaluate", "checkpoint", "other"])
+def test_what_is_slow_by_nature_ends_once_it_is_too_slow(tmp_path, doing):
+    """A save that never ends is a hang, too: by the limit of its own."""
+    watch, said, codes, left = made(tmp_path)
+    with watch.watching(replace(SHORT, slow=0.3)), watch.phase(doing):
+        assert left.wait(PATIENCE)
+    assert codes[0] == HUNG and f"({doing})" in said[-1] and said[-1].startswith("error: nothing has moved")
 
 
 def test_a_program_that_is_compiled_in_the_midst_of_a_step_is_no_alarm(tmp_path, monkeypatch):
@@ -183,9 +193,10 @@ def test_a_process_that_hangs_ends(tmp_path, how, stuck, code):
     assert how is not GRADES or "in grader" in path.read_text()
 
 
-def test_a_run_whose_loop_hangs_is_heard(tmp_path):
-    """Through the loop: the third step waits until its own stack is in the log."""
-    short = Survive(warn_after=0.5, hang_after=1.0, slow_after=1000.0)
+@pytest.mark.parametrize("where", ["optimizer_step", "save"])
+def test_a_run_that_hangs_is_heard(where, tmp_path, monkeypatch):
+    """Through the loop: the third step, or the first save, waits until its own stack is in the log."""
+    short = Survive(warn_after=0.5, hang_after=1.0, slow_after=1.0 if where == "save" else 1000.0)
     config = override(load(ROOT / "tests" / "tiny_config.py"), ["stages.sft.validate.every=0"])
     config = replace(config, runs=str(tmp_path), stages=config.stages[:1], survive=short)
     stacks, codes, ask = tmp_path / "tiny" / "logs" / "attempt_1" / "stacks.0.txt", [], []
@@ -197,10 +208,18 @@ def test_a_run_whose_loop_hangs_is_heard(tmp_path):
 
     def stop():
         ask.append(1)
-        if len(ask) == 3:
+        if len(ask) == 3 and where == "optimizer_step":
             hangs_here()
         return False
 
+    def wait(self):
+        if where == "save" and self.failures == 0:
+            self.failures = 1
+            hangs_here()
+        waits(self)
+
+    waits = Checkpoints.wait
+    monkeypatch.setattr(Checkpoints, "wait", wait)
     train_in(config, lambda run: replace(run, watch=replace(run.watch, leave=codes.append)), stop)
-    assert set(codes) == {HUNG} and re.search("hangs_here.*optimizer_step", stacks.read_text(), re.S)
+    assert set(codes) == {HUNG} and re.search(f"hangs_here.* in {where}\n", stacks.read_text(), re.S)
     assert "nothing has moved" in (stacks.parent / "log.txt").read_text()
