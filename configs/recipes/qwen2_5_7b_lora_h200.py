@@ -2,7 +2,7 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen2_5_7b_lora_h200.py
 Run:    jaxsrl launch configs/recipes/qwen2_5_7b_lora_h200.py --target TARGET --dry-run
-Needs:  45.6 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
+Needs:  46.2 GiB of 140.4 on each device, in `sample` (compiled: XLA for CUDA, jax 0.10.2, 2026-11-29)
 Takes:  9.8 h at the least (10 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """

@@ -2,7 +2,7 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen3_1_7b_2xv5e_16.py
 Run:    jaxsrl launch configs/recipes/qwen3_1_7b_2xv5e_16.py --target TARGET --dry-run
-Needs:  9.2 GiB of 15.8 on each device, in `sample` (compiled: libtpu 0.0.42.1, quick effort, 2026-11-29)
+Needs:  9.3 GiB of 15.8 on each device, in `sample` (compiled: libtpu 0.0.42.1, quick effort, 2026-11-29)
 Takes:  1.6 h at the least (51 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """

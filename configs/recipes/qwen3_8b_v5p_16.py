@@ -2,7 +2,7 @@
 
 Plan:   jaxsrl plan configs/recipes/qwen3_8b_v5p_16.py
 Run:    jaxsrl launch configs/recipes/qwen3_8b_v5p_16.py --target TARGET --dry-run
-Needs:  67.0 GiB of 95.7 on each device, in `sample` (compiled: libtpu 0.0.42.1, quick effort, 2026-11-29)
+Needs:  67.5 GiB of 95.7 on each device, in `sample` (compiled: libtpu 0.0.42.1, quick effort, 2026-11-29)
 Takes:  3.3 h at the least (26 chip-hours), at the roofline; not run yet
 Expect: no score was measured
 """
