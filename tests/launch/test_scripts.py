@@ -71,10 +71,17 @@ def test_a_process_that_fails_is_started_again(codes, code, attempts, tmp_path):
 
 
 def test_of_several_processes_the_worst_counts(tmp_path):
-    tool(tmp_path, "python", 'case $JAX_PROCESS_ID in 0) exit 75 ;; 1) exit "$CODE" ;; esac; exit 0')
+    tool(tmp_path, "python", 'case $JAX_PROCESS_ID in 0) exit 75 ;; 1) exit "$CODE" ;; esac; exit "$OTHER"')
     script = local.render(job(tmp_path, processes=3, restarts=0)).files["run.sh"]
-    for code, expected in (("75", 75), ("2", 2), ("3", 3), ("9", 9), ("0", 75)):
-        assert ended(begin(script, tmp_path / "run.sh", CODE=code))[0] == expected
+    for code, other, expected in (
+        ("75", "0", 75),
+        ("2", "9", 2),
+        ("2", "3", 2),
+        ("3", "9", 3),
+        ("9", "0", 9),
+        ("0", "0", 75),
+    ):
+        assert ended(begin(script, tmp_path / "run.sh", CODE=code, OTHER=other))[0] == expected
 
 
 def test_logs_wait_for_the_first_attempt(tmp_path):
