@@ -90,7 +90,7 @@ def test_logs_wait_for_the_first_attempt(tmp_path):
     tool(
         tmp_path / "bin", "sleep", f"mkdir -p {logs}/attempt_1 {logs}/attempt_2; touch -d '1 day ago' {logs}/attempt_1"
     )
-    tool(tmp_path / "bin", "tail", 'echo "$@"')
+    tool(tmp_path / "bin", "tail", "printf '%s\\n' \"$*\"")
     ((*command, text),) = local.render(job(tmp_path)).logs
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
