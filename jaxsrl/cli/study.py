@@ -71,13 +71,17 @@ class StudyStatus(OfStudy):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyReport(OfStudy):
-    """Writes the page of a study from the runs that are done: verdicts, intervals, curves, costs."""
+    """Prints the verdicts of a study from the runs that are done, and writes its page: intervals, curves, costs."""
 
     def __call__(self) -> None:
         from jaxsrl.studies.page import write_page
+        from jaxsrl.studies.results import results
         from jaxsrl.studies.study import study_folder
+        from jaxsrl.studies.summary import summary
 
-        print(write_page(study_folder(self.load())))
+        folder = study_folder(self.load())
+        found = results(folder)
+        print(summary(found), write_page(folder, found), sep="\n")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from jaxsrl.studies.identity import difference
 from jaxsrl.studies.ledger import PHASES
 from jaxsrl.studies.plan import against
 from jaxsrl.studies.results import Measured, Results, results
+from jaxsrl.studies.summary import alarms, noise_told
 
 HOW_VERDICT = (
     "Every arm is compared with the anchor, or with the arm that it names, on the same seeds. Bars are 95 % intervals "
@@ -40,19 +41,20 @@ HOW_COST = (
     "from what was laid out and sampled. Its FLOPs are those of products with parameters. A run that does not log "
     "every step has none."
 )
-UNEVEN = 0.1  # share of an arm's tokens by which what two arms average may begin apart
 AXES = {
     "steps": "optimizer steps of the stage", "tokens": "tokens executed by the stage",
     "FLOPs": "FLOPs of the stage’s steps", "seconds": "seconds of the stage’s steps",
 }  # fmt: skip
 
 
-def write_page(folder: Path) -> Path:
+def write_page(folder: Path, found: Results | None = None) -> Path:
     """Writes `report.html`, `points.csv` and `curves.csv` into a study's folder. Returns the page's path.
 
+    Args:
+      found: what the folder holds, where it was read already.
     Raises: RunError where the folder holds no study.
     """
-    found = results(folder)
+    found = found or results(folder)
     write_whole(Path(folder) / "points.csv", points_csv(found))
     write_whole(Path(folder) / "curves.csv", curves_csv(found))
     return write_whole(Path(folder) / "report.html", render(found))
@@ -120,42 +122,9 @@ def _heading(found: Results) -> Html:
     about = f"{estimator['metric']} ({meaning(estimator['metric'])}), mean of {last} on the {estimator['split']} split"
     parts = [tag("p", "jaxsrl study", class_="kicker"), tag("h1", plan["question"]),
              tag("p", said, class_="lead"), tag("p", f"Estimator: {about}.", class_="lead")]  # fmt: skip
-    alarms = [
-        *(f"No value of {text}" for text in found.missing),
-        *(f"Ended early by the study’s rule: {one.arm} seed {one.seed}, at step {one.stopped['step']}"
-          for one in found.runs if one.stopped),
-        *(f"{arm}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: nothing was learned from, as every group of "
-          "rollouts was dropped. The value is that of the start." for arm, seeds in _unlearned(found).items()),
-        *_uneven(found),
-    ]  # fmt: skip
-    if alarms:
-        parts.append(tag("ul", *(tag("li", text) for text in alarms), class_="alarms"))
+    if told := alarms(found):
+        parts.append(tag("ul", *(tag("li", text) for text in told), class_="alarms"))
     return tag("header", *parts, class_="top")
-
-
-def _unlearned(found: Results) -> dict[str, list[str]]:
-    """Arm -> seeds whose stage sampled and updated nothing."""
-    arms: dict[str, list[str]] = {}
-    for one in found.runs:
-        if one.spent.tokens and one.spent.tokens["sample"] and not one.spent.tokens["learn"]:
-            arms.setdefault(one.arm, []).append(str(one.seed))
-    return arms
-
-
-def _uneven(found: Results) -> list[str]:
-    """Arms whose last evaluations are of another part of training than their anchor's, as steps differ in cost."""
-    last, shares = found.plan["estimator"]["last"], {}
-    for one in found.runs:
-        tokens = one.spent.at.get(one.steps[-last:][0], {}).get("tokens")
-        if tokens is not None and one.tokens and not one.stopped:
-            shares.setdefault(one.arm, []).append(tokens / one.tokens)
-    begin = {arm: mean(own) for arm, own in shares.items()}
-    return [
-        f"{arm}: the evaluations that are averaged begin after {begin[arm]:.0%} of its tokens, those of {anchor} after "
-        f"{begin[anchor]:.0%}. Set validate.every so that both are of the same part of training"
-        for arm, anchor in against(found.plan).items()
-        if arm in begin and anchor in begin and abs(begin[arm] - begin[anchor]) > UNEVEN
-    ]  # fmt: skip
 
 
 def _index(found: Results, arm: str) -> int:
@@ -171,18 +140,13 @@ def _verdict(found: Results) -> Html:
     name = lambda c: f"{c.arm} – {c.against}" if several else c.arm
     rows = [Row(name=name(c), index=_index(found, c.arm), value=c.difference.value, low=c.difference.low,
                 high=c.difference.high, note=c.verdict) for c in shown]  # fmt: skip
-    noise = found.noise
-    floor = (
-        f"Noise floor: the anchor differs from itself by a standard deviation of {signed(noise.deviation, metric)[1:]} "
-        f"({noise.source})." if noise else "Noise floor: unknown, so that every verdict is refused."
-    )  # fmt: skip
     columns = (
         "arm", "against", "difference", "95 % interval", "other problems too", "p, corrected", "seeds",
         "least they show", "seeds needed", "verdict",
     )  # fmt: skip
     chart = figure(forest(metric, rows, plan["smallest_effect"])) if rows else None
     body = [_comparison(c, metric, found.over_problems.get(c.arm)) for c in found.comparisons]
-    return join(tag("p", floor, class_="lead"), chart, table(columns, body, columns[2:9]),
+    return join(tag("p", noise_told(found), class_="lead"), chart, table(columns, body, columns[2:9]),
                 tag("p", f"Seeds needed are those that find {signed(plan['smallest_effect'], metric)[1:]} with "
                          f"{plan['power']:.0%} power.", class_="how"))  # fmt: skip
 

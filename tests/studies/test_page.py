@@ -20,6 +20,7 @@ from jaxsrl.studies.ledger import spent
 from jaxsrl.studies.page import write_page
 from jaxsrl.studies.plan import read_plan
 from jaxsrl.studies.results import judged, results
+from jaxsrl.studies.summary import summary
 from tests.studies.test_fits import points, rewards
 
 METRIC = "actions/exact"
@@ -122,6 +123,25 @@ def test_averages_over_other_parts_of_training_are_told(tmp_path):
     html = write_page(folder).read_text()
     assert "better: the evaluations that are averaged begin after 33% of its tokens, those of anchor after 67%" in html
     assert html.count("evaluations that are averaged begin") == 1
+
+
+def test_same_is_a_floor_effect_where_the_anchor_itself_did_not_move(tmp_path):
+    """An arm as good as an anchor that gained 0.01 says nothing; of one that gained 0.2 it does, and so it does not
+    where the start is not known."""
+    folder = a_study(tmp_path, effect=0.0)
+    assert [c.verdict for c in results(folder).comparisons] == ["same"]
+    assert "floor effect" not in summary(results(folder)) and "floor effect" not in write_page(folder).read_text()
+    for gain, told in ((0.01, True), (0.2, False)):
+        for path in folder.glob("cells/*/1/run/metrics.jsonl"):
+            lines = [json.loads(x) for x in path.read_text().splitlines()]
+            lines = [x for x in lines if (x["kind"], x["step"]) != ("eval", 0)]
+            ends = {x["stage"]: x[METRIC] for x in lines if x["kind"] == "eval"}
+            first = [dict(lines[0], stage=name, step=0, **{METRIC: value - gain}) for name, value in ends.items()]
+            path.write_text("".join(json.dumps(x) + "\n" for x in [*first, *lines]))
+        for text in (summary(results(folder)), write_page(folder).read_text()):
+            assert ("better: “same” is a floor effect. anchor itself moved by +" in text) == told
+    assert summary(results(folder)).startswith("Noise floor: the anchor differs from itself by a standard deviation")
+    assert "better less anchor: " in summary(results(folder))
 
 
 def test_the_curves_of_an_arm_are_fitted_from_the_study_s_own_file(tmp_path, capsys):
