@@ -15,11 +15,16 @@ from pathlib import Path
 import pytest
 
 from jaxsrl.__main__ import main
+from jaxsrl.config.load import load
+from jaxsrl.config.overrides import override
+from jaxsrl.policy import Compiled
+from jaxsrl.stages.begin import prepare
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "tests" / "tiny_config.py")
 RECIPE = str(ROOT / "configs" / "recipes" / "qwen3_8b_8xh200.py")
 GSM8K = str(ROOT / "configs" / "gsm8k_sft.py")
+ARITHMETIC = str(ROOT / "configs" / "arithmetic_sft.py")
 HEAD = "from jaxsrl.config import Config\n"
 FILES = {
     "syntax.py": "def config(:\n", "nothing.py": "x = 1\n", "none.py": "def config():\n    return None\n",
@@ -58,6 +63,10 @@ MISTAKES = [
     setting("stages.srl.steps=many", "stages.srl.steps", "many"),
     setting("stages.srl.steps=-5", "stage srl: steps must be >= 0, got -5"),
     setting("stages.srl=3", "is a whole Stage; set one of its fields"),
+    ("more to validate on than is made", ["train", ARITHMETIC, "--set", "stages.sft.validate.problems=65"],
+     ["stages.sft.validate.problems=65, but its data make 64", "set stages.sft.data.validation=65"]),
+    ("more to test on than is made", ["train", ARITHMETIC, "--set", "stages.sft.test_problems=201"],
+     ["stages.sft.test_problems=201, but its data make 200", "set stages.sft.data.test=201"]),
     setting("stages.srl.sampling.top_k=5", "top_k"),
     setting("stages.srl.sampling.temperature=0", "temperature"),
     setting("stages.srl.sampling.max_new_tokens=0", "max_new_tokens must be >= 1"),
@@ -202,6 +211,12 @@ def test_a_file_of_one_row_has_nothing_to_validate_on(here, capsys):
     assert main(["train", "one.py"]) == 2
     assert "stage sft: its data have no validation problems, and 1 to train on" in capsys.readouterr().err
     assert held(here) == before
+
+
+def test_a_file_with_fewer_problems_than_are_asked_for_is_said_to_have_fewer():
+    """Two each of `tiny_config`; the number was not always given, so that the run goes on."""
+    (note,) = prepare(override(load(TINY), ["stages.rlvr.validate.problems=3"]), Compiled()).notes
+    assert note == "[rlvr] validate.problems=3, and its data have 2 validation problems: all of them are asked"
 
 
 def test_a_table_that_is_compressed_or_written_over_is_no_mistake_that_loses_it(here, capsys):

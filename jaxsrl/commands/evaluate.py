@@ -42,7 +42,7 @@ def evaluate_saved(config: Config, policy: Saved, split: str, count: int, json: 
     path = keep(Path(config.runs) / config.name / FOLDER, f"{policy.name}.{split}", result, records)
     if json is not None:
         write_json(json, plain(result))
-    lines = [f"{title}: {len(problems)} {split} problems"]
+    lines = [f"{title}: {len(problems)} {split} problems" + (", all there are" if len(problems) < count else "")]
     for name, value in values.items():
         if not name.endswith(("_low", "_high")):
             lines.append(f"{name:<40} " + ("–" if value is None else interval(values, name).replace(" [", "  [")))

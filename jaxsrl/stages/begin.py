@@ -2,7 +2,7 @@
 
 import difflib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,7 @@ def prepare(config: Config, compiled: Compiled) -> Prepared:
     with Console(silent=not is_first()).wait("reading and measuring the demonstrations"):
         splits, tokenizer, model = load_data(config)
         for stage in config.stages:
-            _check_validation(stage, splits[stage.name])
+            _check_held_out(stage, splits[stage.name])
         splits = {stage.name: check_keys(stage, splits[stage.name]) for stage in config.stages}
         warnings = {
             stage.name: check_fits(
@@ -145,6 +145,11 @@ def notes(config: Config, splits: Mapping[str, TaskData], tokenizer: Tokenizer) 
         whole = (*some, *sampled(part.validation), *sampled(part.test))
         said = about_spelling(tokenizer, whole), about_separator(tokenizer, some, config.template.separator)
         found += [f"[{name}] {one}" for one in (*part.notes, *said) if one]
+    for stage in (one for one in config.stages if one.name in splits):
+        found += [
+            f"[{stage.name}] {setting}={asked}, and its data have {there} {split} problems: all of them are asked"
+            for split, setting, asked, there in _too_few(stage, splits[stage.name])
+        ]
     return tuple(found)
 
 
@@ -198,13 +203,27 @@ def _check_metric(stage: Stage) -> None:
         raise ConfigError(f"{name}={stage.validate.metric!r} is none of: {', '.join(known)}{meant}")
 
 
-def _check_validation(stage: Stage, splits: TaskData) -> None:
-    """A stage is validated at its end, whatever `validate.every` is."""
+def _check_held_out(stage: Stage, splits: TaskData) -> None:
+    """A stage is validated at its end, whatever `validate.every` is; data that make themselves make all it asks for."""
     if not splits.validation:
         raise ConfigError(
             f"stage {stage.name}: its data have no validation problems, and {len(splits.train)} to train on: hold more "
             "of them out (data.held_out), or bring more"
         )
+    for split, name, asked, there in _too_few(stage, splits) if splits.task is not None else ():
+        raise ConfigError(
+            f"stages.{stage.name}.{name}={asked}, but its data make {there} {split} problems; set "
+            f"stages.{stage.name}.data.{split}={asked}, or ask for fewer"
+        )
+
+
+def _too_few(stage: Stage, splits: TaskData) -> Iterator[tuple[str, str, int, int]]:
+    """(split, setting, problems asked for, problems there) of splits that hold fewer than an evaluation asks for."""
+    asked = [("validation", "validate.problems", stage.validate.problems)]
+    asked += [("test", "test_problems", stage.test_problems)] if stage.test is not None else []
+    for split, name, count in asked:
+        if len(getattr(splits, split)) < count:
+            yield split, name, count, len(getattr(splits, split))
 
 
 def _write_model(folder: Path, config: Config, material: Material) -> None:
