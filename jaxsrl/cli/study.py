@@ -59,14 +59,22 @@ class StudyRun(OfStudy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyStatus(OfStudy):
-    """Prints where every run of a study stands."""
+class StudyStatus(Places):
+    """Prints where every run of a study, a ladder or a sweep of learning rates stands."""
+
+    study: Annotated[Path, tyro.conf.Positional]
+    """Python file with a function study(), ladder() or transfer()."""
+    lease: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 300.0
+    """That of its workers: a run unheard of for so long has expired."""
 
     def __call__(self) -> None:
+        from jaxsrl.studies.ladder import Ladder
         from jaxsrl.studies.run import status
-        from jaxsrl.studies.study import study_folder
+        from jaxsrl.studies.study import Study, load_made, study_folder
+        from jaxsrl.studies.transfer import Transfer
 
-        print(status(study_folder(self.load())))
+        kinds = {"study": Study, "ladder": Ladder, "transfer": Transfer}
+        print(status(study_folder(load_made(self.study, kinds, self.changes())), self.lease))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +140,7 @@ class StudyScale(Places):
 
         with told_to_stop() as stop:
             if page := scale(
-                load_made(self.ladder, "ladder", Ladder, self.changes()), useful, stop, only_plan=self.plan
+                load_made(self.ladder, {"ladder": Ladder}, self.changes()), useful, stop, only_plan=self.plan
             ):
                 print(page)
 
@@ -154,7 +162,7 @@ class StudyTransfer(Places):
         from jaxsrl.studies.transfer import Transfer
 
         with told_to_stop() as stop:
-            made = load_made(self.sweep, "transfer", Transfer, self.changes())
+            made = load_made(self.sweep, {"transfer": Transfer}, self.changes())
             if page := transfer(made, useful, stop, only_plan=self.plan):
                 print(page)
 

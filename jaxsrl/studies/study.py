@@ -202,16 +202,20 @@ def load_study(path: str | Path, changes: Mapping[str, Any] | None = None) -> St
       changes: fields of its base that are replaced: where runs are made, where data are.
     Raises: ConfigError naming the file where there is none, or what is wrong with it.
     """
-    return load_made(path, "study", Study, changes)
+    return load_made(path, {"study": Study}, changes)
 
 
-def load_made(path: str | Path, name: str, kind: type[Made], changes: Mapping[str, Any] | None = None) -> Made:
-    """What the function `name` of a Python file returns, of a kind that has a base config; as `load_study`."""
-    path = Path(path)
+def load_made(path: str | Path, kinds: Mapping[str, type[Made]], changes: Mapping[str, Any] | None = None) -> Made:
+    """What a Python file's function returns, of a kind that has a name and a base config; as `load_study`.
+
+    Args:
+      kinds: the function's name -> what it returns; the first of them that the file defines is called.
+    """
+    path, name = Path(path), " or ".join(kinds)
     if not path.is_file():
         there = ", ".join(sorted(p.name for p in (path if path.is_dir() else path.parent).glob("*.py")))
         raise ConfigError(f"no {name} file {path}; there is: {there or 'no Python file'}")
-    own = f"jaxsrl_{name}_{path.stem}"
+    own = f"jaxsrl_study_{path.stem}"
     spec = importlib.util.spec_from_file_location(own, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is no Python file; a {name} is a file with a function {name}()")
@@ -219,11 +223,12 @@ def load_made(path: str | Path, name: str, kind: type[Made], changes: Mapping[st
     sys.modules[own] = module  # where Python looks up the source of what the file defines
     try:
         spec.loader.exec_module(module)
-        made = vars(module)[name]() if name in vars(module) else None
+        made = next((vars(module)[known]() for known in kinds if known in vars(module)), None)
     except Exception as error:  # whatever a file does when it is run, it is the file that is wrong
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(made, kind):
-        raise ConfigError(f"{path} must define {name}() -> {kind.__name__}, got {type(made).__name__}")
+    if not isinstance(made, tuple(kinds.values())):
+        wanted = " or ".join(f"{known}() -> {kind.__name__}" for known, kind in kinds.items())
+        raise ConfigError(f"{path} must define {wanted}, got {type(made).__name__}")
     return replace(made, base=replace(made.base, **(changes or {})))
 
 

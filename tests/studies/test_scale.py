@@ -135,6 +135,8 @@ def test_the_law_of_the_runs_is_found(tmp_path, planned, prepared, capsys, monke
     assert "Extrapolation: fitted to" in page and "parabola" in page and "tiny-ladder: How should a budget" in page
     assert all(f'href="{p["runs"]}/report.html"' in page for p in points)
     assert (folder / "points.png").exists() == (find_spec("matplotlib") is not None)
+    assert main(["study", "status", TINY, "--runs", str(tmp_path)]) == 0
+    assert "tiny-ladder: 54 runs: 54 done" in capsys.readouterr().out
 
 
 def test_runs_that_show_no_law_are_kept_and_no_error(tmp_path, planned, prepared, capsys, monkeypatch):
@@ -177,5 +179,5 @@ def test_the_picture_is_drawn(tmp_path):
 
 def test_the_ladder_that_ships_is_one():
     path = CONFIGS / "ladders" / "arithmetic.py"
-    made = load_made(path, "ladder", Ladder)
+    made = load_made(path, {"ladder": Ladder})
     assert "Run:" in path.read_text() and len({parameters(size) for size in made.sizes}) == 6

@@ -41,7 +41,7 @@ def test_a_study_that_ships_can_be_run(path):
 
 def test_the_sweep_that_ships_is_one():
     path = CONFIGS / "ladders" / "arithmetic_rates.py"
-    made = load_made(path, "transfer", Transfer)
+    made = load_made(path, {"transfer": Transfer})
     assert "Seen:" in path.read_text() and len(made.rates) >= 5 and len(made.seeds) >= 4
 
 
