@@ -41,6 +41,7 @@ HOW_COST = (
     "from what was laid out and sampled. Its FLOPs are those of products with parameters. A run that does not log "
     "every step has none."
 )
+CURVES, FITS = "curves.csv", "curves.fit.html"
 AXES = {
     "steps": "optimizer steps of the stage", "tokens": "tokens executed by the stage",
     "FLOPs": "FLOPs of the stage’s steps", "seconds": "seconds of the stage’s steps",
@@ -56,7 +57,7 @@ def write_page(folder: Path, found: Results | None = None) -> Path:
     """
     found = found or results(folder)
     write_whole(Path(folder) / "points.csv", points_csv(found))
-    write_whole(Path(folder) / "curves.csv", curves_csv(found))
+    write_whole(Path(folder) / CURVES, curves_csv(found))
     return write_whole(Path(folder) / "report.html", render(found))
 
 
@@ -169,11 +170,16 @@ def _curves(found: Results) -> Html:
         lines = [line for arm in found.plan["arms"] if (line := _curve(found, arm, axis)) is not None]
         if lines:
             shown.append(tag("figure", plot(metric, name, metric, lines), class_="panel"))
-    return (
-        tag("div", *shown, class_="panels wide")
-        if shown
-        else tag("p", "No run has two evaluations yet.", class_="empty")
-    )
+    if not shown:
+        return tag("p", "No run has two evaluations yet.", class_="empty")
+    return join(tag("div", *shown, class_="panels wide"), tag("p", *_fits(found), class_="how"))
+
+
+def _fits(found: Results) -> tuple[Html | str, ...]:
+    """Where a sigmoid of each arm is, or how to get it."""
+    if (found.folder / FITS).exists():
+        return tag("a", "Fits of these curves", href=FITS), ", as `jaxsrl study fit` wrote them last."
+    return (f"`jaxsrl study fit {CURVES}`, in this page’s folder, fits a sigmoid to each arm.",)
 
 
 def _curve(found: Results, arm: str, axis: str = "steps") -> Line | None:

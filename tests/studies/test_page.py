@@ -75,7 +75,9 @@ def test_the_page_says_the_verdict_and_leads_to_every_run(tmp_path):
     assert "lr: 0.1 → 0.3" in html and "http" not in html.replace("http-equiv", "")
     rows = list(csv.DictReader((folder / "points.csv").open()))
     assert len(rows) == 15 and {row["arm"] for row in rows} == {"anchor", "again", "better"}
-    assert write_page(folder).read_text() == html
+    assert write_page(folder).read_text() == html and "study fit curves.csv" in html
+    (folder / "curves.fit.html").write_text("as `study fit` writes it")
+    assert 'href="curves.fit.html"' in write_page(folder).read_text()
     curves = list(csv.DictReader((folder / "curves.csv").open()))
     assert (
         len(curves) == 45 and curves[0]["step"] == "1" and curves[0]["tokens"] == "100.0" and not curves[0]["compute"]
