@@ -68,7 +68,7 @@ def _uneven(found: Results) -> list[str]:
 
 
 def _floored(found: Results) -> list[str]:
-    """Anchors that did not move: arms are the same as one that has learned nothing, whatever they would do later.
+    """Anchors that did not gain: arms are the same as one that has learned nothing, whatever they would do later.
 
     The start is the evaluation before a stage's first step. Where there is none, as on the test split, nothing is said.
     """
@@ -79,10 +79,10 @@ def _floored(found: Results) -> list[str]:
         seeds = {seed for c in same for seed in c.seeds}
         own = [one for one in found.runs if one.arm == anchor and one.seed in seeds]
         moved = [one.value - one.curve[0] for one in own if one.steps[0] == 0]
-        if same and len(moved) == len(own) and abs(mean(moved)) < smallest:
+        if same and len(moved) == len(own) and mean(moved) < smallest:
             told.append(
-                f"{', '.join(c.arm for c in same)}: “same” is a floor effect. {anchor} itself moved by "
-                f"{signed(mean(moved), metric)} from its start, less than the {signed(smallest, metric)[1:]} that "
-                "matters. Train longer, or begin from another base"
+                f"{', '.join(c.arm for c in same)}: “same” is a floor effect, as {anchor} itself learned nothing: it "
+                f"moved by {signed(mean(moved), metric)} from its start, and {signed(smallest, metric)} would matter. "
+                "Train it otherwise, or begin from another base"
             )
     return told

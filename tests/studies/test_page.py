@@ -127,13 +127,13 @@ def test_averages_over_other_parts_of_training_are_told(tmp_path):
     assert html.count("evaluations that are averaged begin") == 1
 
 
-def test_same_is_a_floor_effect_where_the_anchor_itself_did_not_move(tmp_path):
-    """An arm as good as an anchor that gained 0.01 says nothing; of one that gained 0.2 it does, and so it does not
-    where the start is not known."""
+def test_same_is_a_floor_effect_where_the_anchor_itself_did_not_gain(tmp_path):
+    """As good as an anchor that gained 0.01 or lost 0.3 says nothing, as one that gained 0.2 it does. Where the start
+    is not known nothing is told."""
     folder = a_study(tmp_path, effect=0.0)
     assert [c.verdict for c in results(folder).comparisons] == ["same"]
     assert "floor effect" not in summary(results(folder)) and "floor effect" not in write_page(folder).read_text()
-    for gain, told in ((0.01, True), (0.2, False)):
+    for gain, told in ((0.01, True), (-0.3, True), (0.2, False)):
         for path in folder.glob("cells/*/1/run/metrics.jsonl"):
             lines = [json.loads(x) for x in path.read_text().splitlines()]
             lines = [x for x in lines if (x["kind"], x["step"]) != ("eval", 0)]
@@ -141,7 +141,7 @@ def test_same_is_a_floor_effect_where_the_anchor_itself_did_not_move(tmp_path):
             first = [dict(lines[0], stage=name, step=0, **{METRIC: value - gain}) for name, value in ends.items()]
             path.write_text("".join(json.dumps(x) + "\n" for x in [*first, *lines]))
         for text in (summary(results(folder)), write_page(folder).read_text()):
-            assert ("better: “same” is a floor effect. anchor itself moved by +" in text) == told
+            assert ("better: “same” is a floor effect, as anchor itself learned nothing: it moved by" in text) == told
     assert summary(results(folder)).startswith("Noise floor: the anchor differs from itself by a standard deviation")
     assert "better less anchor: " in summary(results(folder))
 
