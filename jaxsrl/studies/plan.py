@@ -97,5 +97,8 @@ def against(plan: Mapping[str, Any]) -> dict[str, str]:
 def read_plan(folder: Path) -> Mapping[str, Any]:
     """Raises RunError where the folder holds no study."""
     if not (Path(folder) / PLAN).is_file():
-        raise RunError(f"no study in {folder}: `jaxsrl study run FILE` starts it, with the same --runs")
+        raise RunError(
+            f"no study in {folder}: `jaxsrl study run FILE` starts it (`scale` a ladder, `transfer` a sweep of rates), "
+            "with the same --runs"
+        )
     return read_json(Path(folder) / PLAN)
