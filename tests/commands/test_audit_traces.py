@@ -39,7 +39,7 @@ def metrics(tmp_path_factory):
     test = Evaluation(modes=("direct",), probes=(Traces(away=("wilson",), problems=3), Difficulty()))
     heart = replace(
         config.stages[0], name="heart", objective=SFT(trunk=("solve",)), data=OneMaze(), steps=200, validate=validate,
-        optimizer=AdamW(lr=3e-2, schedule="cosine"), test=test, test_problems=4, solve_tokens=160,
+        optimizer=AdamW(lr=3e-2, schedule="cosine"), test=test, test_problems=1, solve_tokens=160,
     )  # fmt: skip
     data = Generated(task=MAZES, train=2, validation=1, test=12)
     others = replace(heart, name="others", data=data, steps=0, start_from="heart", test_problems=12)
