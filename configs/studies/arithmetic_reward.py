@@ -5,8 +5,8 @@ Page:   .venv/bin/jaxsrl study report configs/studies/arithmetic_reward.py
 Takes:  eight runs of at most 3.5e7 tokens and 2.1e13 FLOPs together, as `--plan` counts them; a run takes some 90
         processor seconds, and half as much again where the cores have other work
 Seen:   2026-11-29. Exact actions after the expert's, of 50 validation problems: mean of the last three evaluations, and
-        its difference to `similarity` over eight seeds from one base, which is right on 0.414. 95 % intervals of the
-        studentised bootstrap, p after Holm's correction:
+        its difference to `similarity` over eight seeds from one base, which is right on 0.414. Student's 95 %
+        intervals, p after Holm's correction:
 
     arm                seeds 0 to 7
     similarity         0.530  0.553  0.541  0.533  0.535  0.506  0.523  0.556

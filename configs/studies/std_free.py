@@ -5,8 +5,8 @@ Page:   .venv/bin/jaxsrl study report configs/studies/std_free.py
 Takes:  six runs of at most 6.1e7 tokens and 3.4e13 FLOPs together, as `--plan` counts them; a run takes some
         120 processor seconds
 Seen:   2026-11-29. Whole problems right, of 64 validation problems of one to three actions: mean of the last three
-        evaluations, and its difference to `divided` over six seeds from one base, which solves 0.312. 95 % intervals of
-        the studentised bootstrap, p after Holm's correction:
+        evaluations, and its difference to `divided` over six seeds from one base, which solves 0.312. Student's
+        95 % intervals, p after Holm's correction:
 
     arm             seeds 0 to 5                                less divided                  p
     divided         0.411  0.385  0.406  0.411  0.391  0.380
