@@ -19,8 +19,12 @@ SAID = ("Run:", "Page:", "Takes:", "Seen:")
 def on_few(study: Study) -> Study:
     """The same study on 40 demonstrations a stage and one seed: its data are made and measured in a second."""
 
+    def few_of(data):
+        """Data may change what others make."""
+        return replace(data, data=few_of(data.data)) if "data" in vars(data) else replace(data, train=40)
+
     def few(config):
-        return replace(config, stages=tuple(replace(s, data=replace(s.data, train=40)) for s in config.stages))
+        return replace(config, stages=tuple(replace(s, data=few_of(s.data)) for s in config.stages))
 
     arms = tuple(arm if arm.config is None else replace(arm, config=few(arm.config)) for arm in study.arms)
     return replace(study, base=few(study.base), arms=arms, seeds=study.seeds[:1])
